@@ -1,0 +1,1 @@
+"""Readers of public datasets, and the one on-disk store that training reads."""

@@ -1,0 +1,32 @@
+"""What can go wrong, said in a sentence that names what was given, what is allowed and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CytoliteError(Exception):
+    """Anything cytolite reports to its user; the message is one sentence, without a traceback."""
+
+
+class InputError(CytoliteError):
+    """What was given cannot be used: a file, a setting, a name."""
+
+
+class SlideError(InputError):
+    """A slide or image that cannot be read, or that lacks what is needed to read it."""
+
+
+class BundleError(InputError):
+    """A model bundle that is missing, damaged or of a newer format."""
+
+
+class OutputError(CytoliteError):
+    """A result that cannot be written: disk full, no permission, already there."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"``, or an empty string when nothing known is near what was given."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

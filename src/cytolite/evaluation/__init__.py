@@ -1,0 +1,1 @@
+"""Scores: matching of nuclei, counts, and the metrics that are functions of them."""

@@ -1,0 +1,1 @@
+"""Training: augmentation, losses, tasks and runs (needs the extra ``train``)."""

@@ -1,0 +1,124 @@
+"""Augmentation: one random warp and stain change for a crop and its truth.
+
+The maps are warped as labels and the flows are encoded afterwards, so the vectors turn with the image by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolite import flows
+from cytolite.patches import Patch
+
+# Optical densities of haematoxylin, eosin and the rest (Ruifrok & Johnston 2001), rows of unit length.
+STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], np.float32)
+STAINS /= np.linalg.norm(STAINS, axis=1, keepdims=True)
+UNSTAIN = np.linalg.inv(STAINS).astype(np.float32)
+# Nuclei cut by the crop's edge are encoded whole: this much more is warped than is kept.
+MARGIN_PX = 16
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A training example at the model's resolution.
+
+    Attributes
+    ----------
+    image : numpy.ndarray
+        uint8 (H, W, 3).
+    flows : numpy.ndarray
+        float32 (2, H, W), unit scale.
+    instance_map : numpy.ndarray
+        int32 (H, W).
+    type_map : numpy.ndarray
+        uint8 (H, W).
+    """
+
+    image: NDArray[np.uint8]
+    flows: NDArray[np.float32]
+    instance_map: NDArray[np.int32]
+    type_map: NDArray[np.uint8]
+
+
+def warp_matrix(centre: tuple[float, float], scale: float, angle: float, flip: bool, size: int) -> NDArray[np.float64]:
+    """Return the 2x3 map from output pixel (x, y) to source pixel, both counted from pixel centres.
+
+    Parameters
+    ----------
+    centre : tuple of float
+        (x, y) in the source, in edge coordinates (pixel 0 spans 0..1), that comes to lie at the output's centre.
+    scale : float
+        Source pixels per output pixel.
+    angle : float
+        Radians.
+    flip : bool
+        Mirror the output left to right.
+    size : int
+        Side of the square output.
+    """
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    turn = np.array([[-cos if flip else cos, -sin], [-sin if flip else sin, cos]])
+    offset = np.array(centre) - 0.5 - turn @ np.array([(size - 1) / 2] * 2)
+    return np.column_stack([turn, offset])
+
+
+def warp_labels(labels: NDArray[np.integer], matrix: NDArray[np.float64], size: int) -> NDArray[np.uint16]:
+    """Sample a label map by nearest pixel, mirrored at its borders; uint16 (size, size)."""
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(labels.astype(np.uint16), matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT)
+
+
+def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, reduce: int) -> NDArray[np.uint8]:
+    """Sample an image area-correctly: `reduce` times too fine, then averaged; uint8 (size, size, 3)."""
+    fine = matrix.copy()
+    fine[:, :2] /= reduce
+    # The first fine pixel's centre lies (1 - 1 / reduce) / 2 of an output pixel before the output pixel's centre.
+    fine[:, 2] -= matrix[:, :2] @ np.full(2, (1 - 1 / reduce) / 2)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(image, fine, (size * reduce,) * 2, flags=flags, borderMode=cv2.BORDER_REFLECT)
+    return cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA) if reduce > 1 else warped
+
+
+def crop(patch: Patch, matrix: NDArray[np.float64], size: int) -> Crop:
+    """Cut a square of `size` px out of a patch by `matrix`, with the flows of its nuclei."""
+    scale = float(np.hypot(*matrix[:, 0]))
+    wide = matrix.copy()
+    wide[:, 2] -= matrix[:, :2] @ np.full(2, MARGIN_PX)
+    inner = (slice(MARGIN_PX, MARGIN_PX + size),) * 2
+    instances = warp_labels(patch.instance_map, wide, size + 2 * MARGIN_PX).astype(np.int32)
+    return Crop(
+        image=warp_image(patch.image, matrix, size, max(1, round(scale))),
+        flows=np.ascontiguousarray(flows.encode(instances)[(slice(None), *inner)]),
+        instance_map=np.ascontiguousarray(instances[inner]),
+        type_map=warp_labels(patch.type_map, matrix, size).astype(np.uint8),
+    )
+
+
+def jitter_stain(image: NDArray[np.uint8], rng: np.random.Generator, strength: float = 0.2) -> NDArray[np.uint8]:
+    """Scale and shift the amounts of haematoxylin and eosin (Tellez et al. 2018), then brightness and saturation."""
+    density = -np.log((image.reshape(-1, 3).astype(np.float32) + 1) / 256)
+    amounts = density @ UNSTAIN
+    amounts = amounts * rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
+    amounts += rng.uniform(-strength / 8, strength / 8, 3).astype(np.float32)
+    rgb = 256 * np.exp(-(amounts @ STAINS)) - 1
+    grey = rgb.mean(1, keepdims=True)
+    rgb = grey + (rgb - grey) * np.float32(rng.uniform(0.7, 1.3))
+    rgb = 255 - (255 - rgb) * np.float32(rng.uniform(0.8, 1.2)) + np.float32(rng.uniform(-8, 8))
+    return np.clip(rgb, 0, 255).astype(np.uint8).reshape(image.shape)
+
+
+def degrade(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Now and then blur, add noise or compress, as scanners do."""
+    if rng.random() < 0.2:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0))
+    if rng.random() < 0.15:
+        noise = rng.normal(0, rng.uniform(1, 6), image.shape)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.15:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 90))]
+        image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+    return image

@@ -1,0 +1,122 @@
+"""Which crops a training step sees: sources by share, rare types lifted, every draw a function of seed and index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from cytolite.celltypes import IGNORE, N_TYPES, UNKNOWN_NUCLEUS
+from cytolite.patches import Patch
+from cytolite.training.augment import Crop, crop, degrade, jitter_stain, warp_matrix
+from cytolite.training.settings import TrainSettings
+
+POINTS_PER_PATCH = 64
+# Nuclei weigh by the inverse root of their area, so that small and slender ones count; this area weighs 1.
+REFERENCE_AREA_UM2 = 30.0
+
+
+@dataclass(frozen=True)
+class Points:
+    """Pixels of one type over all patches: patch index, row and column."""
+
+    patch: NDArray[np.intp]
+    row: NDArray[np.intp]
+    col: NDArray[np.intp]
+
+
+def points_of_types(patches: Sequence[Patch], rng: np.random.Generator) -> list[Points]:
+    """Draw up to 64 pixels per type and patch, for crops centred on a type; types that occur nowhere are left out."""
+    found = []
+    for type_id in range(1, N_TYPES + 1):
+        parts = []
+        for i, patch in enumerate(patches):
+            flat = np.flatnonzero(patch.type_map == type_id)
+            if len(flat):
+                flat = rng.choice(flat, min(len(flat), POINTS_PER_PATCH), replace=False)
+                rows, cols = np.unravel_index(flat, patch.type_map.shape)
+                parts.append((np.full(len(flat), i), rows, cols))
+        if parts:
+            found.append(Points(*(np.concatenate(column) for column in zip(*parts, strict=True))))
+    return found
+
+
+class CropDataset(Dataset[dict[str, torch.Tensor]]):
+    """Random crops of patches; item `i` of epoch `e` is the same in every run of the same seed.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        Training patches, held in memory.
+    settings : TrainSettings
+        Resolution, crop size, shares and seed.
+    epoch : int
+        Selects which stretch of the endless sequence of crops this data set holds.
+    """
+
+    def __init__(self, patches: Sequence[Patch], settings: TrainSettings, epoch: int = 0) -> None:
+        self.patches = patches
+        self.settings = settings
+        self.first = epoch * len(self)
+        self.points = points_of_types(patches, np.random.default_rng(settings.seed))
+        area = np.array([p.image.shape[0] * p.image.shape[1] * p.mpp**2 for p in patches])
+        self.chance = np.zeros(len(patches))
+        for source, share in settings.source_shares.items():
+            mine = np.array([p.source == source for p in patches])
+            if mine.any():
+                self.chance[mine] = share * area[mine] / area[mine].sum()
+        self.chance /= self.chance.sum()
+
+    def __len__(self) -> int:
+        return self.settings.batch * self.settings.steps_per_epoch
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.settings.seed, self.first + index])
+        patch, x, y = self._place(rng)
+        scale = self.settings.mpp / patch.mpp * np.exp(rng.uniform(-0.2, 0.2))
+        matrix = warp_matrix((x, y), scale, rng.uniform(0, 2 * np.pi), rng.random() < 0.5, self.settings.crop_px)
+        taken = crop(patch, matrix, self.settings.crop_px)
+        image = degrade(jitter_stain(taken.image, rng), rng)
+        return as_tensors(taken, image, self.settings.mpp)
+
+    def _place(self, rng: np.random.Generator) -> tuple[Patch, float, float]:
+        """Choose a patch and the point, (x, y) in its pixels, that comes to lie at the crop's centre."""
+        if self.points and rng.random() < self.settings.balanced_share:
+            points = self.points[rng.integers(len(self.points))]
+            i = rng.integers(len(points.patch))
+            reach = self.settings.crop_px / 4
+            x, y = points.col[i] + rng.uniform(-reach, reach), points.row[i] + rng.uniform(-reach, reach)
+            return self.patches[points.patch[i]], x, y
+        patch = self.patches[rng.choice(len(self.patches), p=self.chance)]
+        half = self.settings.crop_px * self.settings.mpp / patch.mpp / 2
+        y, x = (
+            rng.uniform(min(half * 0.8, size / 2), max(size - half * 0.8, size / 2)) for size in patch.image.shape[:2]
+        )
+        return patch, x, y
+
+
+def as_tensors(taken: Crop, image: NDArray[np.uint8], mpp: float) -> dict[str, torch.Tensor]:
+    """Return what the losses need: image, flows, labels, and per-pixel weights of outline and type.
+
+    A typed pixel without an instance has a known type but no known outline (`cytolite.datasets.monusac`); an `IGNORE`
+    pixel has neither.
+    """
+    nucleus = taken.instance_map > 0
+    labels = np.where(nucleus & (taken.type_map == 0), UNKNOWN_NUCLEUS, taken.type_map)
+    background = (labels == 0) & ~nucleus
+    area_um2 = np.bincount(taken.instance_map.ravel())[taken.instance_map] * mpp**2
+    weight = np.clip(np.sqrt(REFERENCE_AREA_UM2 / np.maximum(area_um2, 1)), 0.5, 2).astype(np.float32)
+    known = nucleus & (labels != IGNORE)
+    return {
+        "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+        "flows": torch.from_numpy(taken.flows),
+        "labels": torch.from_numpy(labels.astype(np.uint8)),
+        "nucleus": torch.from_numpy(nucleus),
+        "flow_weight": torch.from_numpy(np.where(known, weight, np.where(background, 0.1, 0)).astype(np.float32)),
+        "nucleus_weight": torch.from_numpy(np.where(known, weight, background).astype(np.float32)),
+        "type_weight": torch.from_numpy(np.where(nucleus, weight, 1).astype(np.float32)),
+    }
