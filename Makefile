@@ -1,0 +1,64 @@
+# Everything a fresh machine needs to see cytolite work (make demo) and to change it (make test).
+# Needs Python 3.11 to 3.13 and make; choose another Python with: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+IMAGE := demo/histo.jpg
+RESULTS := demo/results
+
+.PHONY: help demo test fix clean
+
+help:
+	@echo "make demo   install cytolite into $(VENV), outline and name the nuclei of a real H&E image"
+	@echo "make test   install what tests need; check format, lint, types, import rules; run the tests"
+	@echo "make fix    format the code and apply safe lint fixes"
+	@echo "make clean  remove $(VENV) and everything the other targets made"
+
+demo: $(VENV)/.base $(IMAGE)
+	$(BIN)/cytolite segment $(IMAGE) -o $(RESULTS) --mpp 0.5 --overwrite
+	@echo
+	@echo "Results:"
+	@ls -1 $(RESULTS)/histo/*
+	@echo "Picture: $(CURDIR)/$(RESULTS)/histo/overview.png"
+
+test: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest --cov --cov-report=term
+
+fix: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps say what is installed; pyproject.toml is newer than they are when it has to be installed again.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "error: cytolite needs Python 3.11 to 3.13; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable . || \
+	  { echo "error: the packages cytolite needs could not be installed; is this machine online?" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev,train]' || \
+	  { echo "error: the packages the tests need could not be installed; is this machine online?" >&2; exit 1; }
+	@touch $@ $(VENV)/.base
+
+# An H&E image under a BSD licence, taken out of the stardist wheel (fetched alone, nothing of it is installed).
+$(IMAGE): | $(BIN)/python
+	@mkdir -p demo
+	@$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --dest demo stardist 2>demo/download.log || \
+	  { echo "error: the demo image could not be fetched (details in demo/download.log); it comes from the stardist" \
+	    "package, so this step needs a network, or a copy of its data/images/histo.jpg at $(IMAGE)." >&2; exit 1; }
+	@$(BIN)/python -c 'import pathlib, zipfile; wheel = next(pathlib.Path("demo").glob("stardist-*.whl")); \
+	  pathlib.Path("$(IMAGE)").write_bytes(zipfile.ZipFile(wheel).read("stardist/data/images/histo.jpg")); wheel.unlink()'

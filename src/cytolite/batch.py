@@ -1,0 +1,128 @@
+"""Which slides a run works on, and the folder that each one's results go to."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cytolite.errors import InputError, OutputError
+
+RUN_FILE = "run.json"
+HASHED_BYTES = 2**20
+
+
+def find_slides(given: Iterable[str | Path]) -> list[Path]:
+    """Return the files named by paths and patterns, in order, each once.
+
+    A path that does not exist is returned as it is: opening it says what is wrong, and the other slides go on.
+
+    Raises
+    ------
+    InputError
+        If a pattern matches nothing, or nothing was given.
+    """
+    found: dict[str, Path] = {}
+    for name in map(str, given):
+        if glob.has_magic(name) and not os.path.exists(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            if not matches:
+                raise InputError(f"No file matches {name!r}; check the pattern and the folder it starts from.")
+        else:
+            matches = [name]
+        for match in matches:
+            found.setdefault(os.path.realpath(match), Path(match))
+    if not found:
+        raise InputError("No slide was given; name at least one file.")
+    return list(found.values())
+
+
+def prepare_output(output: Path) -> None:
+    """Make the output folder and check that it can be written, before any work is done.
+
+    Raises
+    ------
+    OutputError
+        If it is a file, or cannot be made or written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise OutputError(f"The output {output} is a file or lies below one; name a folder.") from None
+    except OSError as error:
+        raise OutputError(
+            f"The output folder {output} cannot be written ({error.strerror}); name a folder that can be."
+        ) from None
+
+
+def result_folders(slides: Sequence[Path], output: Path) -> list[Path]:
+    """Return the folder of each slide's results: ``output / name``, all different.
+
+    The name is the file's stem; where two slides share a stem, the file's full name; where they share that,
+    the name with its parent folder's, and at last with a hash of the path. A folder that already holds a result of
+    the same slide is kept, and one that holds another slide's is passed over, so that running a batch again, or in
+    parts, finds what is there.
+    """
+    options = [_names(slide) for slide in slides]
+    wanted = [
+        Counter(names[level].casefold() for names in options) for level in range(len(options[0]) if options else 0)
+    ]
+    taken: set[str] = set()
+    folders = []
+    for slide, names in zip(slides, options, strict=True):
+        mine = [name for name in names if is_result_of(output / name, slide)]
+        unshared = [name for level, name in enumerate(names) if wanted[level][name.casefold()] == 1]
+        free = [name for name in unshared if not _is_other_result(output / name, slide)]
+        name = next(name for name in [*mine, *free, names[-1]] if name.casefold() not in taken)
+        taken.add(name.casefold())
+        folders.append(output / name)
+    return folders
+
+
+def _names(slide: Path) -> tuple[str, ...]:
+    whole = Path(os.path.abspath(slide))
+    digest = hashlib.sha256(str(whole).encode()).hexdigest()[:8]
+    return (slide.stem, slide.name, f"{whole.parent.name}-{slide.name}", f"{slide.name}-{digest}")
+
+
+def is_result(folder: Path) -> bool:
+    """Say whether `folder` is a finished result: results get their final name only when whole."""
+    return (folder / RUN_FILE).is_file()
+
+
+def is_result_of(folder: Path, slide: Path) -> bool:
+    """Say whether `folder` holds the finished result of this very file, wherever it lies now."""
+    return is_result(folder) and _recorded(folder).items() >= fingerprint(slide).items()
+
+
+def _is_other_result(folder: Path, slide: Path) -> bool:
+    return is_result(folder) and not is_result_of(folder, slide)
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / RUN_FILE).read_bytes())["slide"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def fingerprint(slide: Path) -> dict[str, Any]:
+    """Return what tells one slide file from another: its size, and the SHA-256 of its first MiB.
+
+    Whole slides have gigabytes: hashing all of one would cost as much as reading it. Of a missing file or a folder
+    only the name is returned.
+    """
+    try:
+        with slide.open("rb") as file:
+            start = file.read(HASHED_BYTES)
+        return {"size_bytes": slide.stat().st_size, "sha256_first_mib": hashlib.sha256(start).hexdigest()}
+    except OSError:
+        return {"name": slide.name}

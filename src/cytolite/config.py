@@ -1,0 +1,112 @@
+"""Every run's settings on one page: frozen models, filled from flags, keywords and a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cytolite.errors import InputError, did_you_mean
+
+# What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
+MPP_MIN, MPP_MAX = 0.05, 5.0
+# Tables of a settings file, one per verb; a verb reads its own and leaves the others alone.
+TABLES = ("segment", "train")
+
+
+class Settings(BaseModel):
+    """Base of all settings: nothing unknown is accepted, nothing changes after it was made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SegmentSettings(Settings):
+    """Settings of `cytolite segment`; ``None`` leaves the choice to the slide, the model or the machine."""
+
+    model: str | None = Field(None, description="Model bundle, by name or path; default: the embedded one.")
+    mpp: float | None = Field(
+        None,
+        description="Level-0 resolution in um per pixel; overrides what the file says, needed where it says nothing.",
+    )
+    tissue: Literal["auto", "all"] = Field("auto", description="Work on the tissue found, or on the whole slide.")
+    roi: Path | None = Field(None, description="GeoJSON file of regions (QuPath annotations) to work on.")
+    tile: int | None = Field(None, description="Tile side in pixels at the model's resolution; default: the bundle's.")
+    halo: int | None = Field(None, description="Margin read around each tile, in pixels; default: the bundle's.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the network runs.")
+    batch: int = Field(1, description="Tiles per call of the network.")
+    workers: int | None = Field(None, description="Threads that work on tiles; default: one per core.")
+    overwrite: bool = Field(False, description="Replace results that are already there, instead of skipping them.")
+    quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
+
+    @field_validator("mpp")
+    @classmethod
+    def _resolution(cls, value: float | None) -> float | None:
+        if value is not None and not MPP_MIN <= value <= MPP_MAX:
+            raise ValueError(f"is not a microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g} um per pixel")
+        return value
+
+    @field_validator("tile", "halo", "batch", "workers")
+    @classmethod
+    def _whole_number(cls, value: int | None, info: Any) -> int | None:
+        low, high = {"tile": (64, 16384), "halo": (0, 1024), "batch": (1, 256), "workers": (1, 256)}[info.field_name]
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"is out of range; allowed are {low} to {high}")
+        return value
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def make_settings(kind: type[AnySettings], given: dict[str, Any], config: Path | None = None) -> AnySettings:
+    """Return settings from what was `given`, then from a TOML file, then from the defaults.
+
+    Parameters
+    ----------
+    kind : type
+        A `Settings` class; its table in the file is its name without "Settings", in lower case.
+    given : dict
+        Flags or keywords, only those that were really given; they win over the file.
+    config : pathlib.Path, optional
+        TOML file with one table per command, e.g. ``[segment]``.
+
+    Raises
+    ------
+    InputError
+        In one sentence, if a name is unknown, a value is not allowed or the file cannot be read.
+    """
+    table = kind.__name__.removesuffix("Settings").lower()
+    from_file = _read_table(config, table) if config is not None else {}
+    try:
+        return kind(**(from_file | given))
+    except ValidationError as error:
+        raise InputError(explain(error, kind)) from None
+
+
+def explain(error: ValidationError, kind: type[Settings]) -> str:
+    """Return the first complaint of pydantic as one sentence."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or kind.__name__
+    if first["type"] == "extra_forbidden":
+        known = kind.model_fields
+        return f"There is no setting {name!r}; known are {', '.join(known)}.{did_you_mean(name, known)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message if message.startswith("is ") else f"is not allowed: {message[0].lower()}{message[1:]}"
+    return f"{name} = {first['input']} {message.split(', unable')[0]}."
+
+
+def _read_table(path: Path, table: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The settings file {path} cannot be read: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"The settings file {path} is not valid TOML: {error}.") from None
+    for name, value in content.items():
+        if name not in TABLES or not isinstance(value, dict):
+            raise InputError(
+                f"The settings file {path} holds {name!r} outside the known tables "
+                f"{', '.join(f'[{known}]' for known in TABLES)}.{did_you_mean(name, TABLES)}"
+            )
+    return dict(content.get(table, {}))

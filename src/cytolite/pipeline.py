@@ -1,0 +1,206 @@
+"""The method on one page: one short function per verb."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cytolite.batch import find_slides, fingerprint, is_result, prepare_output, result_folders
+from cytolite.config import SegmentSettings, make_settings
+from cytolite.errors import CytoliteError
+from cytolite.progress import Display, choose, silent
+
+if TYPE_CHECKING:
+    from cytolite.cells import CellTable
+    from cytolite.models.bundle import Bundle
+
+log = logging.getLogger("cytolite")
+RECORDED_PACKAGES = ("cytolite", "numba", "numpy", "onnxruntime", "openslide-python", "openslide-bin", "tifffile")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one slide of a run."""
+
+    slide: Path
+    folder: Path
+    status: Literal["done", "skipped", "failed"]
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    cells: int = 0
+    tissue_mm2: float = 0.0
+    seconds: float = 0.0
+
+
+def segment(
+    slide: str | Path,
+    output: str | Path | None = None,
+    *,
+    model: str | Path | None = None,
+    mpp: float | None = None,
+    tissue: Literal["auto", "all"] = "auto",
+    roi: str | Path | None = None,
+    tile: int | None = None,
+    halo: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    batch: int = 1,
+    workers: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = True,
+) -> CellTable:
+    """Find, outline and name every nucleus of one slide.
+
+    Parameters
+    ----------
+    slide : str or pathlib.Path
+        A slide or an image.
+    output : str or pathlib.Path, optional
+        Folder for the results, as with the command; without it nothing is kept on disk. A result that is
+        already there is read, not computed again, unless `overwrite`.
+    model, mpp, tissue, roi, tile, halo, device, batch, workers, overwrite, quiet
+        As the options of the command ``cytolite segment``.
+
+    Returns
+    -------
+    CellTable
+        One row per nucleus, in level-0 pixels.
+
+    Raises
+    ------
+    CytoliteError
+        If the slide or a setting cannot be used, or the results cannot be written.
+    """
+    from cytolite.interop.parquet import read_cells
+    from cytolite.models.bundle import load_bundle
+
+    given = {
+        "model": None if model is None else str(model), "mpp": mpp, "tissue": tissue, "roi": roi, "tile": tile,
+        "halo": halo, "device": device, "batch": batch, "workers": workers, "overwrite": overwrite, "quiet": quiet,
+    }  # fmt: skip
+    settings = make_settings(SegmentSettings, given)
+    with tempfile.TemporaryDirectory(prefix="cytolite-") as temporary:
+        folder = Path(temporary if output is None else output)
+        prepare_output(folder)
+        [target] = result_folders([Path(slide)], folder)
+        if overwrite or not is_result(target):
+            _segment_slide(Path(slide), target, load_bundle(settings.model), settings, choose(quiet))
+        return read_cells(target / "cells.parquet")
+
+
+def segment_slides(
+    slides: Sequence[str | Path],
+    output: Path,
+    settings: SegmentSettings,
+    display: Display = silent,
+    report: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Segment many slides, one after the other; when one fails the others go on.
+
+    Parameters
+    ----------
+    slides : sequence of str or pathlib.Path
+        Files and patterns; a file named twice is done once.
+    output : pathlib.Path
+        Folder that gets one folder per slide.
+    settings : SegmentSettings
+        For all slides.
+    display : Display
+        Shows progress.
+    report : callable
+        Called with each outcome as soon as it is known.
+
+    Returns
+    -------
+    list of Outcome
+        One per slide, in order.
+
+    Raises
+    ------
+    CytoliteError
+        If nothing can be done at all: no slide, no model, regions that cannot be read, no writable output.
+    """
+    from cytolite.models.bundle import load_bundle
+
+    found = find_slides(slides)
+    bundle = load_bundle(settings.model)
+    if settings.roi is not None:
+        from cytolite.interop.roi import read_regions
+
+        read_regions(settings.roi)
+    prepare_output(output)
+    outcomes = []
+    for slide, folder in zip(found, result_folders(found, output), strict=True):
+        outcomes.append(_try_slide(slide, folder, bundle, settings, display))
+        report(outcomes[-1])
+    return outcomes
+
+
+def inspect(model: str | Path | None = None) -> str:
+    """Return what a model bundle says about itself: ``model.json``, then its card.
+
+    Raises
+    ------
+    BundleError
+        If there is no such bundle, or it is damaged.
+    """
+    from cytolite.models.bundle import CARD_NAME, load_bundle
+
+    bundle = load_bundle(model)
+    card = bundle.path / CARD_NAME
+    text = f"{bundle.path}\n\n{bundle.spec.model_dump_json(indent=2)}\n"
+    return text + (f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "")
+
+
+def _try_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
+    if is_result(folder) and not settings.overwrite:
+        return Outcome(slide, folder, "skipped")
+    try:
+        return _segment_slide(slide, folder, bundle, settings, display)
+    except CytoliteError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{slide}: {error.strerror or error} ({error.filename or folder})."
+    except MemoryError:
+        message = f"{slide}: there is not enough memory; use fewer --workers or a smaller --tile."
+    except Exception as error:
+        # A fault of ours must not cost the user the other slides of the night; the log gets all of it.
+        log.exception("%s failed in a way that is a fault of cytolite", slide)
+        message = f"{slide}: unexpected {type(error).__name__}; please report the lines above."
+    return Outcome(slide, folder, "failed", message)
+
+
+def _segment_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
+    """Work on one slide, from opening it to the folder under its final name."""
+    from cytolite.inference.slide import segment_slide
+    from cytolite.slides.reader import open_slide
+
+    start = time.perf_counter()
+    with open_slide(slide, settings.mpp) as opened, display(slide.name) as update:
+        result = segment_slide(
+            opened, folder, bundle, settings, record=run_record(slide, bundle, settings), update=update
+        )
+    seconds = time.perf_counter() - start
+    return Outcome(slide, folder, "done", "", result.warnings, result.n_cells, result.tissue_mm2, seconds)
+
+
+def run_record(slide: Path, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
+    """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes."""
+    stat = slide.stat()
+    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds")
+    return {
+        "slide": {"path": str(slide.resolve()), "modified": modified, **fingerprint(slide)},
+        "model": {"name": bundle.spec.name, "version": bundle.spec.version, "onnx_sha256": bundle.sha256},
+        "settings": settings.model_dump(mode="json"),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED_PACKAGES}},
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

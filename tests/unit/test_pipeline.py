@@ -1,0 +1,128 @@
+"""The run over many slides: the others go on, nothing is done twice, nothing starts that cannot end."""
+
+import errno
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from fakes import fake_bundle
+
+from cytolite import pipeline
+from cytolite.batch import RUN_FILE, fingerprint
+from cytolite.config import SegmentSettings
+from cytolite.errors import BundleError, InputError, OutputError, SlideError
+from cytolite.models.bundle import load_bundle
+from cytolite.pipeline import Outcome, run_record, segment_slides
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(fake_bundle(tmp_path / "model").path)
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Replace the work on one slide: what a slide's text says happens; returns the slides worked on."""
+    worked = []
+
+    def segment_slide(slide, folder, bundle, settings, display):
+        worked.append(slide.name)
+        what = slide.read_text()
+        faults = {
+            "not a slide": SlideError("It is not a slide."),
+            "disk full": OSError(errno.ENOSPC, "No space left on device", str(folder)),
+            "memory": MemoryError(),
+            "bug": ZeroDivisionError("secret"),
+        }
+        if what in faults:
+            raise faults[what]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RUN_FILE).write_text(json.dumps({"slide": fingerprint(slide)}))
+        return Outcome(slide, folder, "done", cells=1)
+
+    monkeypatch.setattr(pipeline, "_segment_slide", segment_slide)
+    return worked
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(**slides: str) -> list[Path]:
+        paths = [tmp_path / f"{name}.svs" for name in slides]
+        for path, text in zip(paths, slides.values(), strict=True):
+            path.write_text(text)
+        return paths
+
+    return make
+
+
+def test_the_others_go_on(work, make, model, tmp_path, caplog):
+    slides = make(a="fine a", b="not a slide", c="disk full", d="memory", e="bug", f="fine f")
+    reported = []
+    with caplog.at_level(logging.ERROR):
+        outcomes = segment_slides(slides, tmp_path / "out", SegmentSettings(model=model), report=reported.append)
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "failed", "failed", "failed", "done"]
+    assert reported == outcomes
+    assert [outcome.slide for outcome in outcomes] == slides
+    messages = [outcome.message for outcome in outcomes]
+    assert messages[1] == "It is not a slide."
+    assert "No space left on device" in messages[2]
+    assert "not enough memory" in messages[3]
+    assert "unexpected ZeroDivisionError" in messages[4]
+    assert all("\n" not in message for message in messages)
+    assert "secret" in caplog.text  # a fault of ours is logged with its traceback, whatever the table says
+
+
+def test_a_batch_run_again_does_what_is_left(work, make, model, tmp_path):
+    settings = SegmentSettings(model=model)
+    slides = make(a="fine a", b="not a slide")
+    segment_slides(slides, tmp_path / "out", settings)
+    slides[1].write_text("fine now")
+    work.clear()
+    outcomes = segment_slides(slides, tmp_path / "out", settings)
+    assert [outcome.status for outcome in outcomes] == ["skipped", "done"]
+    assert work == ["b.svs"]
+    work.clear()
+    again = segment_slides(slides, tmp_path / "out", settings.model_copy(update={"overwrite": True}))
+    assert [outcome.status for outcome in again] == ["done", "done"]
+    assert work == ["a.svs", "b.svs"]
+
+
+def test_the_same_file_is_done_once(work, make, model, tmp_path):
+    [slide] = make(a="fine")
+    outcomes = segment_slides([slide, str(slide), tmp_path / "*.svs"], tmp_path / "out", SegmentSettings(model=model))
+    assert (len(outcomes), work) == (1, ["a.svs"])
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"slides": ["nothing/*.svs"]}, InputError),
+        ({"output": Path("/proc/cytolite")}, OutputError),
+        ({"model": "no such model"}, BundleError),
+        ({"roi": Path("no.geojson")}, InputError),
+    ],
+)
+def test_what_makes_all_fail_is_found_before_any_work(work, make, model, tmp_path, change, error):
+    slides = change.pop("slides", make(a="fine"))
+    output = change.pop("output", tmp_path / "out")
+    with pytest.raises(error):
+        segment_slides(slides, output, SegmentSettings(**({"model": model} | change)))
+    assert work == []
+
+
+def test_run_record_is_json_and_tells_settings_versions_and_hashes(make, model):
+    [slide] = make(a="fine")
+    bundle = load_bundle(model)
+    record = json.loads(json.dumps(run_record(slide, bundle, SegmentSettings(model=model, roi=Path("r.geojson")))))
+    assert record["slide"]["path"] == str(slide.resolve())
+    assert record["slide"]["size_bytes"] == 4
+    assert record["model"]["onnx_sha256"] == bundle.sha256
+    assert record["settings"]["roi"] == "r.geojson"
+    assert {"python", "cytolite", "numpy", "numba", "onnxruntime"} <= set(record["versions"])
+
+
+def test_python_api_refuses_wrong_settings_before_any_work(work, make):
+    with pytest.raises(InputError, match="tile = 3"):
+        pipeline.segment(*make(a="fine"), tile=3)
+    assert work == []
