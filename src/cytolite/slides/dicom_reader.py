@@ -1,0 +1,246 @@
+"""DICOM whole-slide images (VL Whole Slide Microscopy): tiles in full or sparse order, one file per level."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import imagecodecs
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+
+from cytolite.errors import SlideError
+from cytolite.slides.levels import Pyramid, TileCache, TiledLevel, unsupported
+
+_WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+_JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
+_COLOURS = ("RGB", "YBR_FULL_422", "YBR_FULL", "YBR_ICT", "YBR_RCT")
+# Markers by which a JPEG itself says how its colours are coded: JFIF and Adobe.
+_COLOUR_MARKERS = (b"\xff\xe0", b"\xff\xee")
+_ITEM, _SEQUENCE_END, _UNDEFINED = 0xFFFEE000, 0xFFFEE0DD, 0xFFFFFFFF
+_DAMAGE = (
+    InvalidDicomError, OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, IndexError, struct.error,
+)  # fmt: skip
+
+
+def open_dicom(path: Path) -> Pyramid:
+    """Open a DICOM whole-slide image; other files of its series in the same folder give the other levels.
+
+    Raises
+    ------
+    SlideError
+        If the file is damaged, is no whole-slide image, or is not 8-bit RGB.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Values that break DICOM's rules of length are common and do no harm here.
+            warnings.simplefilter("ignore")
+            instances = _instances(path)
+            mpp = _mpp(instances[0].header)
+    except _DAMAGE as error:
+        raise SlideError(f"{path} is a damaged or incomplete DICOM file ({error}): copy or export it again.") from error
+    cache = TileCache()
+    levels = [instance.level(cache, number) for number, instance in enumerate(instances)]
+
+    def close() -> None:
+        for instance in instances:
+            instance.file.close()
+
+    return Pyramid("dicom", levels, mpp, close)
+
+
+def _instances(path: Path) -> list[_Instance]:
+    """Open the file and the other levels of its series, largest first."""
+    first = _Instance(path)
+    by_width = {first.width: first}
+    for other in _other_levels(path, first.header):
+        # Two files of one size are two focal planes or stains: the one that was asked for stays.
+        by_width.setdefault(other.width, other)
+    return [by_width[width] for width in sorted(by_width, reverse=True)]
+
+
+def _read_header(file: BinaryIO, tags: list[str] | None = None) -> pydicom.Dataset:
+    return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
+
+
+def _other_levels(path: Path, header: pydicom.Dataset) -> Iterator[_Instance]:
+    """Open the other files of the folder that belong to the series and hold tissue, not its label or overview."""
+    series = header.get("SeriesInstanceUID")
+    for other in sorted(path.parent.iterdir()):
+        if series is None or other.name == path.name or not other.is_file():
+            continue
+        with other.open("rb") as file:
+            if file.read(132)[128:] != b"DICM":
+                continue
+            file.seek(0)
+            found = _read_header(file, ["SeriesInstanceUID", "SOPClassUID", "ImageType"])
+        if (found.get("SeriesInstanceUID"), found.get("SOPClassUID")) == (series, _WHOLE_SLIDE) and _is_volume(found):
+            yield _Instance(other)
+
+
+def _is_volume(header: pydicom.Dataset) -> bool:
+    kind = list(header.get("ImageType") or [])
+    return len(kind) < 3 or kind[2] == "VOLUME"
+
+
+def _mpp(header: pydicom.Dataset) -> tuple[float, float] | None:
+    """Return um per pixel from the pixel measures, else from the size of the imaged volume (both in mm)."""
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in (header.get(groups) or [])[:1]:
+            for measures in (group.get("PixelMeasuresSequence") or [])[:1]:
+                if measures.get("PixelSpacing"):
+                    row_spacing, col_spacing = (float(value) for value in measures.PixelSpacing)
+                    return col_spacing * 1000, row_spacing * 1000
+    width, height = header.get("ImagedVolumeWidth"), header.get("ImagedVolumeHeight")
+    if not width or not height:
+        return None
+    return 1000 * width / header.TotalPixelMatrixColumns, 1000 * height / header.TotalPixelMatrixRows
+
+
+class _Instance:
+    """One DICOM file: one level."""
+
+    def __init__(self, path: Path) -> None:
+        self.file: BinaryIO = path.open("rb")
+        self._lock = threading.Lock()
+        self.header = _read_header(self.file)
+        _check(path, self.header)
+        self.width, self.height = int(self.header.TotalPixelMatrixColumns), int(self.header.TotalPixelMatrixRows)
+        self._tile_height, self._tile_width = int(self.header.Rows), int(self.header.Columns)
+        self._is_rgb = self.header.PhotometricInterpretation == "RGB"
+        self._is_planar = int(self.header.get("PlanarConfiguration") or 0) == 1
+        self._syntax = str(self.header.file_meta.TransferSyntaxUID)
+        self._frames = self._find_frames()
+        self._grid = self._find_grid()
+
+    def level(self, cache: TileCache, number: int) -> TiledLevel:
+        """Return the image that this file holds."""
+        tile_size = (self._tile_width, self._tile_height)
+        return TiledLevel((self.width, self.height), tile_size, self._decode, cache, number)
+
+    def _find_frames(self) -> list[list[tuple[int, int]]]:
+        """Return for each frame the (offset, bytes) of its pieces in the file."""
+        count = int(self.header.get("NumberOfFrames") or 1)
+        start, length = self._pixel_data()
+        if length != _UNDEFINED:
+            size = self._tile_height * self._tile_width * 3
+            if count * size > length:
+                raise ValueError(f"{length:,} bytes of pixels where {count * size:,} are needed")
+            return [[(start + i * size, size)] for i in range(count)]
+        table, *pieces = _items(self.file, start)
+        if len(pieces) == count:
+            return [[piece] for piece in pieces]
+        frame_starts = self._frame_starts(table, pieces[0][0] - 8 if pieces else 0)
+        if len(frame_starts) != count:
+            raise ValueError(f"{len(pieces)} pieces for {count} frames, and no table to tell which is whose")
+        owners = np.searchsorted(frame_starts, [offset - 8 for offset, _ in pieces], side="right") - 1
+        return [[piece for piece, owner in zip(pieces, owners, strict=True) if owner == i] for i in range(count)]
+
+    def _pixel_data(self) -> tuple[int, int]:
+        """Return where the value of the pixel data starts, and its length. The file stands before its tag."""
+        explicit = self._syntax != _NATIVE[0]
+        head = self.file.read(12 if explicit else 8)
+        group, element = struct.unpack("<HH", head[:4])
+        if (group, element) != (0x7FE0, 0x0010):
+            raise ValueError("it holds no pixels")
+        return self.file.tell(), struct.unpack("<L", head[-4:])[0]
+
+    def _frame_starts(self, table: tuple[int, int], base: int) -> list[int]:
+        """Return where each frame's first item starts: from the extended or else the basic offset table."""
+        extended = self.header.get("ExtendedOffsetTable")
+        self.file.seek(table[0])
+        data, size = (extended, 8) if extended else (self.file.read(table[1]), 4)
+        return [base + int(offset) for offset in np.frombuffer(data, f"<u{size}")]
+
+    def _find_grid(self) -> dict[tuple[int, int], int]:
+        """Return the frame of each (row, column) of the grid of tiles."""
+        cols, rows = -(-self.width // self._tile_width), -(-self.height // self._tile_height)
+        frames = self.header.get("PerFrameFunctionalGroupsSequence") or []
+        if self.header.get("DimensionOrganizationType") == "TILED_FULL" or not frames:
+            if len(self._frames) < rows * cols:
+                raise ValueError(f"{len(self._frames)} frames where {rows * cols} are needed")
+            return {(i // cols, i % cols): i for i in range(rows * cols)}
+        grid = {}
+        for number, frame in enumerate(frames):
+            position = frame.PlanePositionSlideSequence[0]
+            x = int(position.ColumnPositionInTotalImagePixelMatrix) - 1
+            y = int(position.RowPositionInTotalImagePixelMatrix) - 1
+            if x % self._tile_width or y % self._tile_height:
+                raise ValueError("its tiles do not lie on a grid")
+            grid[y // self._tile_height, x // self._tile_width] = number
+        return grid
+
+    def _decode(self, row: int, col: int) -> NDArray[np.uint8]:
+        shape = (self._tile_height, self._tile_width, 3)
+        number = self._grid.get((row, col))
+        if number is None:
+            return np.full(shape, 255, np.uint8)
+        data = self._read(self._frames[number])
+        if self._syntax in _NATIVE:
+            pixels = np.frombuffer(data, np.uint8)
+            return np.moveaxis(pixels.reshape(3, *shape[:2]), 0, 2) if self._is_planar else pixels.reshape(shape)
+        if self._syntax in _JPEG_2000:
+            return np.asarray(imagecodecs.jpeg2k_decode(data), np.uint8)
+        # Without a marker libjpeg would guess from the components' numbers; what DICOM says is more.
+        coded_as_rgb = self._is_rgb and data[2:4] not in _COLOUR_MARKERS
+        colours = "RGB" if coded_as_rgb else None
+        return np.asarray(imagecodecs.jpeg8_decode(data, colorspace=colours, outcolorspace=colours), np.uint8)
+
+    def _read(self, pieces: list[tuple[int, int]]) -> bytes:
+        with self._lock:
+            data = b""
+            for offset, length in pieces:
+                self.file.seek(offset)
+                data += self.file.read(length)
+        if len(data) < sum(length for _, length in pieces):
+            raise EOFError("the file ends before these pixels")
+        return data
+
+
+def _items(file: BinaryIO, start: int) -> Iterator[tuple[int, int]]:
+    """Yield the (offset, bytes) of each item of encapsulated pixel data, the basic offset table first."""
+    end = file.seek(0, 2)
+    position = start
+    while True:
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            raise EOFError("it is truncated")
+        group, element, length = struct.unpack("<HHL", head)
+        tag = group << 16 | element
+        if tag == _SEQUENCE_END:
+            return
+        position += 8 + length
+        if tag != _ITEM or position > end:
+            raise EOFError("it is truncated")
+        yield position - length, length
+
+
+def _check(path: Path, header: pydicom.Dataset) -> None:
+    """Refuse what is no whole-slide image in 8-bit RGB."""
+    if header.get("SOPClassUID") != _WHOLE_SLIDE or not _is_volume(header):
+        raise SlideError(
+            f"{path} is a DICOM file but not the tissue of a whole-slide image: give a file of the series whose "
+            "ImageType is VOLUME."
+        )
+    if header.SamplesPerPixel != 3:
+        raise unsupported(path, "grey pixels")
+    if header.BitsAllocated != 8:
+        raise unsupported(path, f"{header.BitsAllocated}-bit pixels")
+    syntax = header.file_meta.TransferSyntaxUID
+    colours = header.PhotometricInterpretation
+    if colours not in _COLOURS or (syntax in _NATIVE and colours != "RGB"):
+        raise unsupported(path, f"colours coded as {colours}")
+    if syntax not in (*_NATIVE, *_JPEG, *_JPEG_2000):
+        raise unsupported(path, f"pixels compressed as {syntax.name} (JPEG, JPEG 2000 and none can be read)")
+    planes, stains = header.get("TotalPixelMatrixFocalPlanes") or 1, header.get("NumberOfOpticalPaths") or 1
+    if planes > 1 or stains > 1:
+        raise unsupported(path, f"{planes} focal planes and {stains} optical paths in one file")

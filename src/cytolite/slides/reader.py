@@ -1,0 +1,234 @@
+"""Slide: any region of a whole-slide image or plain image, at any um/px."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolite.errors import SlideError
+from cytolite.slides.levels import Level, Pyramid
+from cytolite.slides.resample import Axis, resample
+from cytolite.slides.resolution import resolve_mpp
+
+WHITE = 255
+# A read is made in bands of at most this many source pixels, so that memory stays bounded.
+_BAND_PX = 32_000_000
+# A level this little coarser than what is asked for still counts as fine enough.
+_LEVEL_TOLERANCE = 1e-3
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# What decoding a damaged file raises in the libraries below (codecs raise RuntimeError and its children).
+_DECODE_ERRORS = (OSError, ValueError, RuntimeError, EOFError, IndexError, struct.error)
+
+
+class Slide:
+    """A slide open for reading; safe to read from several threads at once.
+
+    The level-0 origin is the top left corner that QuPath shows: where OpenSlide knows the bounds of the scanned
+    area (MRXS and others), that is their corner.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        As given.
+    width_px, height_px : int
+        Size at level 0.
+    mpp : float
+        Level-0 resolution, um per pixel.
+    format : str
+        Such as ``"aperio"``, ``"mirax"``, ``"ome-tiff"``, ``"tiff"``, ``"dicom"``, ``"png"``, ``"jpeg"``.
+    downsamples : list of (float, float)
+        Level-0 px per pixel of each level, in x and y.
+    """
+
+    def __init__(self, path: Path, pyramid: Pyramid, mpp: float) -> None:
+        self.path = path
+        self.format = pyramid.format
+        self.mpp = mpp
+        self._levels = pyramid.levels
+        self._close = pyramid.close
+        self.width_px, self.height_px = self._levels[0].width, self._levels[0].height
+        self.downsamples = [
+            (_downsample(self.width_px, level.width), _downsample(self.height_px, level.height))
+            for level in self._levels
+        ]
+
+    def read(self, x_px: float, y_px: float, width_px: int, height_px: int, mpp: float) -> NDArray[np.uint8]:
+        """Return a region at a resolution.
+
+        Reads whose origins lie on one output grid (multiples of ``mpp / self.mpp``, plus one shift for all) give
+        the same pixels wherever they overlap.
+
+        Parameters
+        ----------
+        x_px, y_px : float
+            Top left corner, level-0 px; may lie outside of the slide.
+        width_px, height_px : int
+            Size of the result, in pixels of `mpp`.
+        mpp : float
+            um per pixel of the result.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8 (height_px, width_px, 3), RGB: the mean over each pixel's area from the coarsest level that is
+            fine enough, a cubic where no level is; white outside of the slide.
+
+        Raises
+        ------
+        SlideError
+            If the file is damaged there; names the file and the region.
+        """
+        scale = mpp / self.mpp
+        number = self._level_for(scale)
+        x = Axis.at(x_px, width_px, scale, self.downsamples[number][0])
+        y = Axis.at(y_px, height_px, scale, self.downsamples[number][1])
+        rows = max(1, int(_BAND_PX / (width_px * x.ratio * y.ratio)))
+        if rows >= height_px:
+            return resample(self._padded(number, x, y), x, y)
+        out = np.empty((height_px, width_px, 3), np.uint8)
+        for first in range(0, height_px, rows):
+            band = y.part(first, min(rows, height_px - first))
+            out[first : first + band.count] = resample(self._padded(number, x, band), x, band)
+        return out
+
+    def thumbnail(self, max_px: int) -> NDArray[np.uint8]:
+        """Return the whole slide, uint8 (h, w, 3), its longer side at most `max_px`; never enlarged.
+
+        A pixel covers ``thumbnail_scale(max_px)`` level-0 px; one that reaches beyond the slide is part white.
+        """
+        scale = self.thumbnail_scale(max_px)
+        # 1e-9: the longer side is max_px exactly, whatever the division's last digit.
+        width, height = (math.ceil(size / scale - 1e-9) for size in (self.width_px, self.height_px))
+        return self.read(0, 0, width, height, self.mpp * scale)
+
+    def thumbnail_scale(self, max_px: int) -> float:
+        """Level-0 px per pixel of ``thumbnail(max_px)``."""
+        return max(1.0, max(self.width_px, self.height_px) / max_px)
+
+    def working_mpp(self, model_mpp: float, tolerance: float = 0.1) -> float:
+        """Return the resolution to read at for a model made for `model_mpp`.
+
+        A whole multiple of the slide's own resolution where one lies within `tolerance` of the model's: reading it
+        is a copy or a plain mean of blocks, faster and sharper than resampling by 1.98. Else `model_mpp`.
+        """
+        nearest = self.mpp * max(1, round(model_mpp / self.mpp))
+        return nearest if abs(nearest / model_mpp - 1) <= tolerance else model_mpp
+
+    def close(self) -> None:
+        """Give the file back; reading is over."""
+        self._close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Slide({str(self.path)!r}, {self.width_px} x {self.height_px} px, {self.mpp:.4g} um/px, {self.format})"
+
+    def _level_for(self, scale: float) -> int:
+        """Number of the coarsest level that is fine enough for `scale` level-0 px per output pixel."""
+        enough = [n for n, d in enumerate(self.downsamples) if max(d) <= scale * (1 + _LEVEL_TOLERANCE)]
+        return max(enough, key=lambda n: max(self.downsamples[n]), default=0)
+
+    def _padded(self, number: int, x: Axis, y: Axis) -> NDArray[np.uint8]:
+        """Return the source pixels that `x` and `y` span, white where they lie outside of the level."""
+        level = self._levels[number]
+        (left, right), (top, bottom) = x.span, y.span
+        x0, x1 = max(left, 0), min(right, level.width)
+        y0, y1 = max(top, 0), min(bottom, level.height)
+        if (x0, x1, y0, y1) == (left, right, top, bottom):
+            return self._read_level(number, x0, y0, x1 - x0, y1 - y0)
+        out = np.full((bottom - top, right - left, 3), WHITE, np.uint8)
+        if x0 < x1 and y0 < y1:
+            out[y0 - top : y1 - top, x0 - left : x1 - left] = self._read_level(number, x0, y0, x1 - x0, y1 - y0)
+        return out
+
+    def _read_level(self, number: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        level: Level = self._levels[number]
+        try:
+            return level.read(x, y, width, height)
+        except _DECODE_ERRORS as error:
+            raise SlideError(
+                f"{self.path} cannot be read at x {x}, y {y}, {width} x {height} px of level {number} ({error}): "
+                "the file seems damaged; copy or export it again."
+            ) from error
+
+
+def _downsample(full: int, reduced: int) -> float:
+    """Level-0 px per level px: whole where the level's size is the full size divided and cut or rounded up.
+
+    Scanners halve and drop what is left over, so that 4443 / 2221 px means 2 and not 2.0005: the difference would
+    shift the far edge of a slide by many pixels.
+    """
+    ratio = full / reduced
+    for whole in (2 ** round(math.log2(ratio)), round(ratio)):
+        if whole >= 1 and abs(full / whole - reduced) <= 1:
+            return float(whole)
+    return ratio
+
+
+def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+    """Open a slide or image.
+
+    Reads OpenSlide's formats, TIFF and OME-TIFF (plain, tiled, pyramidal), DICOM whole-slide images, PNG and JPEG;
+    8-bit RGB only.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file; of a DICOM series any one of its files.
+    mpp : float, optional
+        um per pixel at level 0; overrides what the file says.
+
+    Raises
+    ------
+    SlideError
+        If the file is missing, is no slide, is damaged, is not 8-bit RGB, or gives no credible resolution.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SlideError(f"{path} does not exist: check the path of the slide.")
+    if path.is_dir():
+        raise SlideError(f"{path} is a directory: give the slide's file (of a DICOM series, any one of its files).")
+    pyramid = _open_pyramid(path)
+    try:
+        return Slide(path, pyramid, resolve_mpp(path, pyramid.mpp, mpp))
+    except SlideError:
+        pyramid.close()
+        raise
+
+
+def _open_pyramid(path: Path) -> Pyramid:
+    """Choose the reader by what is in the file, never by its name."""
+    from cytolite.slides import dicom_reader, openslide_reader, plain_reader, tiff_reader
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except OSError as error:
+        raise SlideError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
+    # OpenSlide goes first: the main file of an MRXS slide is itself a JPEG.
+    vendor = openslide_reader.detect(path)
+    if head[:4] in _TIFF_MAGIC and vendor in (None, "generic-tiff", "aperio"):
+        # Decoding tiles here is about twice as fast as through OpenSlide, with the same pixels.
+        pyramid = tiff_reader.open_tiff(path, vendor)
+        return pyramid if pyramid is not None else openslide_reader.open_openslide(path)
+    if head[128:] == b"DICM":
+        return dicom_reader.open_dicom(path)
+    if vendor is not None:
+        return openslide_reader.open_openslide(path)
+    if plain_reader.is_plain(head):
+        return plain_reader.open_plain(path)
+    raise SlideError(
+        f"{path} is not a slide that can be read: allowed are OpenSlide's formats (SVS, NDPI, MRXS, SCN, BIF and "
+        "others), TIFF, OME-TIFF, DICOM, PNG and JPEG; export it as one of these."
+    )
