@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import threading
 import warnings
@@ -25,9 +26,12 @@ _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
 _COLOURS = ("RGB", "YBR_FULL_422", "YBR_FULL", "YBR_ICT", "YBR_RCT")
 # Markers by which a JPEG itself says how its colours are coded: JFIF and Adobe.
 _COLOUR_MARKERS = (b"\xff\xe0", b"\xff\xee")
+# How many frames tell the order of all, and how much better the unusual one must fit to be believed.
+_FRAMES_TO_COMPARE, _CLEARLY = 64, 0.8
 _ITEM, _SEQUENCE_END, _UNDEFINED = 0xFFFEE000, 0xFFFEE0DD, 0xFFFFFFFF
 _DAMAGE = (
-    InvalidDicomError, OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, IndexError, struct.error,
+    InvalidDicomError, RuntimeError, OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, IndexError,
+    struct.error,
 )  # fmt: skip
 
 
@@ -167,6 +171,8 @@ class _Instance:
         if self.header.get("DimensionOrganizationType") == "TILED_FULL" or not frames:
             if len(self._frames) < rows * cols:
                 raise ValueError(f"{len(self._frames)} frames where {rows * cols} are needed")
+            if "DimensionOrganizationType" not in self.header and self._runs_down(rows * cols):
+                return {(i % rows, i // rows): i for i in range(rows * cols)}
             return {(i // cols, i % cols): i for i in range(rows * cols)}
         grid = {}
         for number, frame in enumerate(frames):
@@ -178,11 +184,25 @@ class _Instance:
             grid[y // self._tile_height, x // self._tile_width] = number
         return grid
 
+    def _runs_down(self, count: int) -> bool:
+        """Whether frames follow each other down the columns: each fits better below its predecessor than beside it.
+
+        DICOM's order is along the rows, but files that do not name their order exist in both.
+        """
+        frames = [self._decode_frame(i).astype(np.int16) for i in range(min(count, _FRAMES_TO_COMPARE))]
+        pairs = list(itertools.pairwise(frames))
+        beside = sum(np.abs(a[:, -1] - b[:, 0]).mean() for a, b in pairs)
+        below = sum(np.abs(a[-1] - b[0]).mean() for a, b in pairs)
+        return bool(below < _CLEARLY * beside)
+
     def _decode(self, row: int, col: int) -> NDArray[np.uint8]:
-        shape = (self._tile_height, self._tile_width, 3)
         number = self._grid.get((row, col))
         if number is None:
-            return np.full(shape, 255, np.uint8)
+            return np.full((self._tile_height, self._tile_width, 3), 255, np.uint8)
+        return self._decode_frame(number)
+
+    def _decode_frame(self, number: int) -> NDArray[np.uint8]:
+        shape = (self._tile_height, self._tile_width, 3)
         data = self._read(self._frames[number])
         if self._syntax in _NATIVE:
             pixels = np.frombuffer(data, np.uint8)

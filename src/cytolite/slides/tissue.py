@@ -1,0 +1,216 @@
+"""Where the tissue of a slide is, from a thumbnail of about 8 um/px."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cytolite.slides.reader import Slide
+
+MASK_MPP = 8.0
+
+# Stain is measured in optical density. Fixed floors, not Otsu: an image filled with tissue must not be split into
+# its darker and paler half, and an empty one not into two kinds of white.
+_STAIN_WEAK, _STAIN_STRONG = 0.030, 0.075
+# Near black, noise has density too: colour must also be this many grey levels.
+_LEAST_COLOUR = 6
+# Glass is at most this far from grey and at least this bright; what is left of its tint is taken off.
+_GLASS_BRIGHT, _GLASS_CHROMA, _GLASS_LEAST = 200, 16, 0.005
+# Pens: blue and green ink absorb more red than green light, which tissue never does by much. (Green and black have
+# no stain in the sense above; red ink cannot be told from red cells.)
+_INK_RED, _INK_LEAST = 1.25, 0.1
+_SMALLEST_UM2, _LARGEST_HOLE_UM2 = 2_000.0, 60_000.0
+_CLOSE_UM, _GROW_UM = 24.0, 16.0
+# An image no larger than this is a field that somebody chose: it is tissue as a whole if this share of it is.
+_FIELD_MM2, _FIELD_STAINED = 0.3, 0.002
+
+
+@dataclass(frozen=True)
+class TissueMask:
+    """Where the tissue of a slide is.
+
+    Attributes
+    ----------
+    mask : numpy.ndarray
+        bool (h, w); pixel (r, c) covers ``scale_px`` level-0 px on each side, from ``c * scale_px``, ``r * scale_px``.
+    scale_px : float
+        Level-0 px per mask px.
+    width_px, height_px : int
+        Of the slide; the last column and row of the mask may reach beyond.
+    """
+
+    mask: NDArray[np.bool_]
+    scale_px: float
+    width_px: int
+    height_px: int
+
+    @classmethod
+    def whole(cls, slide: Slide) -> TissueMask:
+        """Return the mask that takes all of the slide for tissue."""
+        scale = _mask_scale(slide)
+        shape = (math.ceil(slide.height_px / scale), math.ceil(slide.width_px / scale))
+        return cls(np.ones(shape, np.bool_), float(scale), slide.width_px, slide.height_px)
+
+    def area_mm2(self, mpp: float) -> float:
+        """Area of the tissue within the slide, at `mpp` um per level-0 px; exact at the slide's right and bottom."""
+        rows = _clipped_sizes(self.mask.shape[0], self.scale_px, self.height_px)
+        cols = _clipped_sizes(self.mask.shape[1], self.scale_px, self.width_px)
+        return float(rows @ (self.mask @ cols)) * mpp**2 / 1e6
+
+    def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether points (N, 2), (x, y) in level-0 px, lie in tissue; bool (N,)."""
+        col, row = np.floor(np.asarray(xy, np.float64) / self.scale_px).astype(np.int64).T
+        height, width = self.mask.shape
+        inside = (col >= 0) & (row >= 0) & (col < width) & (row < height)
+        found = np.zeros(len(inside), np.bool_)
+        found[inside] = self.mask[row[inside], col[inside]]
+        return found
+
+    def overlaps(self, x_px: float, y_px: float, width_px: float, height_px: float) -> bool:
+        """Whether a rectangle in level-0 px holds any tissue."""
+        first_row, first_col = (max(0, math.floor(start / self.scale_px)) for start in (y_px, x_px))
+        last_row, last_col = (math.ceil(end / self.scale_px) for end in (y_px + height_px, x_px + width_px))
+        return bool(self.mask[first_row : max(0, last_row), first_col : max(0, last_col)].any())
+
+
+def _mask_scale(slide: Slide) -> int:
+    return max(1, round(MASK_MPP / slide.mpp))
+
+
+def _clipped_sizes(count: int, scale: float, length: int) -> NDArray[np.float64]:
+    """Level-0 px of each mask row or column that lie within the slide."""
+    edges = np.minimum(np.arange(count + 1) * scale, length)
+    return np.diff(edges)
+
+
+def tissue_mask(slide: Slide) -> TissueMask:
+    """Find the tissue of a slide, on white, grey or black ground; pens, dust and empty glass are left out.
+
+    Holes up to 0.06 mm2 count as tissue, and the mask reaches 16 um beyond what is stained, so that no nucleus at
+    an edge is lost. A blank slide gives an empty mask; an image of at most 0.3 mm2 that is not blank is tissue as a
+    whole, fat and lumina included.
+
+    Parameters
+    ----------
+    slide : Slide
+        Read at about 8 um/px.
+    """
+    scale = _mask_scale(slide)
+    height, width = math.ceil(slide.height_px / scale), math.ceil(slide.width_px / scale)
+    thumbnail = slide.read(0, 0, width, height, slide.mpp * scale)
+    mask = _find(thumbnail, slide.mpp * scale)
+    return TissueMask(mask, float(scale), slide.width_px, slide.height_px)
+
+
+def _find(image: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
+    """Return the tissue of a thumbnail uint8 (h, w, 3), bool (h, w)."""
+    density = _density(image)
+    stain = density[..., 1] - np.minimum(density[..., 0], density[..., 2])
+    ink = (density[..., 0] > _INK_RED * density[..., 1]) & (density[..., 0] > _INK_LEAST)
+    coloured = image[..., ::2].max(axis=2) >= image[..., 1].astype(np.int16) + _LEAST_COLOUR
+    weak = (stain > _STAIN_WEAK) & coloured & ~ink
+    strong = (stain > _STAIN_STRONG) & weak
+    if stain.size * mpp**2 <= _FIELD_MM2 * 1e6:
+        return np.full(strong.shape, strong.mean() >= _FIELD_STAINED)
+    mask = _keep_parts(weak, strong, 1)
+    mask = _close(mask, round(_CLOSE_UM / mpp)) & ~_grow(ink, 1)
+    mask = _keep_parts(mask, mask, round(_SMALLEST_UM2 / mpp**2))
+    mask = _fill_holes(mask, round(_LARGEST_HOLE_UM2 / mpp**2))
+    return _grow(mask, max(1, round(_GROW_UM / mpp)))
+
+
+def _density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Optical density per channel relative to the glass, 0 or more, float32 (h, w, 3)."""
+    # + 4: bounded near black.
+    return np.maximum(np.log((_glass(image) + 4) / (image.astype(np.float32) + 4)), 0)
+
+
+def _glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Colour of the empty glass, float32 (3,); white where the image shows too little of it to tell."""
+    bright = (image.min(axis=2) >= _GLASS_BRIGHT) & (np.ptp(image, axis=2) <= _GLASS_CHROMA)
+    # Pure white is what scanners and readers put where nothing was scanned.
+    bright &= image.min(axis=2) < 250
+    if bright.sum() < max(16, _GLASS_LEAST * bright.size):
+        return np.full(3, 255, np.float32)
+    values = image[bright]
+    # The brightest glass: pale tissue is darker than it.
+    level = values.sum(axis=1)
+    return np.median(values[level >= np.percentile(level, 50)], axis=0).astype(np.float32)
+
+
+def _grow(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Dilate by an octagon of about `radius` px: squares and diamonds in turn."""
+    for step in range(radius):
+        grown = mask.copy()
+        for axis in (0, 1):
+            # A square is a step along the rows of what was stepped along the columns; a diamond is not.
+            source = grown.copy() if step % 2 == 0 else mask
+            ahead, behind = [slice(None)] * 2, [slice(None)] * 2
+            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+            grown[tuple(ahead)] |= source[tuple(behind)]
+            grown[tuple(behind)] |= source[tuple(ahead)]
+        mask = grown
+    return mask
+
+
+def _close(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Grow and shrink again: gaps up to twice `radius` px are bridged; the image's border does not shrink."""
+    padded = np.pad(mask, radius, mode="edge") if radius else mask
+    closed = ~_grow(~_grow(padded, radius), radius)
+    return closed[radius : closed.shape[0] - radius, radius : closed.shape[1] - radius] if radius else closed
+
+
+def _keep_parts(mask: NDArray[np.bool_], seeds: NDArray[np.bool_], least_px: int) -> NDArray[np.bool_]:
+    """Return the connected parts of `mask` that hold a seed and at least `least_px` pixels.
+
+    A quarter of it is enough at the image's border, beyond which a part goes on.
+    """
+    labels, count = _label(mask)
+    size = np.bincount(labels.ravel(), minlength=count + 1)
+    seeded = np.bincount(labels[seeds], minlength=count + 1) > 0
+    keep: NDArray[np.bool_] = size >= least_px
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        keep[border] |= size[border] >= least_px / 4
+    keep &= seeded
+    keep[0] = False
+    return keep[labels]
+
+
+def _fill_holes(mask: NDArray[np.bool_], largest_px: int) -> NDArray[np.bool_]:
+    """Fill the holes of up to `largest_px` pixels; what touches the border is no hole."""
+    labels, count = _label(~mask)
+    fill = np.bincount(labels.ravel(), minlength=count + 1) <= largest_px
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        fill[border] = False
+    fill[0] = False
+    return mask | fill[labels]
+
+
+@njit(cache=True, nogil=True)
+def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Number the 4-connected parts of a mask 1..n by flood fill; int32 (h, w) and n."""
+    height, width = mask.shape
+    labels = np.zeros((height, width), np.int32)
+    stack = np.empty(height * width, np.int64)
+    count = 0
+    for start in range(height * width):
+        if not mask[start // width, start % width] or labels[start // width, start % width]:
+            continue
+        count += 1
+        labels[start // width, start % width] = count
+        stack[0] = start
+        top = 1
+        while top:
+            top -= 1
+            r, c = stack[top] // width, stack[top] % width
+            for dr, dc in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+                rr, cc = r + dr, c + dc
+                if 0 <= rr < height and 0 <= cc < width and mask[rr, cc] and not labels[rr, cc]:
+                    labels[rr, cc] = count
+                    stack[top] = rr * width + cc
+                    top += 1
+    return labels, count

@@ -1,0 +1,121 @@
+"""Tissue masks of made-up slides with a known answer, and of real ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cytolite.slides.levels import ArrayLevel, Pyramid
+from cytolite.slides.reader import Slide, open_slide
+from cytolite.slides.tissue import MASK_MPP, TissueMask, tissue_mask
+
+PINK, PURPLE = (225, 150, 195), (120, 80, 150)
+GREEN_INK, BLUE_INK, BLACK_INK = (20, 150, 110), (30, 50, 160), (20, 20, 22)
+
+
+def slide_of(image, mpp=4.0):
+    return Slide(Path("made.png"), Pyramid("png", [ArrayLevel(image)], None, lambda: None), mpp)
+
+
+def painted(ground, parts=(), size=(400, 500), noise=2.0):
+    """An image of `ground` with rectangles (rows, cols, colour) and a scanner's noise."""
+    image = np.empty((*size, 3), np.float64)
+    image[:] = ground
+    for rows, cols, colour in parts:
+        image[rows, cols] = colour
+    image += np.random.default_rng(0).normal(0, noise, image.shape)
+    return image.clip(0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("ground", [(255, 255, 255), (243, 240, 244), (215, 215, 215), (128, 128, 128), (0, 0, 0)])
+def test_tissue_on_any_ground(ground):
+    rows, cols = slice(100, 300), slice(120, 380)
+    image = painted(ground, [(rows, cols, PINK), (slice(150, 200), slice(200, 250), PURPLE)])
+    found = tissue_mask(slide_of(image))
+    truth = np.zeros(found.mask.shape, bool)
+    truth[50:150, 60:190] = True
+    assert found.scale_px == 2
+    assert found.mask[truth].all(), "tissue must not be lost"
+    # Grown by 16 um (2 px) and blurred by one mask pixel at most: nothing else is taken.
+    wider = np.zeros_like(truth)
+    wider[47:153, 57:193] = True
+    assert not found.mask[~wider].any()
+
+
+@pytest.mark.parametrize("ground", [(255, 255, 255), (242, 238, 243), (200, 200, 200), (0, 0, 0)])
+def test_a_blank_slide_has_no_tissue(ground):
+    found = tissue_mask(slide_of(painted(ground)))
+    assert not found.mask.any()
+    assert found.area_mm2(4.0) == 0
+
+
+@pytest.mark.parametrize("ink", [GREEN_INK, BLUE_INK, BLACK_INK])
+def test_pens_are_no_tissue(ink):
+    image = painted((244, 242, 244), [(slice(20, 60), slice(20, 480), ink), (slice(200, 300), slice(100, 300), PINK)])
+    found = tissue_mask(slide_of(image)).mask
+    assert not found[:40].any()
+    assert found[100:150, 50:150].all()
+
+
+def test_dust_is_dropped_and_lumina_are_kept():
+    parts = [
+        (slice(200, 360), slice(100, 300), PINK),
+        (slice(250, 290), slice(150, 200), (244, 242, 244)),  # 160 x 200 um: a lumen
+        (slice(40, 44), slice(400, 404), PURPLE),  # 16 um: dust
+    ]
+    found = tissue_mask(slide_of(painted((244, 242, 244), parts))).mask
+    assert found[100:180, 50:150].all()
+    assert not found[:80].any()
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5, 1.0])
+def test_a_field_full_of_tissue_is_not_split(mpp):
+    """Half pale, half dark: Otsu's threshold would cut between them."""
+    image = painted((238, 205, 225), [(slice(0, 400), slice(0, 250), PURPLE)], noise=8)
+    assert tissue_mask(slide_of(image, mpp)).mask.all()
+
+
+def test_large_tissue_filling_the_slide_is_all_tissue():
+    image = painted((238, 205, 225), [(slice(0, 400), slice(0, 250), PURPLE)], noise=8)
+    assert tissue_mask(slide_of(image, 4.0)).mask.all()
+
+
+def test_a_blank_field_is_blank():
+    assert not tissue_mask(slide_of(painted((244, 243, 244)), 0.25)).mask.any()
+
+
+def test_area_is_exact_at_the_edges():
+    slide = slide_of(np.zeros((333, 1001, 3), np.uint8), mpp=0.5)
+    whole = TissueMask.whole(slide)
+    assert whole.scale_px == MASK_MPP / 0.5
+    assert whole.area_mm2(0.5) == pytest.approx(333 * 1001 * 0.25e-6, rel=1e-12)
+    some = TissueMask(np.array([[True, False], [False, True]]), 16.0, width_px=20, height_px=30)
+    assert some.area_mm2(1.0) == pytest.approx((16 * 16 + 4 * 14) / 1e6)
+
+
+def test_contains_and_overlaps():
+    mask = TissueMask(np.array([[True, False], [False, True]]), 10.0, 20, 20)
+    xy = np.array([[0, 0], [9.99, 9.99], [10, 0], [15, 15], [20, 15], [-0.1, 0], [0, 12]], float)
+    assert mask.contains(xy).tolist() == [True, True, False, True, False, False, False]
+    assert mask.contains(np.empty((0, 2))).tolist() == []
+    assert mask.overlaps(0, 0, 5, 5)
+    assert not mask.overlaps(10, 0, 10, 10)
+    assert mask.overlaps(9.5, 5, 10, 1)
+    assert mask.overlaps(0, 0, 20, 20)
+    assert not mask.overlaps(-50, -50, 50, 50)
+    assert not mask.overlaps(20, 20, 50, 50)
+
+
+def test_real_slides(shared_data):
+    """Shares read off the pictures; the outlines were looked at."""
+    shares = {"TCGA-V5-A7RE_stitched_40x.tiff": 0.417, "pathml_small_HE.svs": 0.449, "instanseg_HE_example.tif": 0.795}
+    for name, share in shares.items():
+        with open_slide(shared_data / "slides" / name) as slide:
+            assert tissue_mask(slide).mask.mean() == pytest.approx(share, abs=0.02), name
+
+
+def test_real_fields_are_all_tissue(shared_data):
+    fields = sorted((shared_data / "consep" / "image").glob("*.png"))[:9]
+    for path in fields:
+        with open_slide(path, mpp=0.25) as slide:
+            assert tissue_mask(slide).mask.all(), path.name
