@@ -45,7 +45,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable . || \
+	$(BIN)/python -m pip install --quiet --no-compile --editable . || \
 	  { echo "error: the packages cytolite needs could not be installed; is this machine online?" >&2; exit 1; }
 	@touch $@
 

@@ -103,6 +103,20 @@ def is_result_of(folder: Path, slide: Path) -> bool:
     return is_result(folder) and _recorded(folder).items() >= fingerprint(slide).items()
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something other than a result: it is the user's, and is never replaced.
+
+    Raises
+    ------
+    OutputError
+        If it is so.
+    """
+    if is_result(folder) or not os.path.lexists(folder):
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise OutputError(f"{folder} exists and is no result of cytolite; move it, or choose another output folder.")
+
+
 def _is_other_result(folder: Path, slide: Path) -> bool:
     return is_result(folder) and not is_result_of(folder, slide)
 

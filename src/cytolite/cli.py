@@ -84,8 +84,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except CytoliteError as error:
         _print_error(str(error))
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        _print_error("Interrupted; the same command goes on where this one stopped.")
+    except KeyboardInterrupt as error:
+        _print_error(str(error) or "Interrupted; run the same command again to go on.")
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 

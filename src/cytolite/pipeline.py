@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cytolite.batch import find_slides, fingerprint, is_result, prepare_output, result_folders
+from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, result_folders
 from cytolite.config import SegmentSettings, make_settings
 from cytolite.errors import CytoliteError
 from cytolite.progress import Display, choose, silent
@@ -79,14 +79,14 @@ def segment(
     CytoliteError
         If the slide or a setting cannot be used, or the results cannot be written.
     """
-    from cytolite.interop.parquet import read_cells
-    from cytolite.models.bundle import load_bundle
-
     given = {
         "model": None if model is None else str(model), "mpp": mpp, "tissue": tissue, "roi": roi, "tile": tile,
         "halo": halo, "device": device, "batch": batch, "workers": workers, "overwrite": overwrite, "quiet": quiet,
     }  # fmt: skip
     settings = make_settings(SegmentSettings, given)
+    from cytolite.interop.parquet import read_cells
+    from cytolite.models.bundle import load_bundle
+
     with tempfile.TemporaryDirectory(prefix="cytolite-") as temporary:
         folder = Path(temporary if output is None else output)
         prepare_output(folder)
@@ -183,13 +183,15 @@ def _segment_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentS
     from cytolite.inference.slide import segment_slide
     from cytolite.slides.reader import open_slide
 
+    check_free(folder)
     start = time.perf_counter()
     with open_slide(slide, settings.mpp) as opened, display(slide.name) as update:
         result = segment_slide(
             opened, folder, bundle, settings, record=run_record(slide, bundle, settings), update=update
         )
+    warnings = result.warnings or (() if result.n_cells else ("no nuclei were found",))
     seconds = time.perf_counter() - start
-    return Outcome(slide, folder, "done", "", result.warnings, result.n_cells, result.tissue_mm2, seconds)
+    return Outcome(slide, folder, "done", "", warnings, result.n_cells, result.tissue_mm2, seconds)
 
 
 def run_record(slide: Path, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cytolite.batch import RUN_FILE, find_slides, fingerprint, is_result, prepare_output, result_folders
+from cytolite.batch import RUN_FILE, check_free, find_slides, fingerprint, is_result, prepare_output, result_folders
 from cytolite.errors import InputError, OutputError
 
 
@@ -122,6 +122,19 @@ def test_a_folder_without_a_record_is_no_result(tmp_path):
     assert not is_result(tmp_path / "a")
     (tmp_path / "a" / RUN_FILE).write_text("not json")
     assert names([make(tmp_path / "a.png")], tmp_path) == ["a.png"]
+
+
+def test_a_folder_of_the_users_own_is_not_free(tmp_path):
+    slide = make(tmp_path / "a.png")
+    check_free(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_free(tmp_path / "empty")
+    finish(slide, tmp_path / "result")
+    check_free(tmp_path / "result")
+    make(tmp_path / "mine" / "notes.txt")
+    for taken in (tmp_path / "mine", slide):
+        with pytest.raises(OutputError, match="is no result of cytolite"):
+            check_free(taken)
 
 
 def test_fingerprint_sees_a_change_of_content_and_of_size(tmp_path):

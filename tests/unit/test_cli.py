@@ -145,7 +145,7 @@ def test_interrupt(run, monkeypatch):
     monkeypatch.setattr(pipeline, "segment_slides", interrupted)
     code, out, err = run("segment", "a", "-o", "out")
     assert (code, out) == (130, "")
-    assert err == "error: Interrupted; the same command goes on where this one stopped.\n"
+    assert err == "error: Interrupted; run the same command again to go on.\n"
 
 
 def test_an_error_of_the_whole_run(run, monkeypatch):

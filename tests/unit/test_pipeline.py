@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import pytest
-from fakes import fake_bundle
 
 from cytolite import pipeline
 from cytolite.batch import RUN_FILE, fingerprint
@@ -14,6 +13,7 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, InputError, OutputError, SlideError
 from cytolite.models.bundle import load_bundle
 from cytolite.pipeline import Outcome, run_record, segment_slides
+from fakes import fake_bundle
 
 
 @pytest.fixture
