@@ -1,0 +1,186 @@
+"""Work folder of one slide: the tiles done so far, so that a run that was stopped can go on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytolite.cells import CellTable
+from cytolite.errors import OutputError
+from cytolite.inference.stitch import TileCells
+from cytolite.outlines import FEATURE_NAMES
+from cytolite.slides.tiles import Tile
+
+# Counted up when what a part holds, or how it is computed, changes: older parts are then not used.
+PARTS_FORMAT = 1
+# The file that a folder of results has, written last.
+RESULT_MARK = "run.json"
+
+
+class WorkFolder:
+    """``.<name>.partial`` beside the final folder of a slide's results.
+
+    ``key.json`` says what the tiles were computed from, ``tiles/`` holds one file per tile, ``result/`` is the result
+    being written. Every file appears under its name only when whole, so a kill at any moment costs the tiles in work.
+
+    Parameters
+    ----------
+    final : pathlib.Path
+        Folder that the result shall have.
+    """
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.path = final.with_name(f".{final.name}.partial")
+        self._old = final.with_name(f".{final.name}.old")
+        self._tiles = self.path / "tiles"
+        self.result = self.path / "result"
+
+    def open(self, key: dict[str, Any]) -> bool:
+        """Make the folder ready; returns whether tiles of an earlier run with another key were thrown away.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        text = json.dumps({"parts": PARTS_FORMAT, **key}, indent=1, sort_keys=True)
+        with writing(self.final):
+            self._restore()
+            self._refuse_foreign()
+            known = self._known_key()
+            stale = known != text and self._tiles.is_dir() and any(self._tiles.iterdir())
+            if known != text:
+                shutil.rmtree(self.path, ignore_errors=True)
+            self._tiles.mkdir(parents=True, exist_ok=True)
+            if known != text:
+                beside = self.path / "key.json.new"
+                beside.write_text(text, encoding="utf-8")
+                os.replace(beside, self.path / "key.json")
+        return stale
+
+    def has(self, tile: Tile) -> bool:
+        """Whether the tile is done."""
+        return zipfile.is_zipfile(self._part(tile))
+
+    def save(self, part: TileCells) -> None:
+        """Write a tile's nuclei: beside first, then under its name.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        cells, path = part.cells, self._part(part.tile)
+        beside = path.with_suffix(f".{os.getpid()}.new")
+        with writing(self.final), beside.open("wb") as file:
+            np.savez(
+                file,
+                owned=part.owned,
+                vertices=cells.vertices.astype(np.int32),
+                lengths=np.diff(cells.offsets).astype(np.int32),
+                centroids=cells.centroids,
+                types=cells.types,
+                type_probs=cells.type_probs,
+                area_um2=cells.area_um2,
+                features=np.array([cells.features[name] for name in FEATURE_NAMES], np.float32),
+            )
+        with writing(self.final):
+            os.replace(beside, path)
+
+    def load(self, tile: Tile) -> TileCells:
+        """Read a tile's nuclei back.
+
+        Raises
+        ------
+        OutputError
+            If the file is damaged.
+        """
+        try:
+            with np.load(self._part(tile)) as part:
+                columns = {name: part[name] for name in part.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise OutputError(
+                f"The kept work {self._part(tile)} cannot be read ({error}); delete {self.path} and run again."
+            ) from error
+        cells = CellTable(
+            vertices=columns["vertices"].astype(np.float64),
+            offsets=np.concatenate([[0], np.cumsum(columns["lengths"], dtype=np.int64)]),
+            centroids=columns["centroids"],
+            types=columns["types"],
+            type_probs=columns["type_probs"],
+            area_um2=columns["area_um2"],
+            regions=np.full(len(columns["types"]), -1, np.int32),
+            features=dict(zip(FEATURE_NAMES, columns["features"], strict=True)),
+        )
+        return TileCells(tile, cells, columns["owned"])
+
+    @contextmanager
+    def result_folder(self) -> Iterator[Path]:
+        """Give an empty folder to write the result into; on success it becomes the final one in one rename.
+
+        An older result is moved aside before and removed after, so that there is always a whole one or none.
+
+        Raises
+        ------
+        OutputError
+            If something cannot be written; nothing is left under the final name then.
+        """
+        with writing(self.final):
+            shutil.rmtree(self.result, ignore_errors=True)
+            self.result.mkdir()
+            yield self.result
+            if self.final.exists():
+                os.replace(self.final, self._old)
+            os.replace(self.result, self.final)
+            shutil.rmtree(self._old, ignore_errors=True)
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _part(self, tile: Tile) -> Path:
+        return self._tiles / f"{tile.index:07d}.npz"
+
+    def _known_key(self) -> str | None:
+        try:
+            return (self.path / "key.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def _refuse_foreign(self) -> None:
+        """A folder that is no result of ours is never replaced."""
+        if self.final.exists() and not (self.final / RESULT_MARK).is_file():
+            raise OutputError(
+                f"{self.final} is there already and is no result of cytolite; move it away or name another output folder."
+            )
+
+    def _restore(self) -> None:
+        """Bring back the older result if a run was killed between the two renames, or drop what it left behind."""
+        if self._old.exists():
+            if self.final.exists():
+                shutil.rmtree(self._old, ignore_errors=True)
+            else:
+                os.replace(self._old, self.final)
+
+
+@contextmanager
+def writing(final: Path) -> Iterator[None]:
+    """Turn the system's errors into a sentence about `final`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(
+                f"The disk is full: {final} cannot be written; free some space and run the same command again, "
+                "the tiles done so far are kept."
+            ) from error
+        raise OutputError(
+            f"{final} cannot be written ({error.strerror or error}); check the folder and its permissions."
+        ) from error

@@ -1,0 +1,121 @@
+"""Predictor: a bundle's network in ONNX Runtime, images to maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from cytolite.celltypes import N_TYPES
+from cytolite.errors import BundleError, InputError
+from cytolite.models.bundle import Bundle
+from cytolite.slides.tiles import ALIGN_PX
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class Predictor:
+    """One session, shared by all threads: `maps` may be called from several at a time.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Model to run.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    threads : int
+        Threads within one call. One is best where several workers call at a time: they then never wait for
+        each other, and results do not depend on how many there are.
+
+    Raises
+    ------
+    InputError
+        If the device cannot be used.
+    BundleError
+        If the weights are no network with the inputs and outputs of a bundle.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int = 1) -> None:
+        self.spec = bundle.spec
+        self.device = device
+        provider = _provider(device)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only: warnings about the graph are no business of the user's
+        # A waiting thread that spins would take a core from the workers that read and decode.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(str(bundle.onnx_path), options, providers=[provider])
+        except Exception as error:  # noqa: BLE001 - the runtime's errors share no base class but this
+            raise BundleError(f"ONNX Runtime cannot load {bundle.onnx_path}: {_first_line(error)}.") from error
+        if self._session.get_providers()[0] != provider:
+            raise InputError(
+                "The CUDA device cannot be used: ONNX Runtime could not start it (driver, CUDA or cuDNN missing?); "
+                "use --device cpu."
+            )
+        _check_graph(self._session, bundle)
+
+    def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run the network.
+
+        Parameters
+        ----------
+        images : numpy.ndarray
+            uint8 (B, H, W, 3), RGB at the model's mpp; H and W are multiples of 32.
+
+        Returns
+        -------
+        flows : numpy.ndarray
+            float32 (B, 2, H, W), (dy, dx), about unit length inside nuclei.
+        type_logits : numpy.ndarray
+            float32 (B, 8, H, W); class 0 is background.
+
+        Raises
+        ------
+        InputError
+            If the images have another shape or dtype.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise InputError(f"Images are {images.dtype} {images.shape}; uint8 (B, H, W, 3) is needed.")
+        if images.shape[1] % ALIGN_PX or images.shape[2] % ALIGN_PX:
+            raise InputError(f"Images are {images.shape[1]} x {images.shape[2]} px; multiples of {ALIGN_PX} are needed.")
+        flows, type_logits = self._session.run(["flows", "type_logits"], {"image": np.ascontiguousarray(images)})
+        return flows, type_logits
+
+
+def _provider(device: str) -> str:
+    if device not in PROVIDERS:
+        raise InputError(f"There is no device {device!r}; allowed are {' and '.join(PROVIDERS)}.")
+    if PROVIDERS[device] not in ort.get_available_providers():
+        raise InputError(
+            "The installed ONNX Runtime has no CUDA: install onnxruntime-gpu instead of onnxruntime, or use --device cpu."
+        )
+    return PROVIDERS[device]
+
+
+def _check_graph(session: Any, bundle: Bundle) -> None:
+    """The names, types and channel counts must be a bundle's, or the first tile would fail in the dark."""
+    inputs = {tensor.name: (tensor.type, tensor.shape) for tensor in session.get_inputs()}
+    outputs = {tensor.name: (tensor.type, tensor.shape) for tensor in session.get_outputs()}
+    fits = (
+        list(inputs) == ["image"]
+        and inputs["image"][0] == "tensor(uint8)"
+        and len(inputs["image"][1]) == 4
+        and all(
+            name in outputs and outputs[name][0] == "tensor(float)" and outputs[name][1][1] == channels
+            for name, channels in (("flows", 2), ("type_logits", N_TYPES + 1))
+        )
+    )
+    if not fits:
+        raise BundleError(
+            f"{bundle.onnx_path} is no nucleus model: it must take 'image' uint8 (B, H, W, 3) and give "
+            f"'flows' float (B, 2, H, W) and 'type_logits' float (B, {N_TYPES + 1}, H, W); it takes {inputs} and "
+            f"gives {outputs}."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

@@ -1,0 +1,210 @@
+"""The run over one slide: all cores at work, resumable at any moment, bounded memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolite.config import SegmentSettings
+from cytolite.errors import SlideError
+from cytolite.inference.finish import write_results
+from cytolite.inference.parts import WorkFolder
+from cytolite.inference.plan import Plan, plan_key, plan_slide
+from cytolite.inference.predict import Predictor
+from cytolite.inference.stitch import BAND_UM, own_or_offer, stitch
+from cytolite.inference.tile import tile_cells
+from cytolite.models.bundle import Bundle
+from cytolite.slides.reader import Slide
+from cytolite.slides.tiles import Tile
+
+# Called with the area done and the area to do, mm2.
+Update = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """What came out of a slide.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Holds the results.
+    n_cells : int
+        Nuclei found.
+    tissue_mm2 : float
+        Area of the tissue worked on, within the regions where there were some.
+    seconds : float
+        This run took, with the tiles kept from an earlier one not counted.
+    warnings : tuple of str
+        What the user should know.
+    """
+
+    folder: Path
+    n_cells: int
+    tissue_mm2: float
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def segment_slide(
+    slide: Slide,
+    folder: Path,
+    bundle: Bundle,
+    settings: SegmentSettings,
+    record: dict[str, Any] | None = None,
+    update: Update = lambda done_mm2, total_mm2: None,
+) -> SlideResult:
+    """Find, outline and type the nuclei of a slide and write the results.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open for reading from several threads.
+    folder : pathlib.Path
+        Of this slide's results; appears when they are whole, and replaces an older result there. Until then the work
+        is kept in ``.<name>.partial`` beside it, and a run that finds it there goes on with it.
+    bundle : Bundle
+        Model to use.
+    settings : SegmentSettings
+        Everything else.
+    record : dict, optional
+        What ``run.json`` shall say of the run, besides its results.
+    update : callable
+        Called with the area done and the whole area, mm2, after each piece of work.
+
+    Raises
+    ------
+    SlideError
+        If a part of the slide cannot be read; the tiles done are kept.
+    InputError
+        If the settings cannot be used with this slide.
+    OutputError
+        If something cannot be written; the tiles done are kept.
+    KeyboardInterrupt
+        If the user stops it; the tiles done are kept, and the message says so.
+    """
+    start = time.perf_counter()
+    plan = plan_slide(slide, bundle, settings)
+    work = WorkFolder(folder)
+    stale = work.open(plan_key(plan, slide, bundle, settings, version("cytolite")))
+    todo = [tile for tile in plan.tiles if not work.has(tile)]
+    area_mm2 = sum(plan.areas_mm2(slide))
+
+    def tiles_left(left: int) -> None:
+        update(area_mm2 * (1 - left / max(1, len(plan.tiles))), area_mm2)
+
+    if todo:
+        tiles_left(len(todo))
+        job = _TileJob(slide, plan, bundle, Predictor(bundle, settings.device), work)
+        run_tiles(job, batches(todo, settings.batch), settings.workers or os.cpu_count() or 1, tiles_left)
+    kept = (work.load(tile) for tile in plan.tiles)
+    with work.result_folder() as result:
+        n_cells = write_results(result, stitch(kept), plan, slide, bundle, record or {}, start)
+    seconds = time.perf_counter() - start
+    return SlideResult(folder, n_cells, area_mm2, seconds, tuple(_warnings(plan, slide, stale)))
+
+
+def batches(tiles: Sequence[Tile], size: int) -> list[list[Tile]]:
+    """Cut `tiles` into runs of at most `size` neighbours of one shape, which the network can take at once."""
+    runs = []
+    for _, same in groupby(tiles, key=lambda tile: (tile.height, tile.width)):
+        while run := list(islice(same, size)):
+            runs.append(run)
+    return runs
+
+
+def run_tiles(
+    job: Callable[[Sequence[Tile]], None],
+    runs: Sequence[Sequence[Tile]],
+    workers: int,
+    tiles_left: Callable[[int], None] = lambda left: None,
+) -> None:
+    """Do the `runs` in threads, and stop all of them at the first error.
+
+    While one thread decodes another reads or waits for the network: everything heavy lets go of Python's lock, so
+    stages overlap over the cores without queues between them.
+
+    Parameters
+    ----------
+    job : callable
+        Does one run of tiles.
+    runs : sequence of sequences of Tile
+        Started in this order.
+    workers : int
+        Threads.
+    tiles_left : callable
+        Called in this thread, with the number of tiles not done yet, after each run.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Once the tiles in work are done; its message says how many are not.
+    """
+    left = sum(len(run) for run in runs)
+    with ThreadPoolExecutor(workers, thread_name_prefix="tile") as pool:
+        futures = {pool.submit(job, run): len(run) for run in runs}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                left -= futures[future]
+                tiles_left(left)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Stopped with {left} tiles to go; run the same command again to go on, the others are kept."
+            ) from None
+        finally:
+            # Does nothing after the last; after an error, what has not started never does.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _TileJob:
+    """Everything from reading a few tiles to their part files; called by several threads."""
+
+    slide: Slide
+    plan: Plan
+    bundle: Bundle
+    predictor: Predictor
+    work: WorkFolder
+
+    def __call__(self, tiles: Sequence[Tile]) -> None:
+        plan, spec = self.plan, self.bundle.spec
+        images = np.stack([self._read(tile) for tile in tiles])
+        flows, type_logits = self.predictor.maps(images)
+        for i, tile in enumerate(tiles):
+            size = (plan.width, plan.height)
+            cells = tile_cells(tile, images[i], flows[i], type_logits[i], spec, plan.mpp, size)
+            self.work.save(own_or_offer(tile, cells, BAND_UM / plan.mpp))
+
+    def _read(self, tile: Tile) -> NDArray[np.uint8]:
+        x, y = (edge * self.plan.scale for edge in tile.read[:2])
+        try:
+            return self.slide.read(x, y, tile.width, tile.height, self.plan.mpp)
+        except OSError as error:
+            size = [round(side * self.plan.scale) for side in (tile.width, tile.height)]
+            raise SlideError(
+                f"{self.slide.path} cannot be read at x {x:.0f}, y {y:.0f}, {size[0]} x {size[1]} px ({error}): "
+                "the file or the disk seems damaged; copy it again and run the same command, the tiles done are kept."
+            ) from error
+
+
+def _warnings(plan: Plan, slide: Slide, stale: bool) -> Iterator[str]:
+    if stale:
+        yield "tiles kept from a run with other settings, model or slide were not used"
+    if not plan.tissue.mask.any():
+        yield "no tissue was found, so there are no cells; --tissue all works on the whole slide"
+    elif not plan.tiles:
+        yield "no tissue was found in the regions, so there are no cells; --tissue all works on all of them"
+    for region, area_mm2 in zip(plan.regions or [], plan.areas_mm2(slide), strict=False):
+        if plan.tiles and area_mm2 == 0:
+            yield f"the region {region.name!r} holds no tissue of this slide"

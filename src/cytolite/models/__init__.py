@@ -1,0 +1,1 @@
+"""Models: the bundle that inference loads, and the networks that training builds."""

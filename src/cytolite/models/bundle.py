@@ -1,0 +1,199 @@
+"""Bundle: a folder with a model's ONNX weights, what is needed to use them, and its card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cytolite.celltypes import TYPE_NAMES
+from cytolite.config import MPP_MAX, MPP_MIN
+from cytolite.errors import BundleError, OutputError, did_you_mean
+
+FORMAT = 1
+ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+class ModelSpec(BaseModel):
+    """What a bundle says about its model (``model.json``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    format: int = Field(FORMAT, description="Version of this file's format.")
+    name: str = Field(description="Name of the model; the bundle's folder is called the same.")
+    version: str = Field(description="Version of the weights.")
+    types: tuple[str, ...] = Field(TYPE_NAMES, description="Cell types in the order of the network's classes 1, 2, ...")
+    colours: tuple[tuple[int, int, int], ...] = Field((), description="RGB of each type, for other programs.")
+    mpp: float = Field(ge=MPP_MIN, le=MPP_MAX, description="Resolution of the images it was trained on, um/px.")
+    mean: tuple[float, float, float] = Field(description="Subtracted inside the graph, RGB in 0 to 1.")
+    std: tuple[float, float, float] = Field(description="Divided by inside the graph, RGB in 0 to 1.")
+    tile: int = Field(1024, ge=64, le=16384, description="Side of a tile's core, px at the model's mpp.")
+    halo: int = Field(64, ge=0, le=1024, description="Margin read around the core, px at the model's mpp.")
+    foreground_threshold: float = Field(0.5, gt=0, lt=1, description="A pixel is nucleus where P(nucleus) is above it.")
+    flow_threshold: float = Field(0.4, ge=0, description="Largest mean squared flow error of a nucleus; 0 = no check.")
+    min_area_um2: float = Field(4.0, ge=0, description="Smaller nuclei are dropped.")
+    licence: str = Field(description="Licence of the weights.")
+    data: tuple[str, ...] = Field((), description="Data it was trained on.")
+    parameters: int = Field(0, ge=0, description="Number of weights.")
+    validation: dict[str, float] = Field({}, description="Numbers measured on held-back images.")
+    onnx_sha256: str = Field("", description="SHA-256 of model.onnx.")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose weights were checked against its spec."""
+
+    path: Path
+    spec: ModelSpec
+    sha256: str
+
+    @property
+    def onnx_path(self) -> Path:
+        """The network's weights and graph."""
+        return self.path / ONNX_NAME
+
+
+def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
+    """Return the bundle called so, or in that folder; ``None`` is the embedded default.
+
+    Raises
+    ------
+    BundleError
+        If there is none, or it is damaged, of a newer format or for other cell types.
+    """
+    folder = _find(name_or_path)
+    spec = _read_spec(folder)
+    digest = _sha256(folder / ONNX_NAME)
+    if digest != spec.onnx_sha256:
+        raise BundleError(
+            f"The weights {folder / ONNX_NAME} are damaged or were changed: their SHA-256 is {digest[:12]}..., "
+            f"{SPEC_NAME} says {spec.onnx_sha256[:12] or 'none'}...; copy or download the bundle again."
+        )
+    return Bundle(folder, spec, digest)
+
+
+def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str) -> Bundle:
+    """Write a bundle beside `folder`, then rename it into place; an older one there is replaced.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where the bundle shall be.
+    onnx_path : pathlib.Path
+        Weights to copy; their hash is put into the spec.
+    spec : ModelSpec
+        Everything else; `spec.onnx_sha256` is ignored.
+    card : str
+        Markdown.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    beside, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
+    try:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        beside.mkdir(parents=True)
+        shutil.copyfile(onnx_path, beside / ONNX_NAME)
+        spec = spec.model_copy(update={"onnx_sha256": _sha256(beside / ONNX_NAME)})
+        (beside / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (beside / CARD_NAME).write_text(card, encoding="utf-8")
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(beside, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"The bundle {folder} cannot be written: {error.strerror or error}.") from error
+    return load_bundle(folder)
+
+
+def embedded_names() -> list[str]:
+    """Names of the bundles inside the package."""
+    return sorted(path.parent.name for path in ASSETS.glob(f"*/{SPEC_NAME}"))
+
+
+def _find(name_or_path: str | Path | None) -> Path:
+    names = embedded_names()
+    if name_or_path is None:
+        return ASSETS / _default_name(names)
+    if str(name_or_path) in names:
+        return ASSETS / str(name_or_path)
+    folder = Path(name_or_path)
+    if folder.name in (SPEC_NAME, ONNX_NAME):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise BundleError(
+            f"There is no model {str(name_or_path)!r}: neither an embedded one ({', '.join(names) or 'none here'}) "
+            f"nor a folder with {SPEC_NAME} and {ONNX_NAME}.{did_you_mean(str(name_or_path), names)}"
+        )
+    return folder
+
+
+def _default_name(names: list[str]) -> str:
+    default = ASSETS / "default.txt"
+    if default.is_file():
+        return default.read_text(encoding="utf-8").strip()
+    if len(names) == 1:
+        return names[0]
+    raise BundleError(
+        f"This installation has no default model (embedded: {', '.join(names) or 'none'}); "
+        "name a model or the folder of a bundle with --model."
+    )
+
+
+def _read_spec(folder: Path) -> ModelSpec:
+    path = folder / SPEC_NAME
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {folder} cannot be used: its {SPEC_NAME} cannot be read ({error.strerror or error}); "
+            f"a bundle is a folder with {ONNX_NAME}, {SPEC_NAME} and {CARD_NAME}."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); copy or download the bundle again.") from None
+    # Looked at before anything else: a newer format may have fields and meanings that are unknown here.
+    version = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise BundleError(f"{path} is not the description of a cytolite model: its 'format' must be 1 to {FORMAT}.")
+    if version > FORMAT:
+        raise BundleError(
+            f"The bundle {folder} has format {version}; this cytolite reads up to {FORMAT}: install a newer cytolite."
+        )
+    try:
+        spec = ModelSpec(**content)
+    except ValidationError as error:
+        raise BundleError(f"{path} is not valid: {_first_complaint(error)}.") from None
+    if spec.types != TYPE_NAMES:
+        raise BundleError(
+            f"The model {spec.name!r} tells apart {', '.join(spec.types)}; cytolite needs exactly "
+            f"{', '.join(TYPE_NAMES)}, in this order."
+        )
+    return spec
+
+
+def _first_complaint(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{name!r} is no field of it{did_you_mean(name, ModelSpec.model_fields).rstrip('?').replace(' Did', '; did')}"
+    return f"{name!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(
+            f"The weights {path} cannot be read ({error.strerror or error}); copy or download the bundle again."
+        ) from None

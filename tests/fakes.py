@@ -1,0 +1,117 @@
+"""Stand-ins with known answers: painted slides, a network that reads the paint, and slides made on the fly.
+
+A painted pixel says what the network shall answer there: red and green are the flow (dx in red, dy in green), blue
+is the class. White, which is also what lies outside a slide, is background.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import tifffile
+from onnx import TensorProto, helper, numpy_helper
+
+from cytolite import flows
+from cytolite.celltypes import CELL_TYPES, N_TYPES
+from cytolite.models.bundle import Bundle, ModelSpec, write_bundle
+
+# Blue of class 0 (background) to 7; far apart, and white is background.
+CLASS_BLUE = np.array([255, 20, 50, 80, 110, 140, 170, 200], np.float32)
+
+
+def fake_bundle(folder: Path, mpp: float = 0.5, **spec: object) -> Bundle:
+    """Write a bundle whose network reads flows and classes off a painted image."""
+    graph = _graph()
+    folder = Path(folder) / "fake"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    onnx_path = folder.parent / "fake.onnx"
+    onnx.save(graph, onnx_path)
+    settings = {
+        "name": "fake", "version": "1", "mpp": mpp, "mean": (0, 0, 0), "std": (1, 1, 1), "tile": 512, "halo": 64,
+        "min_area_um2": 4.0, "licence": "CC0-1.0", "colours": tuple(t.colour for t in CELL_TYPES),
+    }  # fmt: skip
+    return write_bundle(folder, onnx_path, ModelSpec(**(settings | spec)), "# fake\n")
+
+
+def _graph() -> onnx.ModelProto:
+    """Image -> float NCHW -> flows = (channels 1, 0 - 128) / 127; logits = -(blue - class's blue)^2 / 50."""
+    constants = {
+        "grey": np.float32(128), "scale": np.float32(1 / 127), "dy_dx": np.array([1, 0], np.int64),
+        "blue": np.array([2], np.int64), "classes": CLASS_BLUE.reshape(1, -1, 1, 1), "sharp": np.float32(-1 / 50),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Gather", ["nchw", "dy_dx"], ["coded"], axis=1),
+        helper.make_node("Sub", ["coded", "grey"], ["signed"]),
+        helper.make_node("Mul", ["signed", "scale"], ["flows"]),
+        helper.make_node("Gather", ["nchw", "blue"], ["b"], axis=1),
+        helper.make_node("Sub", ["b", "classes"], ["difference"]),
+        helper.make_node("Mul", ["difference", "difference"], ["square"]),
+        helper.make_node("Mul", ["square", "sharp"], ["type_logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "fake",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["b", "h", "w", 3])],
+        [
+            helper.make_tensor_value_info("flows", TensorProto.FLOAT, ["b", 2, "h", "w"]),
+            helper.make_tensor_value_info("type_logits", TensorProto.FLOAT, ["b", N_TYPES + 1, "h", "w"]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    return model
+
+
+def random_nuclei(
+    rng: np.random.Generator, shape: tuple[int, int], n: int, radius: tuple[float, float] = (5.0, 11.0), gap: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return an instance map (int32) of up to `n` random ellipses apart, and the type of each id (index 0 = 0)."""
+    instance_map = np.zeros(shape, np.int32)
+    for number in range(1, n + 1):
+        a, b = rng.uniform(*radius, 2)
+        turn = rng.uniform(0, np.pi)
+        y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        reach = int(max(a, b)) + 2 + gap
+        top, left = max(0, int(y) - reach), max(0, int(x) - reach)
+        window = instance_map[top : int(y) + reach + 1, left : int(x) + reach + 1]
+        rows, columns = np.mgrid[top : top + window.shape[0], left : left + window.shape[1]]
+        u = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn)
+        v = (rows - y) * np.cos(turn) - (columns - x) * np.sin(turn)
+        inside = (u / a) ** 2 + (v / b) ** 2 <= 1
+        around = (u / (a + gap)) ** 2 + (v / (b + gap)) ** 2 <= 1
+        if inside.sum() >= 40 and not window[around | inside].any():
+            window[inside] = number
+    ids, inverse = np.unique(instance_map, return_inverse=True)
+    instance_map = inverse.reshape(shape).astype(np.int32)
+    types = np.concatenate([[0], rng.integers(1, N_TYPES + 1, len(ids) - 1)]).astype(np.uint8)
+    return instance_map, types
+
+
+def paint(instance_map: np.ndarray, types: np.ndarray) -> np.ndarray:
+    """Return the uint8 RGB image from which the fake network reads back `instance_map` and `types` (per id)."""
+    dy, dx = flows.encode(instance_map)
+    image = np.full((*instance_map.shape, 3), 255, np.uint8)
+    inside = instance_map > 0
+    image[inside, 0] = np.rint(dx[inside] * 127 + 128)
+    image[inside, 1] = np.rint(dy[inside] * 127 + 128)
+    image[inside, 2] = CLASS_BLUE[types[instance_map[inside]]]
+    return image
+
+
+def write_slide(path: Path, image: np.ndarray, mpp: float = 0.5, levels: int = 1) -> Path:
+    """Write a lossless tiled TIFF, pyramidal if `levels` > 1, that states its resolution."""
+    per_cm = 1e4 / mpp
+    options = {"tile": (256, 256), "photometric": "rgb", "compression": "deflate", "resolutionunit": "CENTIMETER"}
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        writer.write(image, subifds=levels - 1, resolution=(per_cm, per_cm), metadata=None, **options)
+        for level in range(1, levels):
+            factor = 2**level
+            small = image[factor // 2 :: factor, factor // 2 :: factor]
+            writer.write(small, subfiletype=1, resolution=(per_cm / factor,) * 2, metadata=None, **options)
+    return Path(path)

@@ -1,0 +1,81 @@
+"""The network in ONNX Runtime: what it is given is checked, what it gives is what the graph says."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from cytolite.errors import BundleError, InputError
+from cytolite.inference.predict import Predictor
+from cytolite.models.bundle import write_bundle
+from fakes import CLASS_BLUE, fake_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return fake_bundle(tmp_path)
+
+
+def test_maps_are_read_off_the_paint(bundle):
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    flows, logits = Predictor(bundle).maps(images)
+    assert flows.dtype == logits.dtype == np.float32
+    assert flows.shape == (2, 2, 64, 96)
+    assert logits.shape == (2, 8, 64, 96)
+    coded = images.astype(float)
+    np.testing.assert_allclose(flows[:, 0], (coded[..., 1] - 128) / 127, atol=1e-6)
+    np.testing.assert_allclose(flows[:, 1], (coded[..., 0] - 128) / 127, atol=1e-6)
+    np.testing.assert_allclose(logits[:, 3], -((coded[..., 2] - CLASS_BLUE[3]) ** 2) / 50, rtol=1e-4, atol=1e-4)
+
+
+def test_one_session_serves_many_threads(bundle):
+    predictor = Predictor(bundle)
+    images = np.random.default_rng(0).integers(0, 256, (16, 1, 96, 96, 3), np.uint8)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: predictor.maps(image)[0], images))
+    for image, flows in zip(images, together, strict=True):
+        np.testing.assert_array_equal(flows, predictor.maps(image)[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "words"),
+    [((1, 64, 64, 3), np.float32, "uint8"), ((64, 64, 3), np.uint8, "B, H, W, 3"), ((1, 64, 70, 3), np.uint8, "multiples")],
+)
+def test_images_of_another_form_are_refused(bundle, shape, dtype, words):
+    with pytest.raises(InputError, match=words):
+        Predictor(bundle).maps(np.zeros(shape, dtype))
+
+
+def test_a_session_starts_quickly(bundle):
+    Predictor(bundle)
+    start = time.perf_counter()
+    Predictor(bundle)
+    assert time.perf_counter() - start < 1
+
+
+def test_devices(bundle):
+    with pytest.raises(InputError, match="cpu and cuda"):
+        Predictor(bundle, "tpu")
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        with pytest.raises(InputError, match="onnxruntime-gpu"):
+            Predictor(bundle, "cuda")
+
+
+def test_weights_that_are_no_network_are_refused(bundle, tmp_path):
+    junk = tmp_path / "junk.onnx"
+    junk.write_bytes(b"not a network")
+    with pytest.raises(BundleError, match="cannot load"):
+        Predictor(write_bundle(tmp_path / "junk", junk, bundle.spec, ""))
+
+
+def test_another_network_is_refused(bundle, tmp_path):
+    model = onnx.load(bundle.onnx_path)
+    model.graph.input[0].name = "picture"
+    for node in model.graph.node:
+        node.input[:] = ["picture" if name == "image" else name for name in node.input]
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(BundleError, match="no nucleus model"):
+        Predictor(write_bundle(tmp_path / "other", tmp_path / "other.onnx", bundle.spec, ""))
