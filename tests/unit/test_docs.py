@@ -1,0 +1,43 @@
+"""The documentation names what exists: options, files and other pages."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cytolite.config import SegmentSettings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def test_every_option_of_segment_is_in_the_reference():
+    reference = (ROOT / "docs" / "reference" / "command-line.md").read_text()
+    options = set(re.findall(r"^\| `--(\w+)`", reference, re.MULTILINE))
+    assert options == {*SegmentSettings.model_fields, "output", "config"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_can_be_parsed(page):
+    for example in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        compile(example, str(page), "exec")
+
+
+def test_columns_in_the_reference_are_those_that_are_written():
+    from cytolite.interop.parquet import _FIXED_FIELDS
+    from cytolite.outlines import FEATURE_NAMES
+
+    table = (ROOT / "docs" / "reference" / "file-formats.md").read_text().split("## cells.parquet")[1].split("## ")[0]
+    named = {
+        name for row in re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    written = {field.name for field in _FIXED_FIELDS} | set(FEATURE_NAMES)
+    between = {name for name in written if name.startswith("p_")} - named  # "p_neoplastic ... p_dead"
+    assert named == written - between

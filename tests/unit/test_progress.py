@@ -1,0 +1,73 @@
+"""What is shown while a run works: on stderr, with the area, the speed and the time left."""
+
+import sys
+
+import pytest
+
+from cytolite import progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes only when told to."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    return wait
+
+
+def test_lines_now_and_then_with_speed_and_time_left(clock, capsys):
+    with progress.lines("a.svs", every_s=30) as update:
+        for done_mm2 in range(13):
+            update(float(done_mm2), 100.0)
+            clock(10)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "a.svs ...",
+        "a.svs: 3.00 of 100.00 mm2, 0.10 mm2/s, 0:16:10 left",
+        "a.svs: 6.00 of 100.00 mm2, 0.10 mm2/s, 0:15:40 left",
+        "a.svs: 9.00 of 100.00 mm2, 0.10 mm2/s, 0:15:10 left",
+        "a.svs: 12.00 of 100.00 mm2, 0.10 mm2/s, 0:14:40 left",
+    ]
+
+
+def test_nothing_done_yet_and_more_done_than_planned(clock, capsys):
+    with progress.lines("a", every_s=0) as update:
+        update(0.0, 0.0)
+        clock(5)
+        update(2.0, 1.0)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "a: 0.00 of 0.00 mm2",
+        "a: 2.00 of 1.00 mm2, 0.40 mm2/s, 0:00:00 left",
+    ]
+
+
+def test_silent_is_silent(capsys):
+    with progress.silent("a") as update:
+        update(1.0, 2.0)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bar_shows_the_state_on_stderr(clock, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    with progress.bar("a.svs") as update:
+        clock(10)
+        update(1.0, 4.0)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "a.svs" in err
+    assert "1.00 of 4.00 mm2, 0.10 mm2/s, 0:00:30 left" in err
+
+
+@pytest.mark.parametrize(
+    ("quiet", "terminal", "display"),
+    [(True, True, progress.silent), (False, True, progress.bar), (False, False, progress.lines)],
+)
+def test_display_suits_where_stderr_goes(monkeypatch, quiet, terminal, display):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    assert progress.choose(quiet) is display
