@@ -3,9 +3,15 @@
 `encode` turns an instance map into unit vectors that point to each nucleus's centre; `decode` follows vectors to
 their sinks and gives each pixel to the sink that it reaches. Source: Stringer et al., Cellpose, Nature Methods 2021,
 doi:10.1038/s41592-020-01018-x, and the rules of ``cellpose.dynamics`` 4.2.
+
+The kernels hold no Python object and release the GIL, so tiles can be decoded in threads. Where sums are written out
+term by term, it is Cellpose's order: rounding then is the same, and so are the masks.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numba import njit
@@ -13,11 +19,15 @@ from numpy.typing import NDArray
 
 from cytolite.errors import InputError
 
+SEED_MIN_PX = 10  # a sink needs more than this many pixels to found a nucleus
+GROW_MIN_PX = 2  # places around a sink belong to it where more than this many pixels end
+GROW_STEPS = 5  # how far a sink reaches, in pixels; also the margin of the histogram
+
 
 def encode(instance_map: NDArray[np.integer]) -> NDArray[np.float32]:
     """Turn nuclei into the vectors that a network learns: Cellpose's targets.
 
-    Heat spreads inside each nucleus from its centre, the vectors are the normalised gradient of the heat.
+    Heat spreads inside each nucleus from its centre; the vectors are the normalised gradient of the heat.
 
     Parameters
     ----------
@@ -36,7 +46,75 @@ def encode(instance_map: NDArray[np.integer]) -> NDArray[np.float32]:
         When `instance_map` is not a 2-D array of non-negative integers.
     """
     labels, n = _as_labels(instance_map)
-    return _encode(labels, n)
+    boxes = _boxes(labels, n)
+    return _gradient(labels, _heat(labels, boxes, threads=1))
+
+
+def decode(
+    flows: NDArray[np.float32],
+    foreground: NDArray[np.bool_],
+    *,
+    flow_threshold: float | None = 0.4,
+    min_size_px: int = 15,
+    steps: int = 200,
+    tolerance: float = 1e-4,
+    threads: int = 1,
+) -> NDArray[np.int32]:
+    """Turn vectors back into nuclei: every foreground pixel follows them, and belongs to the sink that it reaches.
+
+    Parameters
+    ----------
+    flows : numpy.ndarray
+        float32 (2, H, W), (dy, dx), in pixels per step as `encode` makes them: Cellpose's network output divided by 5.
+    foreground : numpy.ndarray
+        bool (H, W); pixels of nuclei.
+    flow_threshold : float or None
+        Nuclei are dropped whose mean squared difference between `flows` and their own `encode` is above this; 0 or
+        None keeps all.
+    min_size_px : int
+        Nuclei with fewer pixels are dropped, before and after their holes are filled.
+    steps : int
+        How many steps the pixels take.
+    tolerance : float
+        A pixel stops early when it comes back within so many pixels to where it was two steps before; 0 gives exactly
+        the end points of Cellpose.
+    threads : int
+        How many threads work on this one image; leave 1 where several images are decoded side by side.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32 (H, W); 0 = background, 1..n = nuclei, numbered in reading order of their first pixel. The masks are
+        those of ``cellpose.dynamics.resize_and_compute_masks(5 * flows, foreground, max_size_fraction=1)``.
+
+    Raises
+    ------
+    InputError
+        When shapes or dtypes are wrong, a vector is not finite, or a setting is out of its range.
+    """
+    flows = _checked_flows(flows, foreground)
+    for name, value, least in (
+        ("flow_threshold", flow_threshold or 0, 0),
+        ("min_size_px", min_size_px, 0),
+        ("steps", steps, 1),
+        ("tolerance", tolerance, 0),
+        ("threads", threads, 1),
+    ):
+        if not value >= least:
+            raise InputError(f"{name} is {value}; give at least {least}.")
+    pixels = np.flatnonzero(foreground).astype(np.int32)
+    ends = _ends(flows, foreground, pixels, steps, tolerance, threads)
+    labels, n = _label(ends, pixels, foreground.shape)
+    if not n:
+        return labels
+    boxes = _boxes(labels, n)
+    keep = np.ones(n + 1, np.bool_)
+    if flow_threshold:
+        keep = _flow_errors(labels, _heat(labels, boxes, threads), flows, n) <= flow_threshold
+    n = _drop_small(labels, keep, min_size_px)
+    _fill_holes(labels, _boxes(labels, n))
+    _drop_small(labels, np.ones(n + 1, np.bool_), min_size_px)
+    return labels
 
 
 def _as_labels(instance_map: NDArray[np.integer]) -> tuple[NDArray[np.int32], int]:
@@ -56,22 +134,68 @@ def _as_labels(instance_map: NDArray[np.integer]) -> tuple[NDArray[np.int32], in
     return np.ascontiguousarray(array, dtype=np.int32), n
 
 
-@njit(cache=True, nogil=True)
-def _encode(labels, n):  # type: ignore[no-untyped-def]
-    """Return float32 (2, H, W) of the normalised gradient of the heat of ids 1..n."""
-    height, width = labels.shape
-    heat = _heat(labels, _boxes(labels, n))
-    flows = np.zeros((2, height, width), np.float32)
-    for r in range(height):
-        for c in range(width):
-            if labels[r, c]:
-                # The heat of touching nuclei counts too, as in Cellpose.
-                dy = heat[r + 2, c + 1] - heat[r, c + 1]
-                dx = heat[r + 1, c + 2] - heat[r + 1, c]
-                norm = 1e-60 + np.sqrt(dy * dy + dx * dx)
-                flows[0, r, c] = dy / norm
-                flows[1, r, c] = dx / norm
+def _checked_flows(flows: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return `flows` as contiguous float32 that fits `foreground`."""
+    if flows.ndim != 3 or flows.shape[0] != 2 or flows.dtype.kind != "f":
+        raise InputError(f"The flows are {flows.dtype} {flows.shape}; give float32 (2, H, W), (dy, dx).")
+    if foreground.dtype != np.bool_ or foreground.shape != flows.shape[1:]:
+        raise InputError(
+            f"The foreground is {foreground.dtype} {foreground.shape}; the flows need bool {flows.shape[1:]}."
+        )
+    if foreground.size >= 2**31:
+        raise InputError(f"The image has {foreground.size} pixels; decode it in tiles of less than 2**31.")
+    flows = np.ascontiguousarray(flows, dtype=np.float32)
+    if not np.isfinite(flows.sum(dtype=np.float64)) and not np.isfinite(flows).all():
+        raise InputError("The flows hold values that are not finite (NaN or infinity); check the network's output.")
     return flows
+
+
+def _ends(
+    flows: NDArray[np.float32],
+    foreground: NDArray[np.bool_],
+    pixels: NDArray[np.int32],
+    steps: int,
+    tolerance: float,
+    threads: int,
+) -> NDArray[np.int32]:
+    """Return int32 (n,): the flat index of the pixel in which each foreground pixel ends."""
+    field = _field(flows, foreground)
+    ends = np.empty(len(pixels), np.int32)
+    _in_threads(threads, len(pixels), lambda a, b: _follow(field, pixels[a:b], ends[a:b], steps, tolerance))
+    return ends
+
+
+def _label(ends: NDArray[np.int32], pixels: NDArray[np.int32], shape: tuple[int, ...]) -> tuple[NDArray[np.int32], int]:
+    """Give every pixel to the sink around its end; return int32 `shape`, numbered in reading order, and the highest."""
+    counts, seeds = _count(ends, shape[0], shape[1])
+    # Where sinks overlap, the larger has the last word.
+    seeds = seeds[np.argsort(counts.ravel()[seeds], kind="stable")]
+    owners = _grow(counts, seeds)
+    labels = np.zeros(shape, np.int32)
+    n = _assign(owners, ends, pixels, labels, len(seeds))
+    return labels, n
+
+
+def _heat(labels: NDArray[np.int32], boxes: NDArray[np.int32], threads: int) -> NDArray[np.float64]:
+    """Return float64 (H + 2, W + 2): the heat in every nucleus, with a margin of one pixel."""
+    heat = np.zeros((labels.shape[0] + 2, labels.shape[1] + 2))
+    # Cellpose spreads all nuclei for as long as the longest needs.
+    n_steps = 2 * int((boxes[:, 1] - boxes[:, 0] + boxes[:, 3] - boxes[:, 2]).max(initial=0) + 2)
+    _in_threads(threads, len(boxes), lambda a, b: _heat_nuclei(labels, boxes, heat, n_steps, a, b))
+    return heat
+
+
+def _in_threads(threads: int, n: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(start, stop)`` on parts of ``range(n)`` that together cover it."""
+    if threads == 1:
+        work(0, n)
+        return
+    edges = np.linspace(0, n, 8 * threads + 1).astype(int).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, edges[:-1], edges[1:]))
+
+
+# ---------------------------------------------------------------------------------------------- heat and its gradient
 
 
 @njit(cache=True, nogil=True)
@@ -93,19 +217,14 @@ def _boxes(labels, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _heat(labels, boxes):  # type: ignore[no-untyped-def]
-    """Return float64 (H + 2, W + 2): the heat in every nucleus, each spread on its own in its bounding box."""
-    height, width = labels.shape
-    heat = np.zeros((height + 2, width + 2))
-    longest, largest = 0, 0
-    for i in range(1, len(boxes)):
+def _heat_nuclei(labels, boxes, heat, n_steps, first, last):  # type: ignore[no-untyped-def]
+    """Write the heat of ids `first` to `last` - 1, each spread on its own in its bounding box."""
+    largest = 0
+    for i in range(first, last):
         rows, cols = boxes[i, 1] - boxes[i, 0], boxes[i, 3] - boxes[i, 2]
-        longest = max(longest, rows + cols + 2)
-        largest = max(largest, (rows + 2) * (cols + 2) + 2)
-    # Cellpose spreads all nuclei for as long as the largest needs.
-    n_steps = 2 * longest
+        largest = max(largest, (rows + 2) * (cols + 2))
     inside, now, later = np.zeros(largest), np.zeros(largest), np.zeros(largest)
-    for i in range(1, len(boxes)):
+    for i in range(max(first, 1), last):
         r0, r1, c0, c1 = boxes[i]
         if r1 == 0:
             continue
@@ -120,14 +239,13 @@ def _heat(labels, boxes):  # type: ignore[no-untyped-def]
             _spread(now, later, inside, stride, size - 2 * stride - 2)
             now, later = later, now
             # Heat only grows (every rounding is monotone), so a step without change is the end, exactly.
-            if step % 32 == 31 and _equal(now, later, centre, size):
+            if step % 32 == 31 and _unchanged(now, later, centre, size):
                 break
         for r in range(r0, r1):
             at = (r - r0 + 1) * stride + 1 - c0
             for c in range(c0, c1):
-                if labels[r, c] == i:
+                if inside[at + c] != 0.0:
                     heat[r + 1, c + 1] = now[at + c]
-    return heat
 
 
 @njit(cache=True, nogil=True)
@@ -166,7 +284,7 @@ def _centre(inside, rows, stride):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _spread(now, later, inside, s, n):  # type: ignore[no-untyped-def]
-    """One step: the mean of 3x3 pixels inside the nucleus, added in Cellpose's order so that results are equal."""
+    """One step: the mean of 3x3 pixels inside the nucleus."""
     stride, one = np.uint64(s), np.uint64(1)  # unsigned: no test for negative indices, so that the loop vectorises
     for k in range(np.uint64(n)):
         i = k + stride + one
@@ -179,9 +297,244 @@ def _spread(now, later, inside, s, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _equal(now, later, centre, size):  # type: ignore[no-untyped-def]
+def _unchanged(now, later, centre, size):  # type: ignore[no-untyped-def]
     """Tell whether the last step changed nothing; `later` is the step before, with its unit of heat added."""
+    different = 0
     for k in range(size):
-        if later[k] != (now[k] + 1.0 if k == centre else now[k]):
-            return False
-    return True
+        different += later[k] != now[k]
+    return different == 1 and later[centre] == now[centre] + 1.0
+
+
+@njit(cache=True, nogil=True)
+def _gradient(labels, heat):  # type: ignore[no-untyped-def]
+    """Return float32 (2, H, W): the normalised gradient of the heat inside nuclei."""
+    height, width = labels.shape
+    flows = np.zeros((2, height, width), np.float32)
+    for r in range(height):
+        for c in range(width):
+            if labels[r, c]:
+                dy, dx = _unit(heat, r + 1, c + 1)
+                flows[0, r, c] = dy
+                flows[1, r, c] = dx
+    return flows
+
+
+@njit(cache=True, nogil=True)
+def _unit(heat, r, c):  # type: ignore[no-untyped-def]
+    """Return the normalised gradient at one place; the heat of touching nuclei counts too, as in Cellpose."""
+    dy = heat[r + 1, c] - heat[r - 1, c]
+    dx = heat[r, c + 1] - heat[r, c - 1]
+    norm = 1e-60 + np.sqrt(dy * dy + dx * dx)
+    return dy / norm, dx / norm
+
+
+@njit(cache=True, nogil=True)
+def _flow_errors(labels, heat, flows, n):  # type: ignore[no-untyped-def]
+    """Return float64 (n + 1,): each nucleus's mean squared difference between `flows` and its own encoding."""
+    height, width = labels.shape
+    errors, sizes = np.zeros(n + 1), np.zeros(n + 1, np.int64)
+    for r in range(height):
+        for c in range(width):
+            i = labels[r, c]
+            if i:
+                dy, dx = _unit(heat, r + 1, c + 1)
+                errors[i] += (dy - flows[0, r, c]) ** 2 + (dx - flows[1, r, c]) ** 2
+                sizes[i] += 1
+    for i in range(1, n + 1):
+        errors[i] /= max(sizes[i], 1)
+    return errors
+
+
+# ------------------------------------------------------------------------------------------------ following the flows
+
+
+@njit(cache=True, nogil=True)
+def _field(flows, foreground):  # type: ignore[no-untyped-def]
+    """Return float32 (H + 2, W + 2, 2): flows of the foreground in units of half the image, zero elsewhere.
+
+    One pixel's two components lie side by side, and the margin spares a test for the border.
+    """
+    height, width = foreground.shape
+    scale_y, scale_x = np.float32(2.0 / max(height - 1, 1)), np.float32(2.0 / max(width - 1, 1))
+    field = np.zeros((height + 2, width + 2, 2), np.float32)
+    for r in range(height):
+        for c in range(width):
+            if foreground[r, c]:
+                field[r + 1, c + 1, 0] = flows[0, r, c] * scale_y
+                field[r + 1, c + 1, 1] = flows[1, r, c] * scale_x
+    return field
+
+
+@njit(cache=True, nogil=True)
+def _follow(field, pixels, ends, steps, tolerance):  # type: ignore[no-untyped-def]
+    """Write where each of `pixels` ends after `steps` Euler steps in bilinearly interpolated flows.
+
+    Positions run from -1 to 1 over the image and are float32, and they are sampled half a pixel off except at the
+    image's centre: both are Cellpose's, and cells at a threshold depend on them. Pixels walk in blocks that stay in
+    the first-level cache; those that stand still or jump to and fro between two places leave the block.
+    """
+    height, width = field.shape[0] - 2, field.shape[1] - 2
+    one, half = np.float32(1), np.float32(0.5)
+    span_y, span_x = np.float32(max(height - 1, 1)), np.float32(max(width - 1, 1))
+    to_row, to_col = np.float32(height * 0.5), np.float32(width * 0.5)
+    near_y, near_x = np.float32(tolerance * 2.0 / span_y), np.float32(tolerance * 2.0 / span_x)
+    flat = field.ravel()
+    # Unsigned offsets into `flat`: dx, the next pixel's dy and dx, the next row.
+    u1, u2, u3, row = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(2 * (width + 2))
+    block = 2048
+    y, x = np.empty(block, np.float32), np.empty(block, np.float32)
+    before_y, before_x = np.empty(block, np.float32), np.empty(block, np.float32)
+    who = np.empty(block, np.int64)
+    for start in range(0, len(pixels), block):
+        n = min(block, len(pixels) - start)
+        for k in range(n):
+            p = pixels[start + k]
+            y[k] = np.float32(p // width) / span_y * np.float32(2) - one
+            x[k] = np.float32(p % width) / span_x * np.float32(2) - one
+            before_y[k] = before_x[k] = np.float32(9)  # far from everything
+            who[k] = start + k
+        for step in range(steps):
+            last = step == steps - 1
+            back = (steps - 1 - step) % 2 == 1  # an odd number of jumps is left: it ends where it is now
+            left = 0
+            for k in range(n):
+                y0, x0 = y[k], x[k]
+                at_y, at_x = (y0 + one) * to_row - half, (x0 + one) * to_col - half
+                top, west = np.floor(at_y), np.floor(at_x)
+                down, right = at_y - top, at_x - west
+                up, left_ = one - down, one - right
+                nw, ne, sw, se = left_ * up, right * up, left_ * down, right * down
+                i = np.uint64(np.int32(top) + 1) * row + np.uint64(np.int32(west) + 1) * u2
+                j = i + row
+                dy = flat[i] * nw + flat[i + u2] * ne + flat[j] * sw + flat[j + u2] * se
+                dx = flat[i + u1] * nw + flat[i + u3] * ne + flat[j + u1] * sw + flat[j + u3] * se
+                y1, x1 = min(max(y0 + dy, -one), one), min(max(x0 + dx, -one), one)
+                if last or (abs(y1 - before_y[k]) <= near_y and abs(x1 - before_x[k]) <= near_x):
+                    if back:
+                        y1, x1 = y0, x0
+                    r, c = np.int32((y1 + one) * half * span_y), np.int32((x1 + one) * half * span_x)
+                    ends[who[k]] = r * width + c
+                else:
+                    before_y[left], before_x[left] = y0, x0
+                    y[left], x[left] = y1, x1
+                    who[left] = who[k]
+                    left += 1
+            n = left
+            if n == 0:
+                break
+
+
+# ------------------------------------------------------------------------------------------------- sinks become nuclei
+
+
+@njit(cache=True, nogil=True)
+def _count(ends, height, width):  # type: ignore[no-untyped-def]
+    """Count the pixels that end in each pixel; return the counts, with a margin, and flat indices of the sinks."""
+    margin = GROW_STEPS
+    counts = np.zeros((height + 2 * margin, width + 2 * margin), np.int32)
+    for p in ends:
+        counts[p // width + margin, p % width + margin] += 1
+    seeds = np.empty(len(ends) // SEED_MIN_PX + 1, np.int64)
+    n = 0
+    for r in range(margin, height + margin):
+        for c in range(margin, width + margin):
+            here = counts[r, c]
+            if here > SEED_MIN_PX and here == counts[r - 2 : r + 3, c - 2 : c + 3].max():
+                seeds[n] = r * counts.shape[1] + c
+                n += 1
+    return counts, seeds[:n]
+
+
+@njit(cache=True, nogil=True)
+def _grow(counts, seeds):  # type: ignore[no-untyped-def]
+    """Return int32 of counts' shape: 1 + the index of the last seed that reaches a place, within GROW_STEPS of it."""
+    owners = np.zeros(counts.shape, np.int32)
+    side = 2 * GROW_STEPS + 1
+    queue = np.empty(side * side, np.int64)
+    width = counts.shape[1]
+    for s in range(len(seeds)):
+        seed_r, seed_c = seeds[s] // width, seeds[s] % width
+        owners[seed_r, seed_c] = s + 1
+        queue[0] = seeds[s]
+        head, tail = 0, 1
+        for _ in range(GROW_STEPS):  # one ring of neighbours a round
+            end = tail
+            while head < end:
+                r, c = queue[head] // width, queue[head] % width
+                head += 1
+                for rr in range(r - 1, r + 2):
+                    for cc in range(c - 1, c + 2):
+                        if counts[rr, cc] > GROW_MIN_PX and owners[rr, cc] != s + 1:
+                            owners[rr, cc] = s + 1
+                            queue[tail] = rr * width + cc
+                            tail += 1
+    return owners
+
+
+@njit(cache=True, nogil=True)
+def _assign(owners, ends, pixels, labels, n_seeds):  # type: ignore[no-untyped-def]
+    """Write each pixel's nucleus into `labels`, numbered as first met; return how many there are."""
+    width = labels.shape[1]
+    flat = labels.ravel()
+    numbers = np.zeros(n_seeds + 1, np.int32)
+    n = 0
+    for k in range(len(pixels)):
+        owner = owners[ends[k] // width + GROW_STEPS, ends[k] % width + GROW_STEPS]
+        if owner:
+            if numbers[owner] == 0:
+                n += 1
+                numbers[owner] = n
+            flat[pixels[k]] = numbers[owner]
+    return n
+
+
+# ------------------------------------------------------------------------------------------------------------ clean-up
+
+
+@njit(cache=True, nogil=True)
+def _drop_small(labels, keep, min_size):  # type: ignore[no-untyped-def]
+    """Remove nuclei not to `keep` and those below `min_size`, number the others as first met; return how many."""
+    flat = labels.ravel()
+    sizes, numbers = np.zeros(len(keep), np.int64), np.zeros(len(keep), np.int32)
+    for i in flat:
+        sizes[i] += 1
+    n = 0
+    for k in range(len(flat)):
+        i = flat[k]
+        if i:
+            if numbers[i] == 0 and keep[i] and sizes[i] >= min_size:
+                n += 1
+                numbers[i] = n
+            flat[k] = numbers[i]
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _fill_holes(labels, boxes):  # type: ignore[no-untyped-def]
+    """Give each nucleus, in order, what its pixels enclose (4-connected), be it background or another nucleus."""
+    largest = 0
+    for i in range(1, len(boxes)):
+        largest = max(largest, (boxes[i, 1] - boxes[i, 0] + 2) * (boxes[i, 3] - boxes[i, 2] + 2))
+    inside, stack = np.zeros(largest), np.empty(largest, np.int64)
+    for i in range(1, len(boxes)):
+        r0, r1, c0, c1 = boxes[i]
+        stride = c1 - c0 + 2
+        size = (r1 - r0 + 2) * stride
+        _cut_out(labels, i, boxes[i], inside)
+        # Flood from the margin, whose places are all connected, marking what is outside with 2.
+        inside[0] = 2.0
+        stack[0] = 0
+        top = 1
+        while top:
+            top -= 1
+            at = stack[top]
+            for near in (at - stride, at - 1, at + 1, at + stride):
+                if 0 <= near < size and inside[near] == 0.0:
+                    inside[near] = 2.0
+                    stack[top] = near
+                    top += 1
+        for r in range(r0, r1):
+            at = (r - r0 + 1) * stride + 1 - c0
+            for c in range(c0, c1):
+                if inside[at + c] == 0.0:
+                    labels[r, c] = i
