@@ -1,0 +1,59 @@
+"""Cells in other programs' formats: GeoParquet, QuPath's GeoJSON, tables, pictures, and regions of interest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from cytolite.errors import OutputError
+
+NOTICE = "Research use only - not for diagnosis."
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when the block ends: it is there as a whole, or not at all.
+
+    What is written goes to a hidden file beside it; if an exception ends the block, that is removed.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Final name; a file of that name is replaced, at the end.
+
+    Yields
+    ------
+    BinaryIO
+        What to write to.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses: no such folder, no permission, disk full.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    with plain_refusal(path):
+        file = part.open("wb")
+    try:
+        yield file
+        with plain_refusal(path):
+            file.close()
+            os.replace(part, path)
+    finally:
+        with suppress(OSError):  # the first error is the one to tell
+            file.close()
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def plain_refusal(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into an `OutputError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error

@@ -1,0 +1,380 @@
+"""Cells as GeoJSON that QuPath 0.5 to 0.7 opens as detections, gzipped.
+
+One bad feature makes QuPath refuse the whole file, so each outline is closed, valid after rounding, and has a
+classification with a colour. Every object is named `TAG` and has an id that follows from slide, model and cell id:
+a script can find what cytolite added, remove just that, and tell a cell again after a second import. The name is the
+mark to rely on, since QuPath 0.5.1 drops ``metadata``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+import zlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import orjson
+import shapely
+from numba import njit
+from numpy.typing import NDArray
+
+from cytolite.cells import CellTable
+from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES
+from cytolite.errors import InputError
+from cytolite.interop import plain_refusal, whole_file
+
+TAG = "cytolite"
+MEASUREMENTS = (
+    "perimeter_um",
+    "circularity",
+    "major_axis_um",
+    "minor_axis_um",
+    "haematoxylin_od_mean",
+    "eosin_od_mean",
+)
+_CHUNK = 20_000  # rows that are formatted at a time
+_GRID_PER_PX = 100  # coordinates are whole hundredths of a pixel
+_DECIMALS = 4  # of measurements; the area gets 2
+_LARGEST = 1e14  # what an int64 holds with so many decimals
+
+
+class GeoJSONWriter:
+    """Write cells to a ``.geojson.gz`` for QuPath, table by table; a context manager.
+
+    The file gets its name when the block ends; if an exception ends it, there is no file.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Final name.
+    slide, model : str
+        What the objects' ids are made from, besides the cell's id; `model` is also written into each object's metadata.
+    measurements : sequence of str
+        Features to write as measurements, where the cells have them, besides ``p_<type>`` and ``area_um2``.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+
+    def __init__(
+        self, path: str | Path, slide: str = "", model: str = "", measurements: Sequence[str] = MEASUREMENTS
+    ) -> None:
+        self.path = Path(path)
+        self.n_cells = 0
+        self._key = _id_key(slide, model)
+        self._measurements = tuple(measurements)
+        metadata = b',"metadata":' + orjson.dumps({"model": model}) if model else b""
+        self._tail = _as_bytes(b"}" + metadata + b"}}")
+        self._stack = ExitStack()
+
+    def __enter__(self) -> GeoJSONWriter:
+        with ExitStack() as stack:
+            self._file = stack.enter_context(whole_file(self.path))
+            self._gzip = zlib.compressobj(
+                3, zlib.DEFLATED, 31
+            )  # 31: a gzip header, without a time: same cells, same file
+            stack.push(self._finish)
+            self._write(b'{"type":"FeatureCollection","features":[')
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._write(b"\n]}\n")
+            with plain_refusal(self.path):
+                self._file.write(self._gzip.flush())
+
+    def _write(self, data: bytes | memoryview) -> None:
+        compressed = self._gzip.compress(data)
+        with plain_refusal(self.path):
+            self._file.write(compressed)
+
+    def append(self, table: CellTable) -> None:
+        """Add the rows of `table` to the file; ids count on.
+
+        Raises
+        ------
+        InputError
+            If an outline has fewer than three vertices or coordinates that are no numbers, or a type is not 1 to 7.
+        OutputError
+            If the file cannot be written.
+        """
+        if len(table) and not 1 <= table.types.min() <= table.types.max() <= N_TYPES:
+            raise InputError(f"Types are 1 to {N_TYPES}; the cells hold {table.types.min()} to {table.types.max()}.")
+        for start in range(0, len(table), _CHUNK):
+            self._write(self._format(table, start, min(start + _CHUNK, len(table))).data)
+
+    def _format(self, table: CellTable, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return the features of the rows from `start` to `stop`, each after a line break, as uint8."""
+        rings = round_rings(
+            table.vertices[table.offsets[start] : table.offsets[stop]],
+            table.offsets[start : stop + 1] - table.offsets[start],
+        )
+        extra = [name for name in self._measurements if name in table.features]
+        names = _ragged([orjson.dumps(name) + b":" for name in (*(f"p_{t}" for t in TYPE_NAMES), "area_um2", *extra)])
+        values = np.column_stack(
+            [
+                table.type_probs[start:stop],
+                np.round(table.area_um2[start:stop].astype(np.float64), 2),
+                *(table.features[name][start:stop] for name in extra),
+            ]
+        ).astype(np.float64)
+        values[~(np.abs(values) < _LARGEST)] = np.nan
+        first_id = self.n_cells + 1
+        self.n_cells += stop - start
+        size = _largest_size(rings, names, values, self._tail)
+        types = table.types[start:stop]
+        return _format_features(rings, names, values, types, _CLASSES, self._key, first_id, self._tail, size)
+
+
+def object_id(slide: str, model: str, cell_id: int) -> uuid.UUID:
+    """Return the id under which cell `cell_id` of ``cells.parquet`` is known in QuPath.
+
+    A UUID of version 8 (RFC 9562: made by rules of one's own): the cell's id, scrambled with a key that is hashed
+    from slide and model. The same run gives the same ids, another slide or model gives others.
+    """
+    out = np.empty(36, np.uint8)
+    _put_id(out, 0, _id_key(slide, model), cell_id)
+    return uuid.UUID(out.tobytes().decode("ascii"))
+
+
+def round_rings(
+    vertices: NDArray[np.float64], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Round outlines to hundredths of a pixel so that they stay valid.
+
+    Where all coordinates of a ring lie on a square grid wider than the rounding and its sides follow the grid, as with
+    all traced outlines, rounding moves grid lines only and cannot make two of them meet. Any other ring is checked by
+    shapely, and repaired if it is not valid after rounding; its largest part is kept.
+
+    Parameters
+    ----------
+    vertices, offsets : numpy.ndarray
+        Open rings, as in `CellTable`.
+
+    Returns
+    -------
+    vertices : numpy.ndarray
+        int64 (V, 2), in hundredths of a pixel.
+    offsets : numpy.ndarray
+        int64 (N + 1,).
+
+    Raises
+    ------
+    InputError
+        If a ring has fewer than three vertices, or a coordinate is not a number.
+    """
+    if (np.diff(offsets) < 3).any() or not (np.abs(vertices) < _LARGEST).all():
+        raise InputError("An outline has at least 3 vertices, and its coordinates are numbers of pixels.")
+    rounded = np.rint(vertices * _GRID_PER_PX).astype(np.int64)
+    doubtful = np.flatnonzero(~_on_wide_grid(np.ascontiguousarray(vertices), offsets))
+    repaired = {int(i): ring for i in doubtful if (ring := _repair(rounded[offsets[i] : offsets[i + 1]])) is not None}
+    if not repaired:
+        return rounded, offsets
+    rings = [repaired.get(i, rounded[offsets[i] : offsets[i + 1]]) for i in range(len(offsets) - 1)]
+    return np.concatenate(rings), np.concatenate([[0], np.cumsum([len(ring) for ring in rings])])
+
+
+def _repair(ring: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return a valid ring in place of one that is not, ``None`` for one that is. All in whole hundredths."""
+    polygon = shapely.Polygon(ring)
+    if polygon.is_valid and len(np.unique(ring, axis=0)) == len(ring):
+        return None
+    parts = shapely.get_parts(shapely.set_precision(shapely.make_valid(polygon), 1.0))
+    largest = max((part for part in parts if part.geom_type == "Polygon"), key=shapely.area, default=None)
+    if largest is None or largest.is_empty:  # thinner than the rounding: a speck at its place
+        x, y = ring.min(axis=0)
+        return np.array([[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1]])
+    return np.rint(shapely.get_coordinates(shapely.Polygon(largest.exterior).normalize())[:-1]).astype(np.int64)
+
+
+# ---- bytes ----------------------------------------------------------------------------------------------------------
+
+
+def _as_bytes(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)
+
+
+def _ragged(pieces: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    return _as_bytes(b"".join(pieces)), np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
+
+
+def _id_key(slide: str, model: str) -> NDArray[np.uint64]:
+    return np.frombuffer(hashlib.sha256(f"{TAG}\n{slide}\n{model}".encode()).digest()[:16], "<u8").astype(np.uint64)
+
+
+# What stands between an object's coordinates and its measurements: one for each type.
+_CLASSES = _ragged(
+    [
+        b']]},"properties":{"objectType":"detection","name":' + orjson.dumps(TAG) + b',"classification":'
+        + orjson.dumps({"name": cell_type.qupath_class, "color": cell_type.colour}) + b',"measurements":{'
+        for cell_type in CELL_TYPES
+    ]
+)  # fmt: skip
+_BEFORE_ID = _as_bytes(b'{"type":"Feature","id":"')
+_BEFORE_RING = _as_bytes(b'","geometry":{"type":"Polygon","coordinates":[[')
+_NAN = _as_bytes(b'"NaN"')
+_HEX = _as_bytes(b"0123456789abcdef")
+
+
+def _largest_size(
+    rings: tuple[NDArray[np.int64], NDArray[np.int64]],
+    names: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    values: NDArray[np.float64],
+    tail: NDArray[np.uint8],
+) -> int:
+    """Return how many bytes the features take at most."""
+    vertices, offsets = rings
+    rows = len(offsets) - 1
+    widest = len(str(int(np.abs(vertices).max(initial=0)))) + 3  # a sign, a point, a leading zero
+    finite = np.where(np.isfinite(values), np.abs(values), 0)
+    digits = len(str(int(finite.max(initial=0)))) + 2 + _DECIMALS
+    per_row = (
+        200 + len(_CLASSES[0]) // N_TYPES + 20 + len(names[0]) + (max(digits, 5) + 1) * values.shape[1] + len(tail)
+    )
+    return (len(vertices) + rows) * (2 * widest + 4) + rows * per_row
+
+
+@njit(cache=True, nogil=True)
+def _on_wide_grid(vertices, offsets):  # type: ignore[no-untyped-def]
+    """Say of each ring whether its sides are axis-parallel and its corners on a square grid of 0.02 px or more.
+
+    The grid is taken to be as wide as the shortest side; a ring for which that is too wide is only doubtful.
+    """
+    out = np.empty(len(offsets) - 1, np.bool_)
+    for i in range(len(out)):
+        shortest = np.inf
+        good = True
+        before = offsets[i + 1] - 1
+        for j in range(offsets[i], offsets[i + 1]):
+            dx = abs(vertices[j, 0] - vertices[before, 0])
+            dy = abs(vertices[j, 1] - vertices[before, 1])
+            if (dx == 0) == (dy == 0):
+                good = False
+                break
+            shortest = min(shortest, dx + dy)
+            before = j
+        if good and shortest >= 0.02:
+            for j in range(offsets[i], offsets[i + 1]):
+                for axis in range(2):
+                    steps = (vertices[j, axis] - vertices[offsets[i], axis]) / shortest
+                    if abs(steps - np.rint(steps)) > 1e-3:
+                        good = False
+        else:
+            good = False
+        out[i] = good
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _put(out, at, piece):  # type: ignore[no-untyped-def]
+    for i in range(len(piece)):
+        out[at + i] = piece[i]
+    return at + len(piece)
+
+
+@njit(cache=True, nogil=True)
+def _put_fixed(out, at, number, decimals):  # type: ignore[no-untyped-def]
+    """Write a whole number of 10**-decimals, without needless zeros; return where it ends."""
+    if number < 0:
+        out[at] = 45  # -
+        at += 1
+        number = -number
+    while decimals > 0 and number % 10 == 0:
+        number //= 10
+        decimals -= 1
+    digits = 1
+    rest = number // 10
+    while rest > 0:
+        digits += 1
+        rest //= 10
+    digits = max(digits, decimals + 1)
+    end = at + digits + (1 if decimals > 0 else 0)
+    place = end - 1
+    for i in range(digits):
+        if i == decimals and decimals > 0:
+            out[place] = 46  # .
+            place -= 1
+        out[place] = 48 + number % 10
+        number //= 10
+        place -= 1
+    return end
+
+
+@njit(cache=True, nogil=True)
+def _scramble(x):  # type: ignore[no-untyped-def]
+    """Return the finaliser of SplitMix64 (Steele et al. 2014): no two numbers give the same."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def _put_id(out, at, key, cell_id):  # type: ignore[no-untyped-def]
+    """Write the UUID of a cell; return where it ends."""
+    number = np.uint64(cell_id)
+    high = _scramble(key[0] + number * np.uint64(0x9E3779B97F4A7C15))
+    low = _scramble(key[1] ^ high ^ number)
+    high = (high & np.uint64(0xFFFFFFFFFFFF0FFF)) | np.uint64(0x8000)  # version 8
+    low = (low & np.uint64(0x3FFFFFFFFFFFFFFF)) | np.uint64(0x8000000000000000)  # variant of RFC 9562
+    for i in range(32):
+        half = high if i < 16 else low
+        if i in (8, 12, 16, 20):
+            out[at] = 45
+            at += 1
+        out[at] = _HEX[np.int64((half >> np.uint64(60 - 4 * (i % 16))) & np.uint64(15))]
+        at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _format_features(rings, names, values, types, classes, key, first_id, tail, size):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    vertices, offsets = rings
+    name_bytes, name_starts = names
+    class_bytes, class_starts = classes
+    out = np.empty(size, np.uint8)
+    at = 0
+    for i in range(len(types)):
+        if first_id + i > 1:
+            out[at] = 44  # ,
+            at += 1
+        out[at] = 10
+        at = _put(out, at + 1, _BEFORE_ID)
+        at = _put_id(out, at, key, first_id + i)
+        at = _put(out, at, _BEFORE_RING)
+        length = offsets[i + 1] - offsets[i]
+        for j in range(length + 1):
+            vertex = vertices[offsets[i] + j % length]
+            if j > 0:
+                out[at] = 44
+                at += 1
+            out[at] = 91  # [
+            at = _put_fixed(out, at + 1, vertex[0], 2)
+            out[at] = 44
+            at = _put_fixed(out, at + 1, vertex[1], 2)
+            out[at] = 93  # ]
+            at += 1
+        kind = types[i] - 1
+        at = _put(out, at, class_bytes[class_starts[kind] : class_starts[kind + 1]])
+        for j in range(values.shape[1]):
+            if j > 0:
+                out[at] = 44
+                at += 1
+            at = _put(out, at, name_bytes[name_starts[j] : name_starts[j + 1]])
+            if values[i, j] == values[i, j]:
+                at = _put_fixed(out, at, np.int64(np.rint(values[i, j] * 10000)), 4)
+            else:
+                at = _put(out, at, _NAN)
+        at = _put(out, at, tail)
+    return out[:at]

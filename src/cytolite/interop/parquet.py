@@ -1,0 +1,366 @@
+"""Cells as GeoParquet 1.1: one row per nucleus, outlines as WKB polygons in level-0 pixels.
+
+Format: https://geoparquet.org/releases/v1.1.0. `CellsWriter` writes in row groups of bounded size, `read_cells`
+gives back exactly what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numba import njit
+from numpy.typing import NDArray
+
+from cytolite.cells import CellTable
+from cytolite.celltypes import N_TYPES, TYPE_NAMES
+from cytolite.errors import InputError
+from cytolite.interop import plain_refusal, whole_file
+
+ROW_GROUP = 50_000
+_METADATA_KEY = b"cytolite"
+_PROBS = tuple(f"p_{name}" for name in TYPE_NAMES)
+_NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
+_FIXED_FIELDS = (
+    pa.field("cell_id", pa.int64(), nullable=False),
+    pa.field("geometry", pa.binary(), nullable=False),
+    pa.field("cell_type", _NAME_TYPE, nullable=False),
+    *(pa.field(name, pa.float32(), nullable=False) for name in _PROBS),
+    pa.field("x_px", pa.float64(), nullable=False),
+    pa.field("y_px", pa.float64(), nullable=False),
+    pa.field("area_um2", pa.float32(), nullable=False),
+    pa.field("region", _NAME_TYPE),
+)
+_COLUMNS = tuple(field.name for field in _FIXED_FIELDS)
+# A WKB polygon of one ring: byte order, type, number of rings, number of points, then the points.
+_WKB_HEADER, _WKB_POINT = 1 + 4 + 4 + 4, 16
+_WKB_PREFIX = b"\x01" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little")
+
+
+class CellsWriter:
+    """Write cells to a GeoParquet file, table by table; a context manager.
+
+    The file gets its name when the block ends; if an exception ends it, there is no file.
+
+    Columns: ``cell_id`` (1, 2, ... in order of rows), ``geometry``, ``cell_type``, ``p_neoplastic`` ... ``p_dead``
+    (sum 1), ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Final name.
+    feature_names : sequence of str
+        Columns of the tables' features, in the file's order.
+    region_names : sequence of str
+        Names that `CellTable.regions` points to.
+    metadata : mapping
+        JSON values that are stored under the key ``cytolite``: versions, model, um/px, slide size, notice.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        feature_names: Sequence[str] = (),
+        region_names: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.n_cells = 0
+        self._feature_names = tuple(feature_names)
+        self._region_names = tuple(region_names)
+        self._metadata = dict(metadata or {})
+        features = (pa.field(name, pa.float32()) for name in self._feature_names)
+        self._schema = pa.schema([*_FIXED_FIELDS, *features])
+        self._waiting: list[CellTable] = []
+        self._n_waiting = 0
+        self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> CellsWriter:
+        with ExitStack() as stack:
+            self._file = stack.enter_context(whole_file(self.path))
+            # Numbers and outlines hardly repeat: a dictionary of them, or the least of them, costs time for nothing.
+            self._writer = pq.ParquetWriter(
+                self._file,
+                self._schema,
+                compression="zstd",
+                use_dictionary=["cell_type", "region"],
+                write_statistics=[name for name in self._schema.names if name != "geometry"],
+            )
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            with suppress(OSError):  # what failed before is the error to tell
+                self._writer.close()
+            return
+        with plain_refusal(self.path):
+            self._flush(1)
+            self._writer.add_key_value_metadata(self._file_metadata())
+            self._writer.close()
+
+    def append(self, table: CellTable) -> None:
+        """Add the rows of `table` to the file; ids count on."""
+        if missing := [name for name in self._feature_names if len(table) and name not in table.features]:
+            raise InputError(f"The cells lack the features {missing}, which {self.path.name} was opened with.")
+        self._waiting.append(table)
+        self._n_waiting += len(table)
+        if self._n_waiting >= ROW_GROUP:
+            with plain_refusal(self.path):
+                self._flush(ROW_GROUP)
+
+    def _flush(self, least: int) -> None:
+        """Write what waits in full row groups, until fewer than `least` rows are left."""
+        if self._n_waiting < least:
+            return
+        filled = [t for t in self._waiting if len(t)]
+        table = filled[0] if len(filled) == 1 else CellTable.concatenate(filled)
+        start = 0
+        while len(table) - start >= least:
+            stop = min(start + ROW_GROUP, len(table))
+            self._writer.write_table(self._to_arrow(table, start, stop))
+            start = stop
+        rest = table.select(np.arange(start, len(table)))
+        self._waiting, self._n_waiting = [rest], len(rest)
+
+    def _to_arrow(self, table: CellTable, start: int, stop: int) -> pa.Table:
+        """Return the rows from `start` to `stop` as the file's columns."""
+        rows = slice(start, stop)
+        vertices = table.vertices[table.offsets[start] : table.offsets[stop]]
+        offsets = table.offsets[start : stop + 1] - table.offsets[start]
+        if len(vertices):
+            x, y = vertices.T  # numpy is far faster along one column than along two
+            box = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+            self._box = (*map(min, self._box[:2], box[:2]), *map(max, self._box[2:], box[2:]))
+        probs = _summing_to_one(table.type_probs[rows])
+        regions = table.regions[rows]
+        columns = [
+            pa.array(np.arange(self.n_cells + 1, self.n_cells + 1 + stop - start)),
+            _to_binary(*_encode_wkb(vertices, offsets)),
+            pa.DictionaryArray.from_arrays(table.types[rows].astype(np.int32) - 1, pa.array(TYPE_NAMES)),
+            *(pa.array(np.ascontiguousarray(probs[:, i])) for i in range(N_TYPES)),
+            pa.array(np.ascontiguousarray(table.centroids[rows, 0])),
+            pa.array(np.ascontiguousarray(table.centroids[rows, 1])),
+            pa.array(table.area_um2[rows]),
+            pa.DictionaryArray.from_arrays(
+                pa.array(regions, mask=regions < 0), pa.array(self._region_names, pa.string())
+            ),
+            *(pa.array(table.features[name][rows]) for name in self._feature_names),
+        ]
+        self.n_cells += stop - start
+        return pa.Table.from_arrays(columns, schema=self._schema)
+
+    def _file_metadata(self) -> dict[bytes, bytes]:
+        geometry: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None}
+        if self.n_cells:
+            geometry["bbox"] = self._box
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+        own = {**self._metadata, "regions": self._region_names}
+        return {b"geo": json.dumps(geo).encode(), _METADATA_KEY: json.dumps(own).encode()}
+
+
+def read_cells(path: str | Path) -> CellTable:
+    """Read all cells of a file that `CellsWriter` wrote.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A ``cells.parquet``.
+
+    Returns
+    -------
+    CellTable
+        What was written, bit for bit.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no Parquet file, or lacks columns of a table of cells.
+    """
+    tables = list(iter_cells(path))
+    return CellTable.concatenate(tables) if len(tables) > 1 else tables[0]
+
+
+def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
+    """Read cells in tables of at most `batch` rows, so that memory stays bounded; an empty file gives one empty table.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A ``cells.parquet``.
+    batch : int
+        Rows per table.
+
+    Yields
+    ------
+    CellTable
+        In the file's order.
+
+    Raises
+    ------
+    InputError
+        As `read_cells`.
+    """
+    with _open(path) as file:
+        names = file.schema_arrow.names
+        region_names = _metadata_of(file).get("regions", [])
+        feature_names = [name for name in names if name not in _COLUMNS]
+        empty = True
+        for rows in file.iter_batches(batch):
+            empty = False
+            yield _from_arrow(rows, feature_names, region_names)
+        if empty:
+            yield CellTable.empty(feature_names)
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Return what the writer was given as metadata, and the names of the ``regions``.
+
+    Raises
+    ------
+    InputError
+        As `read_cells`.
+    """
+    with _open(path) as file:
+        return _metadata_of(file)
+
+
+def _open(path: str | Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path} is not a readable Parquet file ({error}).") from None
+    if missing := [name for name in _COLUMNS if name not in file.schema_arrow.names]:
+        file.close()
+        raise InputError(f"{path} is no table of cells: it lacks the columns {', '.join(missing)}.")
+    return file
+
+
+def _metadata_of(file: pq.ParquetFile) -> dict[str, Any]:
+    return dict(json.loads((file.metadata.metadata or {}).get(_METADATA_KEY, b"{}")))
+
+
+def _from_arrow(rows: pa.RecordBatch, feature_names: Sequence[str], region_names: Sequence[str]) -> CellTable:
+    def numbers(name: str) -> NDArray[Any]:
+        return rows.column(name).to_numpy(zero_copy_only=False)
+
+    vertices, offsets = _decode_wkb(*_from_binary(rows.column("geometry")))
+    return CellTable(
+        vertices=vertices,
+        offsets=offsets,
+        centroids=np.column_stack([numbers("x_px"), numbers("y_px")]),
+        types=(_positions(rows.column("cell_type"), TYPE_NAMES) + 1).astype(np.uint8),
+        type_probs=np.column_stack([numbers(name) for name in _PROBS]),
+        area_um2=numbers("area_um2"),
+        regions=_positions(rows.column("region"), region_names),
+        features={name: numbers(name) for name in feature_names},
+    )
+
+
+def _positions(column: pa.DictionaryArray, names: Sequence[str]) -> NDArray[np.int32]:
+    """Return the position of each entry in `names`, -1 for null: int32 (N,)."""
+    order = {name: i for i, name in enumerate(names)}
+    if unknown := [name for name in column.dictionary.to_pylist() if name not in order]:
+        raise InputError(f"The cells name {', '.join(map(repr, unknown))}; known are {', '.join(names) or 'none'}.")
+    of_code = np.array([*(order[name] for name in column.dictionary.to_pylist()), -1], np.int32)
+    return of_code[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+
+
+def _summing_to_one(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows that sum to 1 within 1e-6: as they are where they do, else divided by their sum."""
+    sums = probs.sum(axis=1, dtype=np.float64)
+    off = np.abs(sums - 1) > 5e-7
+    if not off.any():
+        return probs
+    probs = probs.copy()
+    probs[off] = probs[off] / sums[off, None]
+    return probs
+
+
+# ---- well-known binary ----------------------------------------------------------------------------------------------
+
+
+def _to_binary(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> pa.Array:
+    """Return an arrow column of bytes without copying."""
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
+
+
+def _from_binary(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    _, offsets, data = column.buffers()
+    starts = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    return np.frombuffer(data or b"", np.uint8), starts
+
+
+def _encode_wkb(
+    vertices: NDArray[np.float64], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the polygons of open rings one after the other, uint8, and where each begins and ends, int64 (N + 1,)."""
+    lengths = np.diff(offsets)
+    if (lengths < 3).any():
+        raise InputError(f"An outline has at least 3 vertices; one of {lengths.min()} was given.")
+    starts = np.concatenate([[0], np.cumsum(_WKB_HEADER + _WKB_POINT * (lengths + 1))])
+    data = np.empty(starts[-1], np.uint8)
+    _fill_wkb(np.ascontiguousarray(vertices, "<f8").view(np.uint8).reshape(-1), offsets, data, starts)
+    return data, starts
+
+
+def _decode_wkb(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return (vertices, offsets) of the open rings, the inverse of `_encode_wkb`."""
+    headers = data[starts[:-1, None] + np.arange(_WKB_HEADER)] if len(starts) > 1 else np.empty((0, 13), np.uint8)
+    points = np.ascontiguousarray(headers[:, 9:13]).view("<u4").reshape(-1).astype(np.int64)
+    simple = (headers[:, :9] == np.frombuffer(_WKB_PREFIX, np.uint8)).all()
+    if not simple or (np.diff(starts) != _WKB_HEADER + _WKB_POINT * points).any():
+        raise InputError("An outline is not a little-endian WKB polygon of one ring.")
+    offsets = np.concatenate([[0], np.cumsum(points - 1)])
+    vertices = np.empty((offsets[-1], 2))
+    _take_vertices(data, starts, vertices.view(np.uint8).reshape(-1), offsets)
+    return vertices, offsets
+
+
+@njit(cache=True, nogil=True)
+def _fill_wkb(vertices, offsets, data, starts):  # type: ignore[no-untyped-def]
+    for i in range(len(offsets) - 1):
+        at = starts[i]
+        data[at : at + 9] = 0
+        data[at] = 1  # little-endian
+        data[at + 1] = 3  # polygon
+        data[at + 5] = 1  # ring
+        points = offsets[i + 1] - offsets[i] + 1
+        for byte in range(4):
+            data[at + 9 + byte] = (points >> (8 * byte)) & 255
+        at += 13
+        begin = 16 * offsets[i]
+        size = 16 * (points - 1)
+        data[at : at + size] = vertices[begin : begin + size]
+        data[at + size : at + size + 16] = vertices[begin : begin + 16]
+
+
+@njit(cache=True, nogil=True)
+def _take_vertices(data, starts, vertices, offsets):  # type: ignore[no-untyped-def]
+    for i in range(len(offsets) - 1):
+        size = 16 * (offsets[i + 1] - offsets[i])
+        begin = starts[i] + 13
+        vertices[16 * offsets[i] : 16 * offsets[i] + size] = data[begin : begin + size]

@@ -1,0 +1,219 @@
+"""Regions of interest: QuPath's annotations, read from GeoJSON, and which of them holds a point."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon, shape
+
+from cytolite.errors import InputError
+
+log = logging.getLogger("cytolite")
+
+# What QuPath calls objects that are no regions, in today's files and in those of QuPath 0.2.
+_NOT_REGIONS = {"detection", "cell", "tile", "pathdetectionobject", "pathcellobject", "pathtileobject"}
+_GEOMETRIES = {
+    "Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of interest.
+
+    Attributes
+    ----------
+    name : str
+        Unique among the regions of a file.
+    geometry : shapely.Polygon or shapely.MultiPolygon
+        Valid, in level-0 px, (x, y).
+    """
+
+    name: str
+    geometry: Polygon | MultiPolygon
+
+    def __post_init__(self) -> None:
+        shapely.prepare(self.geometry)
+
+    def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say which points (N, 2) lie in the region or on its border: bool (N,).
+
+        The border counts, so that no cell is lost between two regions that touch.
+        """
+        x, y = np.asarray(xy, np.float64).reshape(-1, 2).T
+        left, top, right, bottom = self.geometry.bounds
+        inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+        inside[inside] = shapely.intersects_xy(self.geometry, x[inside], y[inside])
+        return inside
+
+    def overlaps(self, x0: float, y0: float, x1: float, y1: float) -> bool:
+        """Say whether the region and a rectangle have a point in common."""
+        return bool(self.geometry.intersects(shapely.box(x0, y0, x1, y1)))
+
+
+def assign(regions: Sequence[Region], xy: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return the index of the region that holds each point (N, 2), -1 where none does: int32 (N,).
+
+    Of several, the smallest wins (the first among equals): a region drawn inside another takes its cells out of it.
+    """
+    out = np.full(len(xy), -1, np.int32)
+    by_size = sorted(range(len(regions)), key=lambda i: regions[i].geometry.area)
+    for i in by_size:
+        free = np.flatnonzero(out < 0)
+        out[free[regions[i].contains(xy[free])]] = i
+    return out
+
+
+def require_overlap(regions: Iterable[Region], width_px: int, height_px: int) -> None:
+    """Check that every region reaches into a slide of this size.
+
+    Raises
+    ------
+    InputError
+        If one lies wholly outside: the file belongs to another slide, or to another resolution of it.
+    """
+    outside = [r.name for r in regions if not _reaches_into(r.geometry, width_px, height_px)]
+    if outside:
+        some = ", ".join(map(repr, outside[:3])) + (f" and {len(outside) - 3} more" if len(outside) > 3 else "")
+        raise InputError(
+            f"The region {some} lies outside of the slide, which is {width_px} x {height_px} px; "
+            "export the annotations of this slide, in pixels of its full resolution."
+        )
+
+
+def _reaches_into(geometry: Polygon | MultiPolygon, width_px: int, height_px: int) -> bool:
+    return bool(geometry.relate_pattern(shapely.box(0, 0, width_px, height_px), "T********"))  # interiors meet
+
+
+def read_regions(path: str | Path) -> list[Region]:
+    """Read the regions of a GeoJSON file, plain or gzipped, as QuPath exports annotations.
+
+    A FeatureCollection, an array of features, one feature and a bare geometry are read; polygons may have holes and
+    several parts. Detections and cells are skipped, with a line in the log. A region is named after its annotation,
+    else its class, else "region 1", "region 2", ...; a name that was used gets a number. Outlines that cross themselves
+    are repaired.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+
+    Returns
+    -------
+    list of Region
+        In the file's order; at least one.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no GeoJSON, or holds no region, a point or a line, or coordinates that are no numbers.
+    """
+    path = Path(path)
+    features = _features(_load(path), path)
+    regions: list[Region] = []
+    skipped = 0
+    for number, feature in enumerate(features, start=1):
+        where = f"{path}, feature {number}"
+        properties = feature.get("properties") or {}
+        if not isinstance(properties, dict):
+            raise InputError(f"{where}: its properties are not an object; export the annotations from QuPath again.")
+        kind = properties.get("objectType") or properties.get("object_type") or feature.get("id")
+        if str(kind).replace("_", "").lower() in _NOT_REGIONS:
+            skipped += 1
+            continue
+        name = _name(properties)
+        geometry = _region_geometry(feature.get("geometry"), f"{where} ({name!r})" if name else where)
+        regions.append(Region(_unique(name or f"region {len(regions) + 1}", regions), geometry))
+    if skipped:
+        log.warning("%s: %d detections or cells were skipped; regions are annotations.", path, skipped)
+    if not regions:
+        held = f"only {skipped} detections or cells" if skipped else "no features"
+        raise InputError(f"{path} holds {held}; at least one annotation with a polygon is needed.")
+    return regions
+
+
+def _load(path: Path) -> Any:
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+        return orjson.loads(data)
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}; name a GeoJSON file of regions.") from None
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path} is not GeoJSON, or was cut off ({error}).") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise InputError(f"{path} is a damaged gzip file; export the annotations again.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
+
+
+def _features(content: Any, path: Path) -> list[dict[str, Any]]:
+    """Return the features of any of the shapes that GeoJSON comes in."""
+    if isinstance(content, dict) and content.get("type") == "FeatureCollection":
+        content = content.get("features")
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        raise InputError(f"{path} is JSON but not GeoJSON: a FeatureCollection of annotations is needed.")
+    for number, item in enumerate(content, start=1):
+        if not isinstance(item, dict) or item.get("type") not in {"Feature", *_GEOMETRIES}:
+            raise InputError(f"{path}: item {number} is neither a GeoJSON feature nor a geometry.")
+    return [item if item["type"] == "Feature" else {"geometry": item} for item in content]
+
+
+def _name(properties: dict[str, Any]) -> str:
+    """Return an annotation's name, else its class, else an empty string."""
+    classification = properties.get("classification")
+    if isinstance(classification, dict):
+        names = classification.get("names")
+        classification = classification.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else "")
+    for name in (properties.get("name"), classification):
+        if isinstance(name, str) and name.strip():
+            return name.strip()
+    return ""
+
+
+def _unique(name: str, regions: Sequence[Region]) -> str:
+    taken = {region.name for region in regions}
+    if name not in taken:
+        return name
+    return next(new for i in range(2, len(taken) + 3) if (new := f"{name} {i}") not in taken)
+
+
+def _region_geometry(content: Any, where: str) -> Polygon | MultiPolygon:
+    """Return the polygons of a GeoJSON geometry, valid and flat."""
+    try:
+        geometry = shapely.force_2d(shape(content))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError) as error:
+        raise InputError(f"{where}: its geometry cannot be read ({str(error) or type(error).__name__}).") from None
+    others = {part.geom_type for part in _simple_parts(geometry)} - {"Polygon"}
+    if others:
+        raise InputError(
+            f"{where}: it is or holds a {min(others)}; a region is an area: a polygon, rectangle, ellipse or brush."
+        )
+    if not np.isfinite(shapely.get_coordinates(geometry)).all():
+        raise InputError(f"{where}: its coordinates are not all numbers.")
+    # Also joins the polygons of a collection. Lines and points that a repair leaves over have no area.
+    repaired = shapely.union_all([shapely.make_valid(part) for part in _simple_parts(geometry)])
+    polygons = [part for part in _simple_parts(repaired) if part.geom_type == "Polygon" and part.area > 0]
+    if not polygons:
+        raise InputError(f"{where}: its polygon has no area.")
+    return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+
+
+def _simple_parts(geometry: Any) -> list[Any]:
+    """Return the points, lines and polygons that a geometry is made of, however nested."""
+    if not hasattr(geometry, "geoms"):
+        return [geometry]
+    return [simple for part in geometry.geoms for simple in _simple_parts(part)]

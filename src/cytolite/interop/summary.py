@@ -1,0 +1,164 @@
+"""How many cells of which type, per region and in all: counts, fractions, densities per mm2 of tissue."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from cytolite.cells import CellTable
+from cytolite.celltypes import N_TYPES, TYPE_NAMES
+from cytolite.errors import InputError
+from cytolite.interop import NOTICE, plain_refusal, whole_file
+
+TOTAL = "total"
+
+
+class SummaryCounter:
+    """Counts cells table by table; what it holds does not grow with their number.
+
+    Parameters
+    ----------
+    region_names : sequence of str
+        Names that `CellTable.regions` points to.
+
+    Attributes
+    ----------
+    counts : numpy.ndarray
+        int64 (regions + 1, 7): cells per region and type; the last row counts those outside of any region.
+    """
+
+    def __init__(self, region_names: Sequence[str] = ()) -> None:
+        self.region_names = tuple(region_names)
+        self.counts: NDArray[np.int64] = np.zeros((len(self.region_names) + 1, N_TYPES), np.int64)
+
+    def add(self, table: CellTable) -> None:
+        """Count the rows of `table`.
+
+        Raises
+        ------
+        InputError
+            If a region or a type is not among those known.
+        """
+        highest = table.regions.max(initial=-1)
+        if highest >= len(self.region_names) or table.types.min(initial=1) < 1 or table.types.max(initial=1) > N_TYPES:
+            raise InputError(
+                f"The cells hold types {table.types.min()} to {table.types.max()} and regions up to {highest}; "
+                f"known are types 1 to {N_TYPES} and {len(self.region_names)} regions."
+            )
+        rows = np.where(table.regions < 0, len(self.region_names), table.regions)
+        flat = np.bincount(rows * N_TYPES + table.types - 1, minlength=self.counts.size)
+        self.counts += flat.reshape(self.counts.shape)
+
+    def rows(self, tissue_area_mm2: float, region_areas_mm2: Sequence[float] = ()) -> list[dict[str, Any]]:
+        """Return the summary: see `summarise`."""
+        return summarise(self.counts, self.region_names, tissue_area_mm2, region_areas_mm2)
+
+
+def summarise(
+    counts: NDArray[np.int64],
+    region_names: Sequence[str],
+    tissue_area_mm2: float,
+    region_areas_mm2: Sequence[float] = (),
+) -> list[dict[str, Any]]:
+    """Turn counts into one row per region, and one for all cells.
+
+    Parameters
+    ----------
+    counts : numpy.ndarray
+        int64 (R + 1, 7), cells per region and type; the last row counts those outside of any region.
+    region_names : sequence of str
+        R names.
+    tissue_area_mm2 : float
+        Area of all tissue that was looked at, mm2.
+    region_areas_mm2 : sequence of float
+        Area of each region that is tissue, mm2.
+
+    Returns
+    -------
+    list of dict
+        R rows and, last, the row whose ``region`` is "total". Keys: ``region``, ``tissue_mm2``, ``cells``,
+        ``cells_per_mm2``, and for each type ``<type>`` (count), ``<type>_fraction`` (of the row's cells) and
+        ``<type>_per_mm2``. ``None`` stands for what has no value: densities without area, fractions without cells.
+
+    Raises
+    ------
+    InputError
+        If names, areas and counts differ in number.
+    """
+    if len(counts) != len(region_names) + 1 or len(region_areas_mm2) != len(region_names):
+        raise InputError(
+            f"{len(region_names)} regions need as many areas and one row of counts more; "
+            f"{len(region_areas_mm2)} areas and {len(counts)} rows were given."
+        )
+    rows = zip(region_names, counts, region_areas_mm2, strict=False)
+    return [*(_row(*row) for row in rows), _row(TOTAL, counts.sum(axis=0), tissue_area_mm2)]
+
+
+def _row(region: str, counts: NDArray[np.int64], area_mm2: float) -> dict[str, Any]:
+    n = int(counts.sum())
+    row: dict[str, Any] = {
+        "region": region,
+        "tissue_mm2": round(float(area_mm2), 6),
+        "cells": n,
+        "cells_per_mm2": _ratio(n, area_mm2),
+    }
+    row |= {name: int(count) for name, count in zip(TYPE_NAMES, counts, strict=True)}
+    row |= {f"{name}_fraction": _ratio(int(count), n) for name, count in zip(TYPE_NAMES, counts, strict=True)}
+    row |= {f"{name}_per_mm2": _ratio(int(count), area_mm2) for name, count in zip(TYPE_NAMES, counts, strict=True)}
+    return row
+
+
+def _ratio(count: int, whole: float) -> float | None:
+    """Return count / whole to six significant digits, ``None`` where there is no whole."""
+    return float(f"{count / whole:.6g}") if whole > 0 and math.isfinite(whole) else None
+
+
+def write_summary_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of `summarise` as comma-separated values; what has no value stays empty.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with whole_file(path) as file, plain_refusal(Path(path)):
+        file.write(text.getvalue().encode("utf-8"))
+
+
+def write_summary_json(
+    path: str | Path, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write the rows of `summarise` as JSON: ``notice``, the metadata's keys, ``total`` and ``regions``.
+
+    Each row is nested: ``region``, ``tissue_mm2``, ``cells``, ``cells_per_mm2`` and ``types``, which holds ``count``,
+    ``fraction`` and ``per_mm2`` by type.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    *regions, total = map(_nested, rows)
+    content = {"notice": NOTICE, **(metadata or {}), "total": total, "regions": regions}
+    with whole_file(path) as file, plain_refusal(Path(path)):
+        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
+    types = {
+        name: {"count": row[name], "fraction": row[f"{name}_fraction"], "per_mm2": row[f"{name}_per_mm2"]}
+        for name in TYPE_NAMES
+    }
+    return {key: row[key] for key in ("region", "tissue_mm2", "cells", "cells_per_mm2")} | {"types": types}
