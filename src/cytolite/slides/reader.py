@@ -101,14 +101,18 @@ class Slide:
 
         A pixel covers ``thumbnail_scale(max_px)`` level-0 px; one that reaches beyond the slide is part white.
         """
-        scale = self.thumbnail_scale(max_px)
-        # 1e-9: the longer side is max_px exactly, whatever the division's last digit.
-        width, height = (math.ceil(size / scale - 1e-9) for size in (self.width_px, self.height_px))
-        return self.read(0, 0, width, height, self.mpp * scale)
+        mpp = self.mpp * self.thumbnail_scale(max_px)
+        return self.read(0, 0, *self.size_at(mpp), mpp)
 
     def thumbnail_scale(self, max_px: int) -> float:
         """Level-0 px per pixel of ``thumbnail(max_px)``."""
         return max(1.0, max(self.width_px, self.height_px) / max_px)
+
+    def size_at(self, mpp: float) -> tuple[int, int]:
+        """Width and height of the slide in pixels of `mpp`, rounded up."""
+        # 1e-6: a whole number stays one, whatever the division's last digit.
+        width, height = (math.ceil(size * self.mpp / mpp - 1e-6) for size in (self.width_px, self.height_px))
+        return max(1, width), max(1, height)
 
     def working_mpp(self, model_mpp: float, tolerance: float = 0.1) -> float:
         """Return the resolution to read at for a model made for `model_mpp`.

@@ -31,6 +31,7 @@ _MAX_STRIP_PX = 16_000_000
 _RGB, _YCBCR, _GREY = tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, (0, 1)
 _JPEG = (6, 7, 34892)
 _APERIO_JP2000_YCBCR = 33003
+_DESCRIPTION = 270
 _NOT_SCANS = ("label", "macro", "thumbnail", "overview")
 _DAMAGE = (tifffile.TiffFileError, OSError, ValueError, RuntimeError, IndexError, KeyError, TypeError, struct.error)
 
@@ -156,19 +157,23 @@ def _check_complete(path: Path, tiff: tifffile.TiffFile, pages: list[tifffile.Ti
     end = max(
         offset + count for page in pages for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
     )
-    last = tiff.pages[-1]
-    if end > size or _next_page(tiff, last.offset) > size:
-        raise SlideError(f"{path} is truncated: it has {size:,} bytes and needs {end:,} or more; copy it again.")
+    # Without a word tifffile drops a page or a description (with the resolution) that lies past the end.
+    _, following = _directory(tiff, tiff.pages[-1].offset)
+    codes, _ = _directory(tiff, pages[0].offset)
+    if end > size or following > size or (_DESCRIPTION in codes and _DESCRIPTION not in pages[0].tags):
+        needed = max(end, following, size + 1)
+        raise SlideError(f"{path} is truncated: it has {size:,} bytes of at least {needed:,}; copy it again.")
 
 
-def _next_page(tiff: tifffile.TiffFile, offset: int) -> int:
-    """Offset of the page after the one at `offset`; 0 after the last. tifffile drops one that lies past the end."""
+def _directory(tiff: tifffile.TiffFile, offset: int) -> tuple[set[int], int]:
+    """Return the codes of a page's tags and the offset of the page after it (0 after the last), as the file says."""
     handle, form = tiff.filehandle, tiff.tiff
     handle.seek(offset)
-    (tags,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
-    handle.seek(offset + form.tagnosize + tags * form.tagsize)
+    (count,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+    tags = handle.read(count * form.tagsize)
     (following,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
-    return int(following)
+    codes = {struct.unpack_from(form.byteorder + "H", tags, i * form.tagsize)[0] for i in range(count)}
+    return codes, int(following)
 
 
 class _SharedFile:
