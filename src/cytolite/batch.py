@@ -100,7 +100,8 @@ def is_result(folder: Path) -> bool:
 
 def is_result_of(folder: Path, slide: Path) -> bool:
     """Say whether `folder` holds the finished result of this very file, wherever it lies now."""
-    return is_result(folder) and _recorded(folder).items() >= fingerprint(slide).items()
+    recorded = read_record(folder).get("slide", {}) if is_result(folder) else {}
+    return isinstance(recorded, dict) and recorded.items() >= fingerprint(slide).items()
 
 
 def check_free(folder: Path) -> None:
@@ -121,11 +122,13 @@ def _is_other_result(folder: Path, slide: Path) -> bool:
     return is_result(folder) and not is_result_of(folder, slide)
 
 
-def _recorded(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the ``run.json`` of a result; empty if it is damaged."""
     try:
-        return dict(json.loads((folder / RUN_FILE).read_bytes())["slide"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads((folder / RUN_FILE).read_bytes())
+    except (OSError, ValueError):
         return {}
+    return record if isinstance(record, dict) else {}
 
 
 def fingerprint(slide: Path) -> dict[str, Any]:

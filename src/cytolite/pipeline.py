@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, result_folders
+from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, read_record, result_folders
 from cytolite.config import SegmentSettings, make_settings
 from cytolite.errors import CytoliteError
 from cytolite.progress import Display, choose, silent
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from cytolite.models.bundle import Bundle
 
 log = logging.getLogger("cytolite")
+# Settings that decide which cells are found; the others only how fast.
+DECISIVE_SETTINGS = ("mpp", "tissue", "roi")
 RECORDED_PACKAGES = ("cytolite", "numba", "numpy", "onnxruntime", "openslide-python", "openslide-bin", "tifffile")
 
 
@@ -78,6 +82,11 @@ def segment(
     ------
     CytoliteError
         If the slide or a setting cannot be used, or the results cannot be written.
+
+    Warns
+    -----
+    UserWarning
+        If nothing was found, or if the result that is read was made with other settings.
     """
     given = {
         "model": None if model is None else str(model), "mpp": mpp, "tissue": tissue, "roi": roi, "tile": tile,
@@ -91,8 +100,9 @@ def segment(
         folder = Path(temporary if output is None else output)
         prepare_output(folder)
         [target] = result_folders([Path(slide)], folder)
-        if overwrite or not is_result(target):
-            _segment_slide(Path(slide), target, load_bundle(settings.model), settings, choose(quiet))
+        outcome = _segment_or_skip(Path(slide), target, load_bundle(settings.model), settings, choose(quiet))
+        for warning in outcome.warnings:
+            warnings.warn(f"{slide}: {warning}", stacklevel=2)
         return read_cells(target / "cells.parquet")
 
 
@@ -161,10 +171,8 @@ def inspect(model: str | Path | None = None) -> str:
 
 
 def _try_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
-    if is_result(folder) and not settings.overwrite:
-        return Outcome(slide, folder, "skipped")
     try:
-        return _segment_slide(slide, folder, bundle, settings, display)
+        return _segment_or_skip(slide, folder, bundle, settings, display)
     except CytoliteError as error:
         message = str(error)
     except OSError as error:
@@ -178,6 +186,17 @@ def _try_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSetti
     return Outcome(slide, folder, "failed", message)
 
 
+def _segment_or_skip(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
+    if settings.overwrite or not is_result(folder):
+        return _segment_slide(slide, folder, bundle, settings, display)
+    wanted = {"model": _model_record(bundle), **settings.model_dump(mode="json", include=set(DECISIVE_SETTINGS))}
+    record = read_record(folder)
+    found = {**record.get("settings", {}), "model": record.get("model")}
+    other = [name for name, value in wanted.items() if found.get(name) != value]
+    warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
+    return Outcome(slide, folder, "skipped", warnings=(warning,) if other else ())
+
+
 def _segment_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
     """Work on one slide, from opening it to the folder under its final name."""
     from cytolite.inference.slide import segment_slide
@@ -189,9 +208,9 @@ def _segment_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentS
         result = segment_slide(
             opened, folder, bundle, settings, record=run_record(slide, bundle, settings), update=update
         )
-    warnings = result.warnings or (() if result.n_cells else ("no nuclei were found",))
     seconds = time.perf_counter() - start
-    return Outcome(slide, folder, "done", "", warnings, result.n_cells, result.tissue_mm2, seconds)
+    notes = result.warnings or (() if result.n_cells else ("no nuclei were found",))
+    return Outcome(slide, folder, "done", "", notes, result.n_cells, result.tissue_mm2, seconds)
 
 
 def run_record(slide: Path, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
@@ -200,9 +219,15 @@ def run_record(slide: Path, bundle: Bundle, settings: SegmentSettings) -> dict[s
     modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds")
     return {
         "slide": {"path": str(slide.resolve()), "modified": modified, **fingerprint(slide)},
-        "model": {"name": bundle.spec.name, "version": bundle.spec.version, "onnx_sha256": bundle.sha256},
+        "model": _model_record(bundle),
         "settings": settings.model_dump(mode="json"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED_PACKAGES}},
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _model_record(bundle: Bundle) -> dict[str, str]:
+    """Tell a bundle from another: the same network with other thresholds finds other cells."""
+    spec = hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()
+    return {"name": bundle.spec.name, "version": bundle.spec.version, "onnx_sha256": bundle.sha256, "spec_sha256": spec}

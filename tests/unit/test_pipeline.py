@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cytolite import pipeline
-from cytolite.batch import RUN_FILE, fingerprint
+from cytolite.batch import RUN_FILE
 from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, InputError, OutputError, SlideError
 from cytolite.models.bundle import load_bundle
@@ -38,7 +38,7 @@ def work(monkeypatch):
         if what in faults:
             raise faults[what]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RUN_FILE).write_text(json.dumps({"slide": fingerprint(slide)}))
+        (folder / RUN_FILE).write_text(json.dumps(run_record(slide, bundle, settings)))
         return Outcome(slide, folder, "done", cells=1)
 
     monkeypatch.setattr(pipeline, "_segment_slide", segment_slide)
@@ -86,6 +86,28 @@ def test_a_batch_run_again_does_what_is_left(work, make, model, tmp_path):
     again = segment_slides(slides, tmp_path / "out", settings.model_copy(update={"overwrite": True}))
     assert [outcome.status for outcome in again] == ["done", "done"]
     assert work == ["a.svs", "b.svs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        ({}, False),
+        ({"tile": 512, "batch": 2, "workers": 3, "quiet": True}, False),
+        ({"mpp": 0.5}, True),
+        ({"tissue": "all"}, True),
+        ({"model": "other"}, True),
+    ],
+)
+def test_a_result_made_otherwise_is_skipped_with_a_warning(work, make, model, tmp_path, change, warned):
+    slides = make(a="fine")
+    segment_slides(slides, tmp_path / "out", SegmentSettings(model=model))
+    if "model" in change:
+        change = {"model": str(fake_bundle(tmp_path / "other", mpp=0.4).path)}
+    [outcome] = segment_slides(slides, tmp_path / "out", SegmentSettings(**({"model": model} | change)))
+    assert outcome.status == "skipped"
+    assert bool(outcome.warnings) == warned
+    if warned:
+        assert next(iter(change)) in outcome.warnings[0]
 
 
 def test_the_same_file_is_done_once(work, make, model, tmp_path):
