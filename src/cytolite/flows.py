@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
@@ -103,14 +105,15 @@ def decode(
         if not value >= least:
             raise InputError(f"{name} is {value}; give at least {least}.")
     pixels = np.flatnonzero(foreground).astype(np.int32)
-    ends = _ends(flows, foreground, pixels, steps, tolerance, threads)
+    ends = np.empty(len(pixels), np.int32)
+    field = _field(flows, foreground)
+    _in_threads(threads, len(pixels), lambda a, b: _follow(field, pixels[a:b], ends[a:b], steps, tolerance))
     labels, n = _label(ends, pixels, foreground.shape)
     if not n:
         return labels
-    boxes = _boxes(labels, n)
     keep = np.ones(n + 1, np.bool_)
     if flow_threshold:
-        keep = _flow_errors(labels, _heat(labels, boxes, threads), flows, n) <= flow_threshold
+        keep = _flow_errors(labels, _heat(labels, _boxes(labels, n), threads), flows, n) <= flow_threshold
     n = _drop_small(labels, keep, min_size_px)
     _fill_holes(labels, _boxes(labels, n))
     _drop_small(labels, np.ones(n + 1, np.bool_), min_size_px)
@@ -150,21 +153,6 @@ def _checked_flows(flows: NDArray[np.float32], foreground: NDArray[np.bool_]) ->
     return flows
 
 
-def _ends(
-    flows: NDArray[np.float32],
-    foreground: NDArray[np.bool_],
-    pixels: NDArray[np.int32],
-    steps: int,
-    tolerance: float,
-    threads: int,
-) -> NDArray[np.int32]:
-    """Return int32 (n,): the flat index of the pixel in which each foreground pixel ends."""
-    field = _field(flows, foreground)
-    ends = np.empty(len(pixels), np.int32)
-    _in_threads(threads, len(pixels), lambda a, b: _follow(field, pixels[a:b], ends[a:b], steps, tolerance))
-    return ends
-
-
 def _label(ends: NDArray[np.int32], pixels: NDArray[np.int32], shape: tuple[int, ...]) -> tuple[NDArray[np.int32], int]:
     """Give every pixel to the sink around its end; return int32 `shape`, numbered in reading order, and the highest."""
     counts, seeds = _count(ends, shape[0], shape[1])
@@ -181,7 +169,7 @@ def _heat(labels: NDArray[np.int32], boxes: NDArray[np.int32], threads: int) -> 
     heat = np.zeros((labels.shape[0] + 2, labels.shape[1] + 2))
     # Cellpose spreads all nuclei for as long as the longest needs.
     n_steps = 2 * int((boxes[:, 1] - boxes[:, 0] + boxes[:, 3] - boxes[:, 2]).max(initial=0) + 2)
-    _in_threads(threads, len(boxes), lambda a, b: _heat_nuclei(labels, boxes, heat, n_steps, a, b))
+    _in_threads(threads, len(boxes), lambda a, b: _heat_nuclei(labels, boxes, heat, n_steps, (a, b)))
     return heat
 
 
@@ -217,8 +205,9 @@ def _boxes(labels, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _heat_nuclei(labels, boxes, heat, n_steps, first, last):  # type: ignore[no-untyped-def]
-    """Write the heat of ids `first` to `last` - 1, each spread on its own in its bounding box."""
+def _heat_nuclei(labels, boxes, heat, n_steps, part):  # type: ignore[no-untyped-def]
+    """Write the heat of ids ``part[0]`` to ``part[1] - 1``, each spread on its own in its bounding box."""
+    first, last = part
     largest = 0
     for i in range(first, last):
         rows, cols = boxes[i, 1] - boxes[i, 0], boxes[i, 3] - boxes[i, 2]
@@ -365,63 +354,84 @@ def _field(flows, foreground):  # type: ignore[no-untyped-def]
     return field
 
 
+def _emit_fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
+    return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
+
+
+_fma: Any = intrinsic(_emit_fma)  # a * b + c rounded once, as in torch's kernels; it is also the faster instruction
+
+
 @njit(cache=True, nogil=True)
 def _follow(field, pixels, ends, steps, tolerance):  # type: ignore[no-untyped-def]
     """Write where each of `pixels` ends after `steps` Euler steps in bilinearly interpolated flows.
 
     Positions run from -1 to 1 over the image and are float32, and they are sampled half a pixel off except at the
     image's centre: both are Cellpose's, and cells at a threshold depend on them. Pixels walk in blocks that stay in
-    the first-level cache; those that stand still or jump to and fro between two places leave the block.
+    the first-level cache, two steps at a time, as they often jump to and fro around their sink at the end; those that
+    come back to where they were leave the block.
     """
     height, width = field.shape[0] - 2, field.shape[1] - 2
     one, half = np.float32(1), np.float32(0.5)
     span_y, span_x = np.float32(max(height - 1, 1)), np.float32(max(width - 1, 1))
-    to_row, to_col = np.float32(height * 0.5), np.float32(width * 0.5)
     near_y, near_x = np.float32(tolerance * 2.0 / span_y), np.float32(tolerance * 2.0 / span_x)
-    flat = field.ravel()
-    # Unsigned offsets into `flat`: dx, the next pixel's dy and dx, the next row.
-    u1, u2, u3, row = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(2 * (width + 2))
-    block = 2048
-    y, x = np.empty(block, np.float32), np.empty(block, np.float32)
-    before_y, before_x = np.empty(block, np.float32), np.empty(block, np.float32)
+    block = 1024
+    now, mid, new = (
+        np.empty((2, block), np.float32),
+        np.empty((2, block), np.float32),
+        np.empty((2, block), np.float32),
+    )
     who = np.empty(block, np.int64)
     for start in range(0, len(pixels), block):
         n = min(block, len(pixels) - start)
         for k in range(n):
             p = pixels[start + k]
-            y[k] = np.float32(p // width) / span_y * np.float32(2) - one
-            x[k] = np.float32(p % width) / span_x * np.float32(2) - one
-            before_y[k] = before_x[k] = np.float32(9)  # far from everything
+            now[0, k] = np.float32(p // width) / span_y * np.float32(2) - one
+            now[1, k] = np.float32(p % width) / span_x * np.float32(2) - one
             who[k] = start + k
-        for step in range(steps):
-            last = step == steps - 1
-            back = (steps - 1 - step) % 2 == 1  # an odd number of jumps is left: it ends where it is now
+        if steps % 2:
+            _step(field, now, now, n)
+        for _ in range(steps // 2):
+            _step(field, now, mid, n)
+            _step(field, mid, new, n)
             left = 0
             for k in range(n):
-                y0, x0 = y[k], x[k]
-                at_y, at_x = (y0 + one) * to_row - half, (x0 + one) * to_col - half
-                top, west = np.floor(at_y), np.floor(at_x)
-                down, right = at_y - top, at_x - west
-                up, left_ = one - down, one - right
-                nw, ne, sw, se = left_ * up, right * up, left_ * down, right * down
-                i = np.uint64(np.int32(top) + 1) * row + np.uint64(np.int32(west) + 1) * u2
-                j = i + row
-                dy = flat[i] * nw + flat[i + u2] * ne + flat[j] * sw + flat[j + u2] * se
-                dx = flat[i + u1] * nw + flat[i + u3] * ne + flat[j + u1] * sw + flat[j + u3] * se
-                y1, x1 = min(max(y0 + dy, -one), one), min(max(x0 + dx, -one), one)
-                if last or (abs(y1 - before_y[k]) <= near_y and abs(x1 - before_x[k]) <= near_x):
-                    if back:
-                        y1, x1 = y0, x0
-                    r, c = np.int32((y1 + one) * half * span_y), np.int32((x1 + one) * half * span_x)
-                    ends[who[k]] = r * width + c
+                y, x = new[0, k], new[1, k]
+                if abs(y - now[0, k]) <= near_y and abs(x - now[1, k]) <= near_x:
+                    ends[who[k]] = np.int32((y + one) * half * span_y) * width + np.int32((x + one) * half * span_x)
                 else:
-                    before_y[left], before_x[left] = y0, x0
-                    y[left], x[left] = y1, x1
-                    who[left] = who[k]
+                    now[0, left], now[1, left], who[left] = y, x, who[k]
                     left += 1
             n = left
             if n == 0:
                 break
+        for k in range(n):
+            y, x = now[0, k], now[1, k]
+            ends[who[k]] = np.int32((y + one) * half * span_y) * width + np.int32((x + one) * half * span_x)
+
+
+@njit(cache=True, nogil=True)
+def _step(field, now, new, n):  # type: ignore[no-untyped-def]
+    """One Euler step of the first `n` positions, with torch's ``grid_sample`` (zeros outside) to the last bit."""
+    one, half = np.float32(1), np.float32(0.5)
+    to_row, to_col = np.float32((field.shape[0] - 2) * 0.5), np.float32((field.shape[1] - 2) * 0.5)
+    flat, y, x, new_y, new_x = field.ravel(), now[0], now[1], new[0], new[1]
+    # Unsigned offsets in `flat` to dx, the next pixel's dy and dx, the next row: no test for negative indices.
+    u1, u2, u3, row = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(2 * field.shape[1])
+    for k in range(np.uint64(n)):
+        at_y, at_x = _fma(y[k] + one, to_row, -half), _fma(x[k] + one, to_col, -half)
+        top, west = np.floor(at_y), np.floor(at_x)
+        i = np.uint64(np.int32(top) + 1) * row + np.uint64(np.int32(west) + 1) * u2
+        j = i + row
+        down, right = at_y - top, at_x - west
+        up, left = one - down, one - right
+        nw, ne, sw, se = left * up, right * up, left * down, right * down
+        dy = _fma(flat[j + u2], se, _fma(flat[j], sw, _fma(flat[i + u2], ne, flat[i] * nw)))
+        dx = _fma(flat[j + u3], se, _fma(flat[j + u1], sw, _fma(flat[i + u3], ne, flat[i + u1] * nw)))
+        to_y, to_x = y[k] + dy, x[k] + dx
+        to_y = one if to_y > one else to_y
+        to_x = one if to_x > one else to_x
+        new_y[k] = -one if to_y < -one else to_y
+        new_x[k] = -one if to_x < -one else to_x
 
 
 # ------------------------------------------------------------------------------------------------- sinks become nuclei
