@@ -35,15 +35,15 @@ class Region:
     ----------
     name : str
         Unique among the regions of a file.
-    geometry : shapely.Polygon or shapely.MultiPolygon
+    polygon : shapely.Polygon or shapely.MultiPolygon
         Valid, in level-0 px, (x, y).
     """
 
     name: str
-    geometry: Polygon | MultiPolygon
+    polygon: Polygon | MultiPolygon
 
     def __post_init__(self) -> None:
-        shapely.prepare(self.geometry)
+        shapely.prepare(self.polygon)
 
     def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Say which points (N, 2) lie in the region or on its border: bool (N,).
@@ -51,14 +51,14 @@ class Region:
         The border counts, so that no cell is lost between two regions that touch.
         """
         x, y = np.asarray(xy, np.float64).reshape(-1, 2).T
-        left, top, right, bottom = self.geometry.bounds
+        left, top, right, bottom = self.polygon.bounds
         inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
-        inside[inside] = shapely.intersects_xy(self.geometry, x[inside], y[inside])
+        inside[inside] = shapely.intersects_xy(self.polygon, x[inside], y[inside])
         return inside
 
     def overlaps(self, x0: float, y0: float, x1: float, y1: float) -> bool:
         """Say whether the region and a rectangle have a point in common."""
-        return bool(self.geometry.intersects(shapely.box(x0, y0, x1, y1)))
+        return bool(self.polygon.intersects(shapely.box(x0, y0, x1, y1)))
 
 
 def assign(regions: Sequence[Region], xy: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -67,7 +67,7 @@ def assign(regions: Sequence[Region], xy: NDArray[np.float64]) -> NDArray[np.int
     Of several, the smallest wins (the first among equals): a region drawn inside another takes its cells out of it.
     """
     out = np.full(len(xy), -1, np.int32)
-    by_size = sorted(range(len(regions)), key=lambda i: regions[i].geometry.area)
+    by_size = sorted(range(len(regions)), key=lambda i: regions[i].polygon.area)
     for i in by_size:
         free = np.flatnonzero(out < 0)
         out[free[regions[i].contains(xy[free])]] = i
@@ -82,7 +82,7 @@ def require_overlap(regions: Iterable[Region], width_px: int, height_px: int) ->
     InputError
         If one lies wholly outside: the file belongs to another slide, or to another resolution of it.
     """
-    outside = [r.name for r in regions if not _reaches_into(r.geometry, width_px, height_px)]
+    outside = [r.name for r in regions if not _reaches_into(r.polygon, width_px, height_px)]
     if outside:
         some = ", ".join(map(repr, outside[:3])) + (f" and {len(outside) - 3} more" if len(outside) > 3 else "")
         raise InputError(
