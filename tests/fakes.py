@@ -115,3 +115,48 @@ def write_slide(path: Path, image: np.ndarray, mpp: float = 0.5, levels: int = 1
             small = image[factor // 2 :: factor, factor // 2 :: factor]
             writer.write(small, subfiletype=1, resolution=(per_cm / factor,) * 2, metadata=None, **options)
     return Path(path)
+
+
+class EndlessSlide:
+    """A slide of any size that takes no disk: one painted image, repeated; same interface as `Slide`.
+
+    Parameters
+    ----------
+    path : Path
+        Some file, for its name, size and date.
+    image : numpy.ndarray
+        uint8 (h, w, 3), what is repeated.
+    width_px, height_px : int
+        Of the slide.
+    mpp : float
+        Of the image and of the slide; reads at other resolutions are refused.
+    """
+
+    format = "fake"
+
+    def __init__(self, path: Path, image: np.ndarray, width_px: int, height_px: int, mpp: float = 0.5) -> None:
+        self.path, self._image, self.mpp = path, image, mpp
+        self.width_px, self.height_px = width_px, height_px
+
+    def working_mpp(self, model_mpp: float) -> float:
+        return self.mpp
+
+    def read(self, x_px: float, y_px: float, width_px: int, height_px: int, mpp: float) -> np.ndarray:
+        assert mpp == self.mpp
+        assert x_px == int(x_px)
+        assert y_px == int(y_px)
+        rows, columns = int(y_px) + np.arange(height_px), int(x_px) + np.arange(width_px)
+        image = self._image[np.ix_(rows % len(self._image), columns % self._image.shape[1])]
+        image[(rows < 0) | (rows >= self.height_px)] = 255
+        image[:, (columns < 0) | (columns >= self.width_px)] = 255
+        return image
+
+    def thumbnail_scale(self, max_px: int) -> float:
+        return max(1.0, max(self.width_px, self.height_px) / max_px)
+
+    def thumbnail(self, max_px: int) -> np.ndarray:
+        scale = self.thumbnail_scale(max_px)
+        return np.full((int(self.height_px / scale) or 1, int(self.width_px / scale) or 1, 3), 240, np.uint8)
+
+    def close(self) -> None:
+        pass

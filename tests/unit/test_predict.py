@@ -42,7 +42,11 @@ def test_one_session_serves_many_threads(bundle):
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "words"),
-    [((1, 64, 64, 3), np.float32, "uint8"), ((64, 64, 3), np.uint8, "B, H, W, 3"), ((1, 64, 70, 3), np.uint8, "multiples")],
+    [
+        ((1, 64, 64, 3), np.float32, "uint8"),
+        ((64, 64, 3), np.uint8, "B, H, W, 3"),
+        ((1, 64, 70, 3), np.uint8, "multiples"),
+    ],
 )
 def test_images_of_another_form_are_refused(bundle, shape, dtype, words):
     with pytest.raises(InputError, match=words):

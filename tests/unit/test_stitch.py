@@ -114,7 +114,8 @@ def test_far_outside_of_the_core_is_nobodys_offer():
 def test_missing_tiles_leave_no_gap():
     """Without tiles in between, rows further apart than one must not be mixed up."""
     tiles = [tile for tile in plan_tiles(400, 400, 100, 32) if tile.index in (0, 10)]
-    assert stitched(tiles, {0: [(10, 10, 30, 30)], 10: [(250, 250, 270, 270)]}) == [(10, 10, 30, 30), (250, 250, 270, 270)]
+    boxes = (10, 10, 30, 30), (250, 250, 270, 270)
+    assert stitched(tiles, {0: [boxes[0]], 10: [boxes[1]]}) == list(boxes)
 
 
 @pytest.mark.parametrize("tile", [64, 100, 333, 1000])

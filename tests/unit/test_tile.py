@@ -20,7 +20,7 @@ def bundle(tmp_path):
 
 def run(bundle, image, tile, size):
     flows, logits = Predictor(bundle).maps(image[None])
-    return tile_cells(tile, image, flows[0], logits[0], bundle.spec, MPP, size)
+    return tile_cells(tile, image, flows[0], logits[0], spec=bundle.spec, mpp=MPP, size=size)
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])

@@ -158,7 +158,7 @@ class WorkFolder:
         """A folder that is no result of ours is never replaced."""
         if self.final.exists() and not (self.final / RESULT_MARK).is_file():
             raise OutputError(
-                f"{self.final} is there already and is no result of cytolite; move it away or name another output folder."
+                f"{self.final} is there already and is no result of cytolite; move it away or name another output."
             )
 
     def _restore(self) -> None:

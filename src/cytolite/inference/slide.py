@@ -61,6 +61,7 @@ def segment_slide(
     folder: Path,
     bundle: Bundle,
     settings: SegmentSettings,
+    *,
     record: dict[str, Any] | None = None,
     update: Update = lambda done_mm2, total_mm2: None,
 ) -> SlideResult:
@@ -109,7 +110,7 @@ def segment_slide(
         run_tiles(job, batches(todo, settings.batch), settings.workers or os.cpu_count() or 1, tiles_left)
     kept = (work.load(tile) for tile in plan.tiles)
     with work.result_folder() as result:
-        n_cells = write_results(result, stitch(kept), plan, slide, bundle, record or {}, start)
+        n_cells = write_results(result, stitch(kept), plan, slide=slide, bundle=bundle, record=record or {})
     seconds = time.perf_counter() - start
     return SlideResult(folder, n_cells, area_mm2, seconds, tuple(_warnings(plan, slide, stale)))
 
@@ -183,7 +184,7 @@ class _TileJob:
         flows, type_logits = self.predictor.maps(images)
         for i, tile in enumerate(tiles):
             size = (plan.width, plan.height)
-            cells = tile_cells(tile, images[i], flows[i], type_logits[i], spec, plan.mpp, size)
+            cells = tile_cells(tile, images[i], flows[i], type_logits[i], spec=spec, mpp=plan.mpp, size=size)
             self.work.save(own_or_offer(tile, cells, BAND_UM / plan.mpp))
 
     def _read(self, tile: Tile) -> NDArray[np.uint8]:

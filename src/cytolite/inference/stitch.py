@@ -67,7 +67,7 @@ def stitch(parts: Iterable[TileCells]) -> Iterator[CellTable]:
     before: list[_Placed] = []
     current: list[_Placed] = []
     for _, row in groupby(parts, key=lambda part: part.tile.core[1]):
-        after = []
+        after: list[_Placed] = []
         for part in row:
             placed = _Placed(part)
             placed.drop_doubles([*current, *after])
@@ -128,9 +128,9 @@ class _Placed:
         candidates = np.flatnonzero(_overlap(other.boxes, self.extent) & other.kept)
         if near.any() and len(candidates):
             found[near] = _same_nucleus(
-                self.rings, self.part.cells.offsets, self.boxes, rows[near],
-                other.rings, other.part.cells.offsets, other.boxes, candidates,
-            )  # fmt: skip
+                (self.rings, self.part.cells.offsets, self.boxes, rows[near]),
+                (other.rings, other.part.cells.offsets, other.boxes, candidates),
+            )
         return found
 
 
@@ -140,13 +140,15 @@ def _overlap(boxes: NDArray[np.int64], box: NDArray[np.int64]) -> NDArray[np.boo
 
 
 @njit(cache=True, nogil=True)
-def _same_nucleus(rings_a, offsets_a, boxes_a, rows_a, rings_b, offsets_b, boxes_b, rows_b):  # type: ignore[no-untyped-def]
-    """Return for each of `rows_a` whether one of `rows_b` is the same nucleus.
+def _same_nucleus(mine, others):  # type: ignore[no-untyped-def]
+    """Return for each row of mine whether one of the others' is the same nucleus; (rings, offsets, boxes, rows) each.
 
     It is where they share more than 0.3 of their union, or more than half of the smaller one: a nucleus may be in two
     halves for one tile and whole for the other. Masks of one tile never overlap, so that neighbours are never taken
     for the same.
     """
+    rings_a, offsets_a, boxes_a, rows_a = mine
+    rings_b, offsets_b, boxes_b, rows_b = others
     found = np.zeros(len(rows_a), np.bool_)
     for i in range(len(rows_a)):
         a = boxes_a[rows_a[i]]

@@ -90,6 +90,7 @@ def tile_cells(
     image: NDArray[np.uint8],
     flows: NDArray[np.float32],
     type_logits: NDArray[np.float32],
+    *,
     spec: ModelSpec,
     mpp: float,
     size: tuple[int, int],
@@ -124,10 +125,11 @@ def tile_cells(
     measures = outlines.measure(instance_map, image, mpp, rings)
     types, type_probs = vote_types(instance_map, type_logits, len(measures.area_px))
     vertices, offsets = rings
+    corner = np.array([x0, y0], np.float64)
     cells = CellTable(
-        vertices=vertices + np.array([x0, y0], np.float64),
+        vertices=vertices + corner,
         offsets=offsets,
-        centroids=measures.centroids + np.array([x0, y0], np.float64),
+        centroids=measures.centroids + corner,
         types=types,
         type_probs=type_probs,
         area_um2=(measures.area_px * mpp**2).astype(np.float32),

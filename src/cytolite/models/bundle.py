@@ -185,7 +185,7 @@ def _first_complaint(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{name!r} is no field of it{did_you_mean(name, ModelSpec.model_fields).rstrip('?').replace(' Did', '; did')}"
+        return f"{name!r} is no field of it, known are {', '.join(ModelSpec.model_fields)}"
     return f"{name!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 

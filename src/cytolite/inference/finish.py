@@ -1,0 +1,126 @@
+"""The end of a run: stitched cells stream into all files of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cytolite.cells import CellTable
+from cytolite.inference.parts import RESULT_MARK
+from cytolite.inference.plan import Plan
+from cytolite.interop import NOTICE
+from cytolite.interop.geojson import GeoJSONWriter
+from cytolite.interop.overview import draw_overview
+from cytolite.interop.parquet import CellsWriter, iter_cells
+from cytolite.interop.summary import SummaryCounter, write_summary_csv, write_summary_json
+from cytolite.models.bundle import Bundle
+from cytolite.outlines import FEATURE_NAMES
+from cytolite.slides.reader import Slide
+
+# Cells are handed on in pieces of about this many: enough to be quick, few enough to be small.
+_PIECE = 20_000
+# Longer side of the slide in the overview.
+_THUMBNAIL_PX = 2000
+
+
+def write_results(
+    folder: Path, tables: Iterable[CellTable], plan: Plan, *, slide: Slide, bundle: Bundle, record: dict[str, Any]
+) -> int:
+    """Write the result's files; the number of cells at a time in memory does not grow with the slide.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Exists and is empty.
+    tables : iterable of CellTable
+        The cells of the slide in pixels of ``plan.mpp``, in their final order.
+    plan : Plan
+        What was done.
+    slide, bundle
+        With what.
+    record : dict
+        What ``run.json`` says besides the results.
+
+    Returns
+    -------
+    int
+        Number of cells.
+
+    Raises
+    ------
+    OutputError, OSError
+        If something cannot be written.
+    """
+    names = [region.name for region in plan.regions or []]
+    areas = plan.areas_mm2(slide)
+    about = _about(plan, slide, bundle)
+    summary = SummaryCounter(names)
+    with ExitStack() as stack:
+        parquet = stack.enter_context(CellsWriter(folder / "cells.parquet", FEATURE_NAMES, names, about))
+        geojson = stack.enter_context(GeoJSONWriter(folder / "cells.geojson.gz", slide.path.stem, bundle.spec.name))
+        for cells in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
+            for take in (parquet.append, geojson.append, summary.add):
+                take(cells)
+    _draw(folder, plan, slide, bundle, sum(areas))
+    rows = summary.rows(sum(areas), areas if plan.regions is not None else ())
+    write_summary_csv(folder / "summary.csv", rows)
+    write_summary_json(folder / "summary.json", rows, about)
+    n_cells = int(rows[-1]["cells"])
+    _write_record(folder, {**record, "plan": _described(plan), "cells": n_cells, "tissue_mm2": sum(areas)})
+    return n_cells
+
+
+def _pieces(tables: Iterable[CellTable]) -> Iterator[CellTable]:
+    """Put small tables together."""
+    waiting: list[CellTable] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= _PIECE:
+            yield CellTable.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield CellTable.concatenate(waiting)
+
+
+def _draw(folder: Path, plan: Plan, slide: Slide, bundle: Bundle, tissue_mm2: float) -> None:
+    draw_overview(
+        folder / "overview.png",
+        slide.thumbnail(_THUMBNAIL_PX),
+        slide.thumbnail_scale(_THUMBNAIL_PX),
+        iter_cells(folder / "cells.parquet"),
+        mpp=slide.mpp,
+        tissue=plan.tissue.mask,
+        tissue_scale_px=plan.tissue.scale_px,
+        tissue_mm2=tissue_mm2,
+        regions=plan.regions or (),
+        title=slide.path.name,
+        footer=f"{bundle.spec.name} {bundle.spec.version}",
+    )
+
+
+def _about(plan: Plan, slide: Slide, bundle: Bundle) -> dict[str, Any]:
+    """What the files say of where they come from: the same for the same work, so no times and no paths."""
+    return {
+        "notice": NOTICE,
+        "slide": slide.path.name,
+        "width_px": slide.width_px,
+        "height_px": slide.height_px,
+        "mpp": slide.mpp,
+        "model": {"name": bundle.spec.name, "version": bundle.spec.version, "onnx_sha256": bundle.sha256},
+        "model_mpp": plan.mpp,
+    }
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    return {"mpp": plan.mpp, "tile": plan.tile, "halo": plan.halo, "tiles": len(plan.tiles)}
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Written last: a folder that has it is whole."""
+    record = {**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    (folder / RESULT_MARK).write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -1,0 +1,285 @@
+"""The run over one slide: threads and their errors, what belongs to tissue and regions, what is kept and said."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+import shapely
+
+from cytolite.config import SegmentSettings
+from cytolite.errors import InputError, OutputError, SlideError
+from cytolite.inference import slide as slide_module
+from cytolite.inference.plan import plan_slide
+from cytolite.inference.slide import batches, run_tiles, segment_slide
+from cytolite.interop.parquet import read_cells
+from cytolite.slides.reader import open_slide
+from cytolite.slides.tiles import plan_tiles
+from fakes import EndlessSlide, fake_bundle, paint, random_nuclei, write_slide
+
+SETTINGS = SegmentSettings(tissue="all", tile=128, halo=32, workers=2)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return random_nuclei(np.random.default_rng(5), (400, 500), 250, gap=1)
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory, truth):
+    return write_slide(tmp_path_factory.mktemp("slides") / "painted.tif", paint(*truth))
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return fake_bundle(tmp_path / "model")
+
+
+# ---- threads --------------------------------------------------------------------------------------------------------
+
+
+def test_batches_hold_neighbours_of_one_shape():
+    tiles = plan_tiles(1000, 300, 256, 32)
+    runs = batches(tiles, 3)
+    assert [tile for run in runs for tile in run] == tiles
+    assert max(map(len, runs)) == 3
+    assert all(len({(tile.height, tile.width) for tile in run}) == 1 for run in runs)
+
+
+def test_every_tile_is_done_once_and_counted_down():
+    tiles = plan_tiles(1000, 1000, 100, 0)
+    done, left = [], []
+    run_tiles(done.extend, batches(tiles, 7), 4, left.append)
+    assert sorted(tile.index for tile in done) == list(range(100))
+    assert left[-1] == 0
+    assert left == sorted(left, reverse=True)
+
+
+def test_the_first_error_stops_the_others():
+    started = []
+
+    def job(tiles):
+        started.append(tiles)
+        time.sleep(0.01)
+        if len(started) == 3:
+            raise SlideError("It cannot be read.")
+
+    with pytest.raises(SlideError, match="cannot be read"):
+        run_tiles(job, [[tile] for tile in plan_tiles(1000, 1000, 100, 0)], 2)
+    assert len(started) < 20
+
+
+def test_an_interruption_stops_soon_and_says_that_work_is_kept():
+    started = []
+
+    def job(tiles):
+        started.append(threading.current_thread())
+        time.sleep(0.01)
+
+    def interrupt(left):
+        if left == 95:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="95 tiles to go; run the same command again"):
+        run_tiles(job, [[tile] for tile in plan_tiles(1000, 1000, 100, 0)], 2, interrupt)
+    assert len(started) < 20
+    assert threading.main_thread() not in started
+
+
+# ---- results --------------------------------------------------------------------------------------------------------
+
+
+def labels_at(cells, instance_map):
+    x, y = np.floor(cells.centroids).astype(int).T
+    return instance_map[y, x]
+
+
+def test_painted_slide_gives_its_nuclei_back(painted, truth, bundle, tmp_path):
+    instance_map, types = truth
+    seen = []
+    with open_slide(painted) as slide:
+        out = tmp_path / "out" / "painted"
+        out.parent.mkdir()
+        result = segment_slide(slide, out, bundle, SETTINGS, record={"a": 1}, update=lambda *mm2: seen.append(mm2))
+    cells = read_cells(out / "cells.parquet")
+    labels = labels_at(cells, instance_map)
+    assert sorted(labels) == list(range(1, instance_map.max() + 1))
+    np.testing.assert_array_equal(cells.types, types[labels])
+    areas = np.bincount(instance_map.ravel())[labels]
+    np.testing.assert_allclose(cells.area_um2, areas * 0.25)
+    np.testing.assert_allclose(shapely.area(polygons(cells)), areas)
+    assert result.n_cells == len(cells)
+    assert result.tissue_mm2 == pytest.approx(400 * 500 * 0.25 / 1e6)
+    assert seen[-1] == (pytest.approx(result.tissue_mm2), pytest.approx(result.tissue_mm2))
+    assert result.warnings == ()
+    names = {"cells.parquet", "cells.geojson.gz", "summary.csv", "summary.json", "overview.png", "run.json"}
+    assert {path.name for path in out.iterdir()} == names
+    record = json.loads((out / "run.json").read_text())
+    assert record["a"] == 1
+    assert record["cells"] == len(cells)
+    assert [path.name for path in out.parent.iterdir()] == ["painted"]
+
+
+def polygons(cells):
+    return [shapely.Polygon(cells.outline(i)) for i in range(len(cells))]
+
+
+def test_batches_workers_and_tiles_change_nothing(painted, bundle, tmp_path):
+    def run(name, **changes):
+        with open_slide(painted) as slide:
+            segment_slide(slide, tmp_path / name, bundle, SETTINGS.model_copy(update=changes))
+        return (tmp_path / name / "cells.parquet").read_bytes()
+
+    assert run("a", batch=1, workers=1) == run("b", batch=3, workers=4)
+
+
+def test_regions_limit_the_cells_and_are_named(painted, truth, bundle, tmp_path):
+    triangle = shapely.Polygon([(20, 20), (300, 40), (150, 380)])
+    small = shapely.box(100, 50, 180, 120)
+    write_regions(tmp_path / "roi.geojson", [("outer", triangle), ("inner", small)])
+    settings = SETTINGS.model_copy(update={"roi": tmp_path / "roi.geojson"})
+    with open_slide(painted) as slide:
+        result = segment_slide(slide, tmp_path / "out", bundle, settings)
+        everything = segment_slide(slide, tmp_path / "all", bundle, SETTINGS)
+    cells = read_cells(tmp_path / "out" / "cells.parquet")
+    centroids = read_cells(tmp_path / "all" / "cells.parquet").centroids
+    expected = {
+        0: shapely.contains_xy(triangle, *centroids.T) & ~shapely.contains_xy(small, *centroids.T),
+        1: shapely.contains_xy(small, *centroids.T),
+    }
+    for region, inside in expected.items():
+        assert inside.any()
+        found = cells.centroids[cells.regions == region]
+        assert sorted(map(tuple, found)) == sorted(map(tuple, centroids[inside]))
+    assert len(cells) == sum(inside.sum() for inside in expected.values())
+    union = shapely.union(triangle, small)
+    assert result.tissue_mm2 == pytest.approx(union.area * 0.25 / 1e6)
+    assert everything.n_cells > result.n_cells
+    [outer, inner] = json.loads((tmp_path / "out" / "summary.json").read_text())["regions"]
+    assert outer["tissue_mm2"] == pytest.approx(triangle.difference(small).area * 0.25 / 1e6, rel=1e-4)
+    assert inner["tissue_mm2"] == pytest.approx(small.area * 0.25 / 1e6, rel=1e-4)
+
+
+def write_regions(path, regions):
+    features = [
+        {"type": "Feature", "geometry": shapely.geometry.mapping(polygon), "properties": {"name": name}}
+        for name, polygon in regions
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def test_regions_outside_of_the_slide_are_refused(painted, bundle, tmp_path):
+    write_regions(tmp_path / "roi.geojson", [("far", shapely.box(9000, 9000, 9100, 9100))])
+    settings = SETTINGS.model_copy(update={"roi": tmp_path / "roi.geojson"})
+    with open_slide(painted) as slide, pytest.raises(InputError, match="far"):
+        segment_slide(slide, tmp_path / "out", bundle, settings)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / ".out.partial").exists()
+
+
+def test_a_blank_slide_gives_an_empty_result_and_a_warning(bundle, tmp_path):
+    path = write_slide(tmp_path / "blank.tif", np.full((300, 400, 3), 245, np.uint8))
+    with open_slide(path) as slide:
+        result = segment_slide(slide, tmp_path / "out", bundle, SegmentSettings())
+    assert result.n_cells == 0
+    assert result.tissue_mm2 == 0
+    assert ["no tissue" in warning for warning in result.warnings] == [True]
+    assert len(read_cells(tmp_path / "out" / "cells.parquet")) == 0
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.23, 0.37, 1.1])
+def test_the_plan_covers_the_slide_at_any_resolution(bundle, tmp_path, mpp):
+    path = write_slide(tmp_path / "s.tif", np.full((211, 307, 3), 245, np.uint8), mpp)
+    with open_slide(path) as slide:
+        plan = plan_slide(slide, bundle, SegmentSettings(tissue="all", tile=64, halo=0))
+    assert abs(plan.mpp / 0.5 - 1) <= 0.1
+    assert 0 <= plan.width * plan.scale - 307 < plan.scale
+    assert 0 <= plan.height * plan.scale - 211 < plan.scale
+    assert max(tile.core[2] for tile in plan.tiles) == plan.width
+    assert max(tile.core[3] for tile in plan.tiles) == plan.height
+
+
+def test_outlines_end_where_the_slide_ends(bundle, tmp_path):
+    """307 px are 153.5 px of the model's: the last one has its outer half beside the slide."""
+    instance_map = np.zeros((106, 154), np.int32)
+    instance_map[40:60, 138:154] = 1
+    image = np.repeat(np.repeat(paint(instance_map, np.array([0, 2])), 2, axis=0), 2, axis=1)[:211, :307]
+    bundle = fake_bundle(tmp_path / "lenient", flow_threshold=0)
+    with open_slide(write_slide(tmp_path / "s.tif", image, 0.25)) as slide:
+        segment_slide(slide, tmp_path / "out", bundle, SETTINGS)
+    cells = read_cells(tmp_path / "out" / "cells.parquet")
+    assert cells.vertices[:, 0].max() <= 307
+    assert cells.vertices.min(axis=0).tolist() == [276, 80]
+
+
+# ---- faults ---------------------------------------------------------------------------------------------------------
+
+
+class BrokenSlide(EndlessSlide):
+    """Cannot be read from row 200 on."""
+
+    def read(self, x_px, y_px, width_px, height_px, mpp):
+        if y_px >= 200:
+            raise OSError("bad sector")
+        return super().read(x_px, y_px, width_px, height_px, mpp)
+
+
+def test_a_read_error_names_the_region_and_keeps_the_tiles_done(painted, truth, bundle, tmp_path):
+    image = paint(*truth)
+    settings = SETTINGS.model_copy(update={"workers": 1})
+    with pytest.raises(SlideError, match=r"x .*, y 2.*bad sector"):
+        segment_slide(BrokenSlide(painted, image, 500, 400), tmp_path / "out", bundle, settings)
+    assert not (tmp_path / "out").exists()
+    kept = list((tmp_path / ".out.partial" / "tiles").iterdir())
+    assert len(kept) >= 4
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    whole = EndlessSlide(painted, image, 500, 400)
+    monkey = pytest.MonkeyPatch()
+    written = []
+    monkey.setattr(slide_module.WorkFolder, "save", spy(slide_module.WorkFolder.save, written))
+    result = segment_slide(whole, tmp_path / "out", bundle, settings)
+    monkey.undo()
+    assert result.n_cells == truth[0].max()
+    assert len(written) == 16 - len(times)
+
+
+def spy(method, calls):
+    def spied(self, part):
+        calls.append(part.tile.index)
+        return method(self, part)
+
+    return spied
+
+
+def test_a_full_disk_in_the_middle(painted, bundle, tmp_path, monkeypatch):
+    import errno
+
+    real, calls = np.savez, []
+
+    def savez(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(np, "savez", savez)
+    with open_slide(painted) as slide, pytest.raises(OutputError, match="disk is full"):
+        segment_slide(slide, tmp_path / "out", bundle, SETTINGS)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    with open_slide(painted) as slide:
+        resumed = segment_slide(slide, tmp_path / "out", bundle, SETTINGS)
+        whole = segment_slide(slide, tmp_path / "whole", bundle, SETTINGS)
+    assert resumed.n_cells == whole.n_cells
+    assert (tmp_path / "out" / "cells.parquet").read_bytes() == (tmp_path / "whole" / "cells.parquet").read_bytes()
+
+
+def test_kept_tiles_of_other_settings_are_not_used(painted, truth, bundle, tmp_path):
+    image = paint(*truth)
+    with pytest.raises(SlideError):
+        segment_slide(BrokenSlide(painted, image, 500, 400), tmp_path / "out", bundle, SETTINGS)
+    settings = SETTINGS.model_copy(update={"tile": 100})
+    result = segment_slide(EndlessSlide(painted, image, 500, 400), tmp_path / "out", bundle, settings)
+    assert result.n_cells == truth[0].max()
+    assert ["other settings" in warning for warning in result.warnings] == [True]
