@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -12,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,11 +25,14 @@ from cytolite.progress import Display, choose, silent
 if TYPE_CHECKING:
     from cytolite.cells import CellTable
     from cytolite.models.bundle import Bundle
+    from cytolite.slides.reader import Slide
 
 log = logging.getLogger("cytolite")
 # Settings that decide which cells are found; the others only how fast.
 DECISIVE_SETTINGS = ("mpp", "tissue", "roi")
-RECORDED_PACKAGES = ("cytolite", "numba", "numpy", "onnxruntime", "openslide-python", "openslide-bin", "tifffile")
+RECORDED_PACKAGES = (
+    "cytolite", "numba", "numpy", "onnxruntime", "onnxruntime-gpu", "openslide-python", "openslide-bin", "tifffile",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -206,25 +210,41 @@ def _segment_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentS
     start = time.perf_counter()
     with open_slide(slide, settings.mpp) as opened, display(slide.name) as update:
         result = segment_slide(
-            opened, folder, bundle, settings, record=run_record(slide, bundle, settings), update=update
+            opened, folder, bundle, settings, record=run_record(opened, bundle, settings), update=update
         )
     seconds = time.perf_counter() - start
     notes = result.warnings or (() if result.n_cells else ("no nuclei were found",))
     return Outcome(slide, folder, "done", "", notes, result.n_cells, result.tissue_mm2, seconds)
 
 
-def run_record(slide: Path, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
+def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
     """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes."""
-    stat = slide.stat()
-    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds")
+    stat = slide.path.stat()
     return {
-        "slide": {"path": str(slide.resolve()), "modified": modified, **fingerprint(slide)},
+        "slide": {
+            "path": str(slide.path.resolve()),
+            "modified": datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds"),
+            **fingerprint(slide.path),
+            "format": slide.format,
+            "width_px": slide.width_px,
+            "height_px": slide.height_px,
+            "mpp": slide.mpp,
+        },
         "model": _model_record(bundle),
         "settings": settings.model_dump(mode="json"),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED_PACKAGES}},
+        "versions": _versions(),
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of Python and of the packages that are installed; ONNX Runtime comes under one of two names."""
+    versions = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _model_record(bundle: Bundle) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -46,12 +45,16 @@ def test_every_public_name_is_there():
         cytolite.nothing  # noqa: B018
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX's account of time")
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_and_version_are_quick(argument):
-    # About 0.35 s on two shared cores; the best of three, because what else runs there is no business of this test.
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "cytolite", argument], capture_output=True, check=True)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 2.0
+    # 0.25 s of computing here. The time on the clock is no business of this test: it depends on what else runs.
+    import resource
+
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = spent()
+    subprocess.run([sys.executable, "-m", "cytolite", argument], capture_output=True, check=True)
+    assert spent() - before < 1.0

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,11 @@ from cytolite.errors import BundleError, InputError, OutputError, SlideError
 from cytolite.models.bundle import load_bundle
 from cytolite.pipeline import Outcome, run_record, segment_slides
 from fakes import fake_bundle
+
+
+def opened(path: Path) -> SimpleNamespace:
+    """What a record says of a slide that was opened."""
+    return SimpleNamespace(path=path, format="tiff", width_px=300, height_px=200, mpp=0.25)
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def work(monkeypatch):
         if what in faults:
             raise faults[what]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RUN_FILE).write_text(json.dumps(run_record(slide, bundle, settings)))
+        (folder / RUN_FILE).write_text(json.dumps(run_record(opened(slide), bundle, settings)))
         return Outcome(slide, folder, "done", cells=1)
 
     monkeypatch.setattr(pipeline, "_segment_slide", segment_slide)
@@ -136,9 +142,11 @@ def test_what_makes_all_fail_is_found_before_any_work(work, make, model, tmp_pat
 def test_run_record_is_json_and_tells_settings_versions_and_hashes(make, model):
     [slide] = make(a="fine")
     bundle = load_bundle(model)
-    record = json.loads(json.dumps(run_record(slide, bundle, SegmentSettings(model=model, roi=Path("r.geojson")))))
+    settings = SegmentSettings(model=model, roi=Path("r.geojson"))
+    record = json.loads(json.dumps(run_record(opened(slide), bundle, settings)))
     assert record["slide"]["path"] == str(slide.resolve())
     assert record["slide"]["size_bytes"] == 4
+    assert record["slide"]["mpp"] == 0.25
     assert record["model"]["onnx_sha256"] == bundle.sha256
     assert record["settings"]["roi"] == "r.geojson"
     assert {"python", "cytolite", "numpy", "numba", "onnxruntime"} <= set(record["versions"])
