@@ -77,7 +77,7 @@ def by_name(name: str) -> CellType:
         if cell_type.name == name.lower():
             return cell_type
     raise InputError(
-        f"There is no cell type {name!r}; the types are {', '.join(TYPE_NAMES)}.{did_you_mean(name.lower(), TYPE_NAMES)}"
+        f"There is no cell type {name!r}; known are {', '.join(TYPE_NAMES)}.{did_you_mean(name.lower(), TYPE_NAMES)}"
     )
 
 

@@ -120,7 +120,9 @@ def read_label_folder(
     """
     images = sorted(p for p in (folder / "image").glob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif"})
     if not images:
-        raise InputError(f"{folder} is not a label folder: image/, inst/ and type/ with files of the same stems are needed.")
+        raise InputError(
+            f"{folder} is not a label folder: image/, inst/ and type/ with files of the same stems are needed."
+        )
     for path in images:
         image = read_rgb(path)
         instances = read_labels(folder / "inst" / f"{path.stem}.png", image.shape[:2])

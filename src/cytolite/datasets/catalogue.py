@@ -26,5 +26,7 @@ def dataset(name: str) -> Dataset:
         If it is not in the catalogue.
     """
     if name not in DATASETS:
-        raise InputError(f"There is no dataset {name!r}; known are {', '.join(DATASETS)}.{did_you_mean(name, DATASETS)}")
+        raise InputError(
+            f"There is no dataset {name!r}; known are {', '.join(DATASETS)}.{did_you_mean(name, DATASETS)}"
+        )
     return DATASETS[name]

@@ -38,7 +38,9 @@ def patient(stem: str) -> str:
 def within(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
     """Return the pixels at most `radius_px` rows and columns away from `mask` (a square dilation)."""
     for axis in (0, 1):
-        counts = np.cumsum(np.pad(mask, [(radius_px + 1, radius_px) if a == axis else (0, 0) for a in (0, 1)]), axis=axis)
+        counts = np.cumsum(
+            np.pad(mask, [(radius_px + 1, radius_px) if a == axis else (0, 0) for a in (0, 1)]), axis=axis
+        )
         span, n = 2 * radius_px + 1, mask.shape[axis]
         mask = np.take(counts, np.arange(span, span + n), axis) > np.take(counts, np.arange(n), axis)
     return mask

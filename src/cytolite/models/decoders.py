@@ -49,13 +49,15 @@ class LightDecoder(nn.Module):
         Channels of the decoder at strides 1, 2, 4, 8, 16, 32.
     """
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int] = (32, 48, 64, 96, 128, 160)) -> None:
+    def __init__(self, channels: Sequence[int], widths: Sequence[int] = (24, 40, 64, 96, 128, 160)) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv_bn(3, 16, 3), conv_bn(16, widths[0], 1, act=False))
+        self.stem = conv_bn(3, widths[0], 3, act=False)
         self.skips = nn.ModuleList(conv_bn(c, w, act=False) for c, w in zip(channels, widths[1:], strict=True))
         self.narrow = nn.ModuleList(conv_bn(widths[i + 1], widths[i], act=False) for i in range(len(widths) - 1))
         self.blocks = nn.ModuleList(SeparableBlock(w) for w in widths[1:])
-        self.last = nn.Sequential(conv_bn(widths[0], widths[0], 3, groups=widths[0], act=False), conv_bn(widths[0], widths[0]))
+        self.last = nn.Sequential(
+            conv_bn(widths[0], widths[0], 3, groups=widths[0], act=False), conv_bn(widths[0], widths[0])
+        )
         self.width = widths[0]
 
     def forward(self, image: torch.Tensor, features: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
+from cytolite.config import TrainSettings
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
@@ -20,14 +22,19 @@ from cytolite.models.network import CellNetwork
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table
 from cytolite.training.sampling import CropDataset
-from cytolite.training.settings import TrainSettings
 from cytolite.training.tasks import SupervisedTask, class_weights
 
+CHECKPOINT = "checkpoints/last.ckpt"
+RECORD = "settings.json"
 
-def split(store: Store, settings: TrainSettings) -> tuple[list[Patch], list[Patch]]:
-    """Return the patches that train and those held back."""
-    out = held_back(store.texts("source"), store.texts("group"), settings.held_back, settings.seed)
-    patches = list(store)
+
+def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch]]:
+    """Return the patches that train and those held back, in the order of the stores."""
+    patches = []
+    for path in stores:
+        with Store(path) as store:
+            patches += list(store)
+    out = held_back([p.source for p in patches], [p.group for p in patches], settings.held_back, settings.seed)
     return [p for p, o in zip(patches, out, strict=True) if not o], [p for p, o in zip(patches, out, strict=True) if o]
 
 
@@ -36,61 +43,95 @@ class Crops(lightning.LightningDataModule):
 
     def __init__(self, patches: Sequence[Patch], settings: TrainSettings) -> None:
         super().__init__()
-        self.patches, self.settings = patches, settings
+        self.crops, self.settings = CropDataset(patches, settings), settings
 
     def train_dataloader(self) -> DataLoader[dict[str, torch.Tensor]]:
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        crops = CropDataset(self.patches, self.settings, epoch)
-        return DataLoader(crops, self.settings.batch, num_workers=self.settings.loaders, prefetch_factor=4 if self.settings.loaders else None)
+        self.crops.start_epoch(self.trainer.current_epoch if self.trainer else 0)
+        workers = self.settings.loaders
+        return DataLoader(self.crops, self.settings.batch, num_workers=workers, prefetch_factor=4 if workers else None)
 
     def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         """One empty batch: the task scores whole images by itself."""
         return DataLoader(TensorDataset(torch.zeros(1)))
 
 
-def train(store_path: Path, out: Path, settings: TrainSettings) -> Path:
+def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
     """Train a student and return its last checkpoint.
 
-    Run again with the same folder and settings, it goes on where it stopped. Logs (CSV and TensorBoard), checkpoints and
+    Run again with the same folder and settings, it goes on where it stopped. Logs (CSV, TensorBoard), checkpoints and
     ``settings.json`` lie in `out`.
+
+    Parameters
+    ----------
+    stores : sequence of Path
+        Written by `cytolite.datasets.store.write_store`; their order matters to the draw of crops.
+    out : Path
+        Folder of the run.
+    settings : TrainSettings
+        What determines the result.
 
     Raises
     ------
     InputError
-        If `out` holds a run of other settings or of another store.
+        If `out` holds a run of other settings or of other stores.
     """
-    with Store(store_path) as store:
-        record = {"settings": settings.model_dump(), "store_sha256": store.sha256}
-        _claim(out, record)
-        train_patches, validation = split(store, settings)
+    _claim(out, stores, settings)
+    training, validation = split(stores, settings)
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
     torch.set_num_threads(settings.threads)
     weights = find_weights(encoder_spec(settings.encoder)) if settings.pretrained else None
-    task = SupervisedTask(
-        CellNetwork(settings.encoder, weights).to(memory_format=torch.channels_last), settings, class_weights(train_patches, allowed_table()), validation
-    )
-    last = out / "checkpoints" / "last.ckpt"
+    # Channels last: oneDNN's depthwise kernels train 2.5 times as fast on it (measured on two AVX2 cores).
+    network = CellNetwork(settings.encoder, weights).to(memory_format=torch.channels_last)
+    task = SupervisedTask(network, settings, class_weights(training, allowed_table()), validation)
+    last = out / CHECKPOINT
     trainer = lightning.Trainer(
         accelerator="auto",
         max_epochs=settings.epochs,
         reload_dataloaders_every_n_epochs=1,
         gradient_clip_val=1.0,
-        log_every_n_steps=25,
+        log_every_n_steps=min(25, settings.steps_per_epoch),
         num_sanity_val_steps=0,
         logger=[CSVLogger(out, name="", version="csv"), TensorBoardLogger(out, name="", version="tensorboard")],
-        callbacks=[ModelCheckpoint(out / "checkpoints", save_last=True, save_top_k=0, save_on_train_epoch_end=False)],
+        callbacks=[ModelCheckpoint(last.parent, save_last=True, save_on_train_epoch_end=False)],
         enable_model_summary=False,
     )
-    trainer.fit(task, Crops(train_patches, settings), ckpt_path=last if last.exists() else None)
+    trainer.fit(task, Crops(training, settings), ckpt_path=last if last.exists() else None, weights_only=False)
     return last
 
 
-def _claim(out: Path, record: dict[str, object]) -> None:
+def trained_network(out: Path) -> tuple[CellNetwork, TrainSettings, list[Path]]:
+    """Return a run's averaged network, its settings and the stores that it was trained on.
+
+    Raises
+    ------
+    InputError
+        If `out` holds no run, or one without a checkpoint yet.
+    """
+    if not (out / RECORD).exists() or not (out / CHECKPOINT).exists():
+        raise InputError(f"{out} holds no finished epoch of a run; give the folder that `cytolite train` wrote.")
+    record = json.loads((out / RECORD).read_text())
+    settings = TrainSettings(**record["settings"])
+    network = CellNetwork(settings.encoder)
+    state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=False)["state_dict"]
+    average = "average.module."
+    network.load_state_dict({k.removeprefix(average): v for k, v in state.items() if k.startswith(average)})
+    return network.eval(), settings, [Path(store["path"]) for store in record["stores"]]
+
+
+def _claim(out: Path, stores: Sequence[Path], settings: TrainSettings) -> None:
     """Write the run's settings into its folder, or check that they are those it was begun with."""
-    path = out / "settings.json"
-    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(record)):
-        raise InputError(f"{out} holds a run of other settings or of another store; choose another folder or remove it.")
+    hashes = []
+    for path in stores:
+        with Store(path) as store:
+            hashes.append({"path": str(path), "sha256": store.sha256})
+    record = {"settings": settings.model_dump(mode="json"), "stores": hashes}
+    path = out / RECORD
+    if path.exists() and _identity(json.loads(path.read_text())) != _identity(record):
+        raise InputError(f"{out} holds a run of other settings or of other stores; choose another folder or remove it.")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1))
 
 
+def _identity(record: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Return what must not change when a run is taken up again: stores may have moved, their content may not."""
+    return record["settings"], [store["sha256"] for store in record["stores"]]

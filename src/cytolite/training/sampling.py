@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from cytolite.celltypes import IGNORE, N_TYPES, UNKNOWN_NUCLEUS
+from cytolite.config import TrainSettings
 from cytolite.patches import Patch
 from cytolite.training.augment import Crop, crop, degrade, jitter_stain, warp_matrix
-from cytolite.training.settings import TrainSettings
 
 POINTS_PER_PATCH = 64
 # Nuclei weigh by the inverse root of their area, so that small and slender ones count; this area weighs 1.
@@ -54,14 +54,12 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         Training patches, held in memory.
     settings : TrainSettings
         Resolution, crop size, shares and seed.
-    epoch : int
-        Selects which stretch of the endless sequence of crops this data set holds.
     """
 
-    def __init__(self, patches: Sequence[Patch], settings: TrainSettings, epoch: int = 0) -> None:
+    def __init__(self, patches: Sequence[Patch], settings: TrainSettings) -> None:
         self.patches = patches
         self.settings = settings
-        self.first = epoch * len(self)
+        self.first = 0
         self.points = points_of_types(patches, np.random.default_rng(settings.seed))
         area = np.array([p.image.shape[0] * p.image.shape[1] * p.mpp**2 for p in patches])
         self.chance = np.zeros(len(patches))
@@ -70,6 +68,10 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             if mine.any():
                 self.chance[mine] = share * area[mine] / area[mine].sum()
         self.chance /= self.chance.sum()
+
+    def start_epoch(self, epoch: int) -> None:
+        """Move to the stretch of the endless sequence of crops that belongs to an epoch."""
+        self.first = epoch * len(self)
 
     def __len__(self) -> int:
         return self.settings.batch * self.settings.steps_per_epoch

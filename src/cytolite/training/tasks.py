@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from cytolite.config import TrainSettings
+from cytolite.evaluation.scoring import headline
 from cytolite.models.network import CellNetwork
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table, flow_loss, nucleus_loss, type_loss
-from cytolite.training.settings import TrainSettings
-from cytolite.training.validate import score_patches
+from cytolite.training.validate import score_network
 
 
 class SupervisedTask(lightning.LightningModule):
@@ -87,9 +88,9 @@ class SupervisedTask(lightning.LightningModule):
         """Nothing per batch: whole images are scored at the end of the epoch."""
 
     def on_validation_epoch_end(self) -> None:
-        scores = score_patches(self.exported(), self.validation, self.settings.mpp)
-        self.log_dict({f"val/{name}": value for name, value in scores.items()})
-        self.print(f"epoch {self.current_epoch}:", {k: round(v, 3) for k, v in scores.items()})
+        found = headline(score_network(self.exported(), self.validation, self.settings.mpp))
+        self.log_dict({f"val/{name}": interval.value for name, interval in found.items()})
+        self.print(f"epoch {self.current_epoch}:", ", ".join(f"{name} {i}" for name, i in found.items()))
 
     def exported(self) -> nn.Module:
         """The averaged network, in evaluation mode."""

@@ -1,8 +1,7 @@
-"""Score a network on whole patches while it trains."""
+"""Score a network on whole held-back patches while it trains."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import cv2
@@ -12,63 +11,47 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytolite import flows
-from cytolite.evaluation.matching import match
+from cytolite.celltypes import N_TYPES
+from cytolite.evaluation.scoring import ImageScore, score_image
 from cytolite.patches import Patch
-from cytolite.training.losses import allowed_table
 
 FOREGROUND_THRESHOLD = 0.5
 MIN_AREA_UM2 = 5.0
 
 
+def resize(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Scale an image, area-correctly when it shrinks."""
+    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def pad_to_stride(image: NDArray[np.uint8], stride: int = 32) -> NDArray[np.uint8]:
+    """Pad with white at the bottom and right to multiples of `stride`, as a slide's edge is read."""
+    below, right = (-side % stride for side in image.shape[:2])
+    return np.pad(image, ((0, below), (0, right), (0, 0)), constant_values=255)
+
+
 @torch.no_grad()
-def predict(network: nn.Module, patch: Patch, mpp: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return flows (2, h, w) and type probabilities (8, h, w) of a patch at the model's resolution."""
-    h, w = (round(side * patch.mpp / mpp) for side in patch.image.shape[:2])
-    shrunk = h * w < patch.image.shape[0] * patch.image.shape[1]
-    image = cv2.resize(patch.image, (w, h), interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR)
-    padded = np.pad(image, ((0, -h % 32), (0, -w % 32), (0, 0)), mode="symmetric" if min(h, w) >= 32 else "edge")
-    field, logits = network(torch.from_numpy(padded.transpose(2, 0, 1)[None].copy()))
-    return field[0, :, :h, :w].numpy(), logits[0, :, :h, :w].softmax(0).numpy()
-
-
-def decode(field: NDArray[np.float32], probs: NDArray[np.float32], mpp: float) -> NDArray[np.int32]:
-    """Instances from flows and type probabilities, with the settings that the bundle will carry."""
-    return flows.decode(
-        np.ascontiguousarray(field), probs[0] < 1 - FOREGROUND_THRESHOLD, min_size_px=round(MIN_AREA_UM2 / mpp**2)
-    )
-
-
-def vote(instances: NDArray[np.int32], probs: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Type of each nucleus by majority over its pixels; int (n + 1,), entry 0 unused."""
-    inside = instances > 0
-    winner = probs[1:].argmax(0) + 1
-    votes = np.zeros((instances.max() + 1, len(probs)), np.int64)
-    np.add.at(votes, (instances[inside], winner[inside]), 1)
-    return votes.argmax(1)
-
-
-def score_patches(network: nn.Module, patches: Sequence[Patch], mpp: float) -> dict[str, float]:
-    """Mean class-agnostic PQ per image of each source, and the share of matched nuclei whose type is right.
-
-    Sources whose ground is not fully labelled (MoNuSAC) give the recall of detection instead of PQ.
-    """
-    allowed = allowed_table().numpy()
-    pq, types = defaultdict(list), defaultdict(list)
+def score_network(network: nn.Module, patches: Sequence[Patch], mpp: float) -> list[ImageScore]:
+    """Predict each patch at the model's resolution and match it to its truth."""
+    scores = []
     for patch in patches:
-        field, probs = predict(network, patch, mpp)
-        small = decode(field, probs, mpp)
-        h, w = patch.image.shape[:2]
-        full = cv2.resize(small.astype(np.float32), (w, h), interpolation=cv2.INTER_NEAREST).astype(np.int32)
-        found = match(patch.instance_map, full)
-        if patch.source == "monusac":
-            pq["monusac_recall"].append(len(found.iou) / found.n_true if found.n_true else np.nan)
-        else:
-            pq[f"{patch.source}_pq"].append(found.pq)
-        if len(found.iou):
-            _, first = np.unique(patch.instance_map, return_index=True)
-            label = dict(zip(np.unique(patch.instance_map).tolist(), patch.type_map.ravel()[first].tolist(), strict=True))
-            given = vote(small, probs)[found.predicted_ids]
-            asked = np.array([label[i] for i in found.true_ids.tolist()])
-            typed = allowed[asked].any(1) & ~allowed[asked].all(1)
-            types[f"{patch.source}_type"] += allowed[asked[typed], given[typed] - 1].tolist()
-    return {name: float(np.nanmean(values)) for name, values in {**pq, **types}.items() if values}
+        image = resize(patch.image, patch.mpp / mpp)
+        h, w = image.shape[:2]
+        field, logits = network(torch.from_numpy(pad_to_stride(image).transpose(2, 0, 1)[None].copy()))
+        probs = logits[0, :, :h, :w].softmax(0).numpy()
+        instances = flows.decode(
+            np.ascontiguousarray(field[0, :, :h, :w].numpy()),
+            probs[0] < 1 - FOREGROUND_THRESHOLD,
+            min_size_px=round(MIN_AREA_UM2 / mpp**2),
+        )
+        scores.append(score_image(patch, instances, majority_types(instances, probs)))
+    return scores
+
+
+def majority_types(instances: NDArray[np.int32], probs: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Type of each nucleus by majority over its pixels, int (n,)."""
+    inside = instances > 0
+    winner = probs[1:].argmax(0)
+    votes = np.bincount(instances[inside] * N_TYPES + winner[inside], minlength=(instances.max() + 1) * N_TYPES)
+    return votes.reshape(-1, N_TYPES)[1:].argmax(1) + 1
