@@ -8,18 +8,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 import cytolite
-from cytolite.config import SegmentSettings, explain, make_settings
-from cytolite.errors import CytoliteError
+from cytolite.config import SegmentSettings, TrainSettings, explain, make_settings
+from cytolite.errors import CytoliteError, InputError
 
 if TYPE_CHECKING:
     from cytolite.pipeline import Outcome
 
+Result = TypeVar("Result")
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 RESEARCH_USE = "For research use only; not for diagnosis."
 
@@ -72,6 +73,62 @@ def inspect(
 
     print(pipeline.inspect(model))
     return 0
+
+
+@app.command
+def prepare(
+    dataset: Annotated[str, Parameter(help="consep, monusac, monuseg, pannuke or puma.")],
+    folder: Annotated[Path, Parameter(help="Where the dataset lies.")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Store to write, an .h5 file.")],
+) -> int:
+    """Read a public dataset and write its patches into a store to train on (needs the extra `train`)."""
+    from cytolite import pipeline
+
+    n = _with_extra(lambda: pipeline.prepare(dataset, folder, output))
+    print(f"{output}: {n:,} patches")
+    return 0
+
+
+@app.command(usage="Usage: cytolite train STORE... -o RUN [OPTIONS]")
+def train(
+    *stores: Annotated[Path, Parameter(name="STORE", help="Stores that `prepare` wrote.")],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the run: logs and checkpoints.")],
+    config: Config = None,
+    settings: Annotated[TrainSettings | None, Parameter(name="*")] = None,
+) -> int:
+    """Train a student; a run that was stopped goes on when it is started again (needs the extra `train`)."""
+    resolved = make_settings(TrainSettings, settings.model_dump(exclude_unset=True) if settings else {}, config)
+    from cytolite import pipeline
+
+    print(_with_extra(lambda: pipeline.train(stores, output, resolved)))
+    return 0
+
+
+@app.command(usage="Usage: cytolite export RUN -o BUNDLE [--model-version TEXT] [--stores STORE...]")
+def export(
+    run: Annotated[Path, Parameter(help="Folder that `train` wrote.")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the bundle; names the model.")],
+    model_version: Annotated[str, Parameter(help="Version of the weights.")] = "1",
+    stores: Annotated[tuple[Path, ...], Parameter(help="Where the run's stores are now, if they have moved.")] = (),
+) -> int:
+    """Make a model bundle of a run: ONNX, checked and scored, with its card (needs the extra `train`)."""
+    from cytolite import pipeline
+
+    bundle = _with_extra(lambda: pipeline.export(run, output, model_version, stores))
+    print(bundle.path)
+    return 0
+
+
+def _with_extra(work: Callable[[], Result]) -> Result:
+    """Do what needs the extra `train`; where a package of it is missing, say how to get it."""
+    try:
+        return work()
+    except ModuleNotFoundError as error:
+        raise InputError(f"This needs {error.name}, which is not installed: pip install 'cytolite[train]'.") from None
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -63,13 +63,13 @@ SOURCE_SHARES = {"consep": 0.38, "pannuke": 0.26, "monuseg": 0.18, "monusac": 0.
 class TrainSettings(Settings):
     """What determines a trained network, beside the store."""
 
-    encoder: str = Field("efficientnet_lite0", description="Row of the encoder table.")
+    encoder: str = Field("efficientnet_lite2", description="Row of the encoder table.")
     pretrained: bool = Field(True, description="Start the encoder from ImageNet weights.")
     mpp: float = Field(0.5, description="Resolution the network works at, um per pixel.")
     crop_px: int = Field(128, description="Side of a training crop, a multiple of 32.")
     batch: int = Field(32, description="Crops per step.")
     steps_per_epoch: int = Field(250, description="An epoch ends with a validation and a checkpoint.")
-    epochs: int = Field(20)
+    epochs: int = Field(8)
     learning_rate: float = Field(2e-3)
     encoder_rate: float = Field(0.3, description="Learning rate of the encoder, as a share of the rest's.")
     weight_decay: float = Field(0.02)

@@ -94,7 +94,8 @@ def decode(
     InputError
         When shapes or dtypes are wrong, a vector is not finite, or a setting is out of its range.
     """
-    flows = _checked_flows(flows, foreground)
+    foreground = np.asarray(foreground)
+    flows = _checked_flows(np.asarray(flows), foreground)
     for name, value, least in (
         ("flow_threshold", flow_threshold or 0, 0),
         ("min_size_px", min_size_px, 0),

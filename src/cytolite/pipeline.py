@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, read_record, result_folders
-from cytolite.config import SegmentSettings, make_settings
+from cytolite.config import SegmentSettings, TrainSettings, make_settings
 from cytolite.errors import CytoliteError
 from cytolite.progress import Display, choose, silent
 
@@ -172,6 +172,57 @@ def inspect(model: str | Path | None = None) -> str:
     card = bundle.path / CARD_NAME
     text = f"{bundle.path}\n\n{bundle.spec.model_dump_json(indent=2)}\n"
     return text + (f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "")
+
+
+def prepare(dataset: str, folder: Path, out: Path) -> int:
+    """Read a public dataset and write its patches into a store; return how many there are.
+
+    Raises
+    ------
+    InputError
+        If the dataset is not known, or the folder is not what it is published as.
+    """
+    from cytolite.datasets.catalogue import dataset as find
+    from cytolite.datasets.store import write_store
+
+    return write_store(out, find(dataset).read(folder))
+
+
+def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
+    """Train a student on stores, or go on with a run that was stopped; return its last checkpoint.
+
+    Raises
+    ------
+    InputError
+        If a store cannot be read, or `out` holds another run.
+    """
+    from cytolite.training.run import train as run
+
+    return run(stores, out, settings)
+
+
+def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()) -> Bundle:
+    """Make a bundle of a training run: ONNX checked against torch, scored on the held-back images, with its card.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder that `train` wrote.
+    out : pathlib.Path
+        Folder of the bundle; its name becomes the model's.
+    model_version : str
+        Of the weights.
+    stores : sequence of pathlib.Path
+        Where the run's stores are now, in the same order; empty if they have not moved.
+
+    Raises
+    ------
+    CytoliteError
+        If the run is not whole, or the exported network differs from torch.
+    """
+    from cytolite.release import release
+
+    return release(run, out, model_version, stores)
 
 
 def _try_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:

@@ -103,9 +103,11 @@ class Store:
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = self._file[f"{index:06d}"]
-        arrays = {key: group[key][()] for key in ARRAYS}
-        texts = {key: str(group.attrs[key]) for key in TEXTS}
-        return Patch(**arrays, **texts, mpp=float(group.attrs["mpp"]))
+        return Patch(
+            **{key: group[key][()] for key in ARRAYS},
+            **{key: str(group.attrs[key]) for key in TEXTS},  # type: ignore[arg-type]
+            mpp=float(group.attrs["mpp"]),
+        )
 
     def __iter__(self) -> Iterator[Patch]:
         return (self[i] for i in range(len(self)))

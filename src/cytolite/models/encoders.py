@@ -64,7 +64,9 @@ def encoder_spec(name: str) -> EncoderSpec:
         If there is none.
     """
     if name not in ENCODERS:
-        raise InputError(f"There is no encoder {name!r}; known are {', '.join(ENCODERS)}.{did_you_mean(name, ENCODERS)}")
+        raise InputError(
+            f"There is no encoder {name!r}; known are {', '.join(ENCODERS)}.{did_you_mean(name, ENCODERS)}"
+        )
     return ENCODERS[name]
 
 

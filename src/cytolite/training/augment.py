@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite import flows
+from cytolite.celltypes import IGNORE
 from cytolite.patches import Patch
 
 # Optical densities of haematoxylin, eosin and the rest (Ruifrok & Johnston 2001), rows of unit length.
@@ -66,10 +67,12 @@ def warp_matrix(centre: tuple[float, float], scale: float, angle: float, flip: b
     return np.column_stack([turn, offset])
 
 
-def warp_labels(labels: NDArray[np.integer], matrix: NDArray[np.float64], size: int) -> NDArray[np.uint16]:
-    """Sample a label map by nearest pixel, mirrored at its borders; uint16 (size, size)."""
+def warp_labels(
+    labels: NDArray[np.integer], matrix: NDArray[np.float64], size: int, outside: int
+) -> NDArray[np.uint16]:
+    """Sample a label map by nearest pixel; `outside` where it has none; uint16 (size, size)."""
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(labels.astype(np.uint16), matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT)
+    return cv2.warpAffine(labels.astype(np.uint16), matrix, (size, size), flags=flags, borderValue=outside)
 
 
 def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, reduce: int) -> NDArray[np.uint8]:
@@ -84,17 +87,21 @@ def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int,
 
 
 def crop(patch: Patch, matrix: NDArray[np.float64], size: int) -> Crop:
-    """Cut a square of `size` px out of a patch by `matrix`, with the flows of its nuclei."""
+    """Cut a square of `size` px out of a patch by `matrix`, with the flows of its nuclei.
+
+    Beyond the patch the image is mirrored and the truth is `IGNORE`: a mirrored nucleus would carry the id of its
+    original, and the two would be one nucleus in two parts.
+    """
     scale = float(np.hypot(*matrix[:, 0]))
     wide = matrix.copy()
     wide[:, 2] -= matrix[:, :2] @ np.full(2, MARGIN_PX)
     inner = (slice(MARGIN_PX, MARGIN_PX + size),) * 2
-    instances = warp_labels(patch.instance_map, wide, size + 2 * MARGIN_PX).astype(np.int32)
+    instances = warp_labels(patch.instance_map, wide, size + 2 * MARGIN_PX, 0).astype(np.int32)
     return Crop(
         image=warp_image(patch.image, matrix, size, max(1, round(scale))),
         flows=np.ascontiguousarray(flows.encode(instances)[(slice(None), *inner)]),
         instance_map=np.ascontiguousarray(instances[inner]),
-        type_map=warp_labels(patch.type_map, matrix, size).astype(np.uint8),
+        type_map=warp_labels(patch.type_map, matrix, size, IGNORE).astype(np.uint8),
     )
 
 

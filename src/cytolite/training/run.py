@@ -91,7 +91,8 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
         gradient_clip_val=1.0,
         log_every_n_steps=min(25, settings.steps_per_epoch),
         num_sanity_val_steps=0,
-        logger=[CSVLogger(out, name="", version="csv"), TensorBoardLogger(out, name="", version="tensorboard")],
+        # Each start logs into a version of its own, so that a resumed run keeps what was logged before.
+        logger=[CSVLogger(out / "csv", name=""), TensorBoardLogger(out / "tensorboard", name="")],
         callbacks=[ModelCheckpoint(last.parent, save_last=True, save_on_train_epoch_end=False)],
         enable_model_summary=False,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import lightning
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from cytolite.config import TrainSettings
 from cytolite.evaluation.scoring import headline
@@ -39,7 +39,7 @@ class SupervisedTask(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
+        self.average = AveragedModel(network, avg_fn=moving_average(settings.ema_decay), use_buffers=True)
         self.settings = settings
         self.validation = validation
         allowed = allowed_table()
@@ -61,7 +61,7 @@ class SupervisedTask(lightning.LightningModule):
         return s.flow_weight * parts["flow"] + s.nucleus_weight * parts["nucleus"] + s.type_weight * parts["type"]
 
     def on_before_zero_grad(self, *_: object) -> None:
-        """Average after every optimiser step; the first steps average over few, so that the start is forgotten."""
+        """Average after every optimiser step."""
         self.average.update_parameters(self.network)
 
     def configure_optimizers(self) -> dict[str, object]:
@@ -95,6 +95,17 @@ class SupervisedTask(lightning.LightningModule):
     def exported(self) -> nn.Module:
         """The averaged network, in evaluation mode."""
         return self.average.module.eval()
+
+
+def moving_average(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Exponential moving average whose memory grows with the steps done, so that the random start is forgotten."""
+
+    def update(average: torch.Tensor, value: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        n = float(steps)
+        keep = min(decay, (1 + n) / (10 + n))
+        return average * keep + value * (1 - keep)
+
+    return update
 
 
 def class_weights(patches: Sequence[Patch], allowed: torch.Tensor) -> torch.Tensor:

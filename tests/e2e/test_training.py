@@ -1,0 +1,137 @@
+"""Patches to bundle on a tiny scale: the run resumes to the same weights, the bundle answers as torch does."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra `train`")
+pytest.importorskip("lightning", reason="training needs the extra `train`")
+
+from cytolite import pipeline  # noqa: E402
+from cytolite.config import TrainSettings  # noqa: E402
+from cytolite.datasets.store import write_store  # noqa: E402
+from cytolite.errors import CytoliteError, InputError  # noqa: E402
+from cytolite.export import DeployedNetwork, export_onnx  # noqa: E402
+from cytolite.inference.predict import Predictor  # noqa: E402
+from cytolite.models.encoders import encoder_spec, find_weights  # noqa: E402
+from cytolite.models.network import CellNetwork  # noqa: E402
+from cytolite.patches import Patch  # noqa: E402
+from cytolite.training import tasks  # noqa: E402
+from cytolite.training.run import trained_network  # noqa: E402
+
+TINY = TrainSettings(
+    encoder="efficientnet_lite0", pretrained=False, crop_px=64, batch=2, steps_per_epoch=2, epochs=3, warmup_steps=1,
+    held_back=0.5, loaders=0, threads=1,
+)  # fmt: skip
+
+
+def painted(name: str, source: str, seed: int) -> Patch:
+    rng = np.random.default_rng(seed)
+    instances = np.zeros((150, 140), np.int32)
+    rows, cols = np.mgrid[:150, :140]
+    for i in range(1, 20):
+        y, x = rng.integers(8, 130, 2)
+        instances[(rows - y) ** 2 + (cols - x) ** 2 < 64] = i
+    image = np.where(instances[..., None] > 0, [90, 40, 120], [230, 190, 220]).astype(np.uint8)
+    image += rng.integers(0, 20, image.shape).astype(np.uint8)
+    types = np.where(instances > 0, instances % 7 + 1, 0).astype(np.uint8)
+    return Patch(name, image, instances, types, 0.25, source, name)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "s.h5"
+    write_store(path, [painted(str(i), source, i) for source in ("consep", "monusac") for i in range(2)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole_run(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    pipeline.train([store], out, TINY)
+    return out
+
+
+def test_a_run_stopped_after_an_epoch_ends_with_the_same_weights(store, whole_run, tmp_path, monkeypatch):
+    scored = []
+    score = tasks.score_network
+
+    def stop_in_second_epoch(*args):
+        scored.append(1)
+        if len(scored) == 2:
+            raise RuntimeError("power cut")
+        return score(*args)
+
+    monkeypatch.setattr(tasks, "score_network", stop_in_second_epoch)
+    with pytest.raises(RuntimeError, match="power cut"):
+        pipeline.train([store], tmp_path / "run", TINY)
+    pipeline.train([store], tmp_path / "run", TINY)
+    wanted, found = (trained_network(out)[0].state_dict() for out in (whole_run, tmp_path / "run"))
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, msg=name)
+
+
+def test_a_run_of_other_settings_is_not_overwritten(store, whole_run):
+    with pytest.raises(InputError, match="other settings"):
+        pipeline.train([store], whole_run, TINY.model_copy(update={"seed": 1}))
+
+
+def test_training_learns_and_logs(whole_run):
+    lines = (whole_run / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert "val/consep_bpq_image" in lines[0]
+    assert list((whole_run / "tensorboard").rglob("events*"))
+
+
+def test_export_makes_a_bundle_that_answers_as_torch_does(whole_run, tmp_path):
+    bundle = pipeline.export(whole_run, tmp_path / "tiny", "7")
+    network, settings, _ = trained_network(whole_run)
+    image = np.random.default_rng(0).integers(0, 256, (2, 96, 160, 3)).astype(np.uint8)
+    flows, logits = Predictor(bundle).maps(image)
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(image).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(flows, wanted[0], atol=1e-4)
+    np.testing.assert_allclose(logits, wanted[1], atol=1e-4)
+    assert (bundle.spec.name, bundle.spec.version, bundle.spec.mpp) == ("tiny", "7", settings.mpp)
+    card = (bundle.path / "CARD.md").read_text()
+    assert "not for diagnosis" in card
+    # 19 nuclei at most an image, types in turn: each type is named as one with few examples.
+    assert "macrophage (" in card.split("## Limits")[1]
+    assert json.loads((bundle.path / "model.json").read_text())["data"] == ["consep", "monusac"]
+
+
+def test_export_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no finished epoch"):
+        pipeline.export(tmp_path, tmp_path / "x", "1")
+
+
+def test_a_difference_between_torch_and_onnx_stops_the_export(tmp_path, monkeypatch):
+    monkeypatch.setattr("cytolite.export.parity", lambda *_: 0.1)
+    with pytest.raises(CytoliteError, match="differs from torch by 0.1"):
+        export_onnx(CellNetwork("efficientnet_lite0"), tmp_path / "m.onnx", np.zeros((1, 64, 64, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 64)])
+def test_static_padding_changes_nothing(size):
+    torch.manual_seed(0)
+    network = CellNetwork("efficientnet_lite0").eval()
+    image = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        for found, wanted in zip(DeployedNetwork(network)(image), network(image.permute(0, 3, 1, 2)), strict=True):
+            torch.testing.assert_close(found, wanted)
+
+
+def test_imagenet_weights_name_what_timm_names():
+    """The packages' tensors are matched by order: a layer's known statistics must land where timm wants them."""
+    spec = encoder_spec("efficientnet_lite2")
+    given = torch.load(find_weights(spec), map_location="cpu", weights_only=True)
+    body = CellNetwork("efficientnet_lite2", find_weights(spec)).encoder.body.state_dict()
+    torch.testing.assert_close(body["conv_stem.weight"], given["_conv_stem.weight"])
+    torch.testing.assert_close(body["blocks.3.1.conv_dw.weight"], given["_blocks.8._depthwise_conv.weight"])
+    torch.testing.assert_close(body["blocks.5.0.bn2.running_var"], given["_blocks.15._bn1.running_var"])
+
+
+def test_an_unknown_encoder_suggests_a_near_one():
+    with pytest.raises(InputError, match="Did you mean 'efficientnet_lite0'"):
+        encoder_spec("eficientnet_lite0")
