@@ -21,6 +21,7 @@ import orjson
 import shapely
 from numba import njit
 from numpy.typing import NDArray
+from shapely.geometry.polygon import orient
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES
@@ -196,7 +197,7 @@ def _repair(ring: NDArray[np.int64]) -> NDArray[np.int64] | None:
     if largest is None or largest.is_empty:  # thinner than the rounding: a speck at its place
         x, y = ring.min(axis=0)
         return np.array([[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1]])
-    return np.rint(shapely.get_coordinates(shapely.Polygon(largest.exterior).normalize())[:-1]).astype(np.int64)
+    return np.rint(shapely.get_coordinates(orient(largest).exterior)[:-1]).astype(np.int64)
 
 
 # ---- bytes ----------------------------------------------------------------------------------------------------------

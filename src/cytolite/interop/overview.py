@@ -218,9 +218,10 @@ def _draw_dots(picture: Image.Image, view: _View, cells: Iterable[CellTable]) ->
     weights = np.zeros((N_TYPES, height + 2, width + 2), np.float32)  # a margin of one pixel on each side
     for table in cells:
         counts += _count(view, table)
-        seen = table.select(view.holds(table.centroids))
+        seen = view.holds(table.centroids)
+        rows = table.types[seen].astype(np.int64) - 1
         # Each cell counts in the four pixels around it, by how near they are.
-        at = view.to_picture(seen.centroids) + 0.5
+        at = view.to_picture(table.centroids[seen]) + 0.5
         corner = np.floor(at).astype(np.int64)
         fx, fy = (at - corner).T.astype(np.float32)
         for dx, dy, share in (
@@ -229,7 +230,7 @@ def _draw_dots(picture: Image.Image, view: _View, cells: Iterable[CellTable]) ->
             (0, 1, (1 - fx) * fy),
             (1, 1, fx * fy),
         ):
-            np.add.at(weights, (seen.types - 1, corner[:, 1] + dy, corner[:, 0] + dx), share)
+            np.add.at(weights, (rows, corner[:, 1] + dy, corner[:, 0] + dx), share)
     if view.um_per_px < _DOTS_BELOW_UM:  # a nucleus covers several pixels: spread each over its neighbours
         for axis in (1, 2):
             weights += (np.roll(weights, 1, axis) + np.roll(weights, -1, axis)) / 2
@@ -238,7 +239,11 @@ def _draw_dots(picture: Image.Image, view: _View, cells: Iterable[CellTable]) ->
     # One cell alone is to be seen; where many share a pixel, their number is to be seen.
     half = max(0.25, float(np.quantile(total[total > 0], 0.9)) / 2) if total.any() else 1.0
     alpha = (1 - np.exp(-total / half))[..., None]
-    colours = np.array([cell_type.colour for cell_type in CELL_TYPES], np.float32)[weights.argmax(axis=0)]
+    most, winner = weights[0].copy(), np.zeros(total.shape, np.uint8)
+    for kind in range(1, N_TYPES):
+        winner[weights[kind] > most] = kind
+        np.maximum(most, weights[kind], out=most)
+    colours = np.array([cell_type.colour for cell_type in CELL_TYPES], np.float32)[winner]
     pale = 255 - (255 - np.asarray(picture.convert("L"), np.float32)[..., None]) * 0.45
     out = pale * (1 - alpha) + colours * alpha
     return Image.fromarray(np.clip(np.rint(out), 0, 255).astype(np.uint8)), counts

@@ -81,9 +81,9 @@ class CellsWriter:
         self.n_cells = 0
         self._feature_names = tuple(feature_names)
         self._region_names = tuple(region_names)
-        self._metadata = dict(metadata or {})
         features = (pa.field(name, pa.float32()) for name in self._feature_names)
-        self._schema = pa.schema([*_FIXED_FIELDS, *features])
+        own = json.dumps({**(metadata or {}), "regions": self._region_names}).encode()
+        self._schema = pa.schema([*_FIXED_FIELDS, *features], {b"geo": _geo_metadata(), _METADATA_KEY: own})
         self._waiting: list[CellTable] = []
         self._n_waiting = 0
         self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
@@ -110,14 +110,17 @@ class CellsWriter:
         self._stack.__exit__(kind, error, trace)
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        try:
+            if kind is None:
+                with plain_refusal(self.path):
+                    self._flush(1)
+                    if self.n_cells:  # known only now; overrides what the schema says
+                        self._writer.add_key_value_metadata({b"geo": _geo_metadata(self._box)})
+                    self._writer.close()
+        finally:
             with suppress(OSError):  # what failed before is the error to tell
                 self._writer.close()
-            return
-        with plain_refusal(self.path):
-            self._flush(1)
-            self._writer.add_key_value_metadata(self._file_metadata())
-            self._writer.close()
+            self._writer.is_open = False  # else it tries again when it is collected
 
     def append(self, table: CellTable) -> None:
         """Add the rows of `table` to the file; ids count on."""
@@ -170,13 +173,12 @@ class CellsWriter:
         self.n_cells += stop - start
         return pa.Table.from_arrays(columns, schema=self._schema)
 
-    def _file_metadata(self) -> dict[bytes, bytes]:
-        geometry: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None}
-        if self.n_cells:
-            geometry["bbox"] = self._box
-        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
-        own = {**self._metadata, "regions": self._region_names}
-        return {b"geo": json.dumps(geo).encode(), _METADATA_KEY: json.dumps(own).encode()}
+
+def _geo_metadata(box: Sequence[float] | None = None) -> bytes:
+    geometry: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None}
+    if box is not None:
+        geometry["bbox"] = box
+    return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}).encode()
 
 
 def read_cells(path: str | Path) -> CellTable:

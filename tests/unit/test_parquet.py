@@ -1,0 +1,210 @@
+"""GeoParquet: bit for bit there and back, readable by geopandas, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from cytolite.cells import CellTable
+from cytolite.celltypes import TYPE_NAMES
+from cytolite.errors import InputError, OutputError
+from cytolite.interop import parquet
+from cytolite.interop.parquet import CellsWriter, iter_cells, read_cells, read_metadata
+from cytolite.outlines import trace
+
+FEATURES = ("perimeter_um", "circularity")
+REGIONS = ("stroma", "tumour")
+COLUMNS = [
+    "cell_id", "geometry", "cell_type", *(f"p_{name}" for name in TYPE_NAMES), "x_px", "y_px", "area_um2", "region",
+    *FEATURES,
+]  # fmt: skip
+
+
+def make_cells(n: int, seed: int = 0) -> CellTable:
+    """Squares and random blobs at odd places."""
+    rng = np.random.default_rng(seed)
+    rings = []
+    for _ in range(n):
+        blob = np.zeros((8, 8), np.int32)
+        blob[2:5, 2:6] = 1
+        blob[1:7, 1:7] |= rng.integers(0, 2, (6, 6), np.int32)
+        rings.append(trace(blob)[0] * rng.uniform(0.5, 4) + rng.uniform(-10, 1e5, 2))
+    probs = rng.dirichlet(np.full(7, 0.3), n).astype(np.float32)
+    return CellTable(
+        vertices=np.concatenate([np.empty((0, 2)), *rings]),
+        offsets=np.cumsum([0, *map(len, rings)]).astype(np.int64),
+        centroids=rng.uniform(0, 1e5, (n, 2)),
+        types=rng.integers(1, 8, n).astype(np.uint8),
+        type_probs=probs,
+        area_um2=rng.uniform(5, 100, n).astype(np.float32),
+        regions=rng.integers(-1, len(REGIONS), n).astype(np.int32),
+        features={name: rng.normal(size=n).astype(np.float32) for name in FEATURES},
+    )
+
+
+def write(path: Path, *tables: CellTable, **metadata: object) -> Path:
+    with CellsWriter(path, FEATURES, REGIONS, metadata) as writer:
+        for table in tables:
+            writer.append(table)
+    return path
+
+
+def assert_same(got: CellTable, wanted: CellTable) -> None:
+    names = ("vertices", "offsets", "centroids", "types", "type_probs", "area_um2", "regions")
+    for name in names:
+        a, b = getattr(got, name), getattr(wanted, name)
+        assert a.dtype == b.dtype, name
+        np.testing.assert_array_equal(a, b, err_msg=name)
+    assert list(got.features) == list(wanted.features)
+    for name, column in wanted.features.items():
+        assert got.features[name].dtype == np.float32
+        np.testing.assert_array_equal(got.features[name], column)
+
+
+@pytest.mark.parametrize("sizes", [[0], [1], [40], [7, 0, 30, 13], [5] * 9])
+@pytest.mark.parametrize("row_group", [10, 50_000])
+def test_what_is_read_is_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], row_group: int
+) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP", row_group)
+    tables = [make_cells(n, seed) for seed, n in enumerate(sizes)]
+    path = write(tmp_path / "cells.parquet", *tables)
+    assert_same(read_cells(path), CellTable.concatenate(tables))
+    assert_same(CellTable.concatenate(list(iter_cells(path, 3))), CellTable.concatenate(tables))
+    assert max(map(len, iter_cells(path, 3))) <= 3
+    file = pq.ParquetFile(path)
+    groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    assert groups == [row_group] * (sum(sizes) // row_group) + [sum(sizes) % row_group] * (sum(sizes) % row_group > 0)
+    assert os.listdir(tmp_path) == ["cells.parquet"]
+
+
+def test_geopandas_reads_it(tmp_path: Path) -> None:
+    cells = make_cells(50)
+    frame = geopandas.read_parquet(write(tmp_path / "cells.parquet", cells))
+    assert list(frame.columns) == COLUMNS
+    assert frame.crs is None
+    assert frame.cell_id.tolist() == list(range(1, 51))
+    assert frame.cell_type.tolist() == [TYPE_NAMES[t - 1] for t in cells.types]
+    assert [None if r != r else r for r in frame.region] == [None if r < 0 else REGIONS[r] for r in cells.regions]
+    assert frame.geometry.is_valid.all()
+    for i, polygon in enumerate(frame.geometry):
+        np.testing.assert_array_equal(shapely.get_coordinates(polygon)[:-1], cells.outline(i))
+        assert polygon.exterior.is_closed
+    np.testing.assert_allclose(frame[[f"p_{name}" for name in TYPE_NAMES]].sum(axis=1), 1, atol=1e-6)
+    assert {str(frame[name].dtype) for name in ("p_dead", "area_um2", *FEATURES)} == {"float32"}
+    assert {str(frame[name].dtype) for name in ("x_px", "y_px")} == {"float64"}
+    part = geopandas.read_parquet(tmp_path / "cells.parquet", columns=["cell_id", "geometry"])
+    assert len(part) == 50
+
+
+def test_metadata(tmp_path: Path) -> None:
+    cells = make_cells(20)
+    path = write(tmp_path / "cells.parquet", cells, model={"name": "m"}, notice="research use only")
+    geo = json.loads(pq.read_metadata(path).metadata[b"geo"])
+    without_box = json.loads(pq.read_schema(path).metadata[b"geo"])  # where arrow looks
+    assert without_box["columns"]["geometry"].items() <= geo["columns"]["geometry"].items()
+    column = geo["columns"]["geometry"]
+    assert (geo["version"], geo["primary_column"]) == ("1.1.0", "geometry")
+    assert (column["encoding"], column["geometry_types"], column["crs"]) == ("WKB", ["Polygon"], None)
+    assert column["bbox"] == [*cells.vertices.min(axis=0), *cells.vertices.max(axis=0)]
+    assert read_metadata(path) == {"model": {"name": "m"}, "notice": "research use only", "regions": list(REGIONS)}
+
+
+def test_an_empty_file_is_valid(tmp_path: Path) -> None:
+    path = write(tmp_path / "cells.parquet")
+    assert len(geopandas.read_parquet(path)) == 0
+    assert_same(read_cells(path), CellTable.empty(FEATURES))
+
+
+def test_probabilities_are_made_to_sum_to_one(tmp_path: Path) -> None:
+    cells = make_cells(4)
+    cells.type_probs[1] *= 1.01
+    cells.type_probs[2] = np.float32(0.1)
+    got = read_cells(write(tmp_path / "cells.parquet", cells)).type_probs
+    np.testing.assert_allclose(got.sum(axis=1, dtype=np.float64), 1, atol=1e-6)
+    np.testing.assert_allclose(got[2], 1 / 7, rtol=1e-6)
+    np.testing.assert_array_equal(got[[0, 3]], cells.type_probs[[0, 3]])
+
+
+def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
+    def fail() -> None:
+        with CellsWriter(tmp_path / "cells.parquet", FEATURES) as writer:
+            writer.append(make_cells(3))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failure_keeps_the_file_that_was_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "cells.parquet", make_cells(2))
+    with pytest.raises(InputError), CellsWriter(path, ("other",)) as writer:
+        writer.append(make_cells(3))
+    assert len(read_cells(path)) == 2
+    assert os.listdir(tmp_path) == ["cells.parquet"]
+
+
+def test_the_file_appears_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "cells.parquet"
+    with CellsWriter(path, FEATURES, REGIONS) as writer:
+        writer.append(make_cells(3))
+        assert not path.exists()
+    assert path.exists()
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"cells\.parquet cannot be written"),
+        CellsWriter(tmp_path / "no" / "cells.parquet"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    (tmp_path / ".cells.parquet.part").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="No space left"):
+        write(tmp_path / "cells.parquet", make_cells(2000))
+    assert os.listdir(tmp_path) == []
+
+
+def test_outlines_of_two_points_are_refused(tmp_path: Path) -> None:
+    cells = make_cells(1)
+    line = CellTable(**{**vars(cells), "vertices": cells.vertices[:2], "offsets": np.array([0, 2])})
+    with pytest.raises(InputError, match="at least 3"):
+        write(tmp_path / "cells.parquet", line)
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_that_are_no_cells_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file"):
+        read_cells(tmp_path / "missing.parquet")
+    (tmp_path / "text.parquet").write_text("not a table")
+    with pytest.raises(InputError, match="not a readable Parquet"):
+        read_cells(tmp_path / "text.parquet")
+    whole = write(tmp_path / "cells.parquet", make_cells(3)).read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not a readable Parquet"):
+        read_cells(tmp_path / "cut.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match="lacks the columns cell_id, geometry"):
+        read_cells(tmp_path / "other.parquet")
+
+
+def test_outlines_with_holes_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "cells.parquet", make_cells(2))
+    table = pq.read_table(path)
+    hole = shapely.Point(0, 0).buffer(9).difference(shapely.Point(0, 0).buffer(2))
+    shapes = pa.array([shapely.to_wkb(hole)] * 2)
+    pq.write_table(table.set_column(1, "geometry", shapes), path)
+    with pytest.raises(InputError, match="one ring"):
+        read_cells(path)
