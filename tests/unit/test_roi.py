@@ -12,7 +12,7 @@ import pytest
 import shapely
 
 from cytolite.errors import InputError
-from cytolite.interop.roi import Region, assign, read_regions, require_overlap
+from cytolite.interop.roi import Region, assign, own_parts, read_regions, require_overlap
 
 
 def ring(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:
@@ -195,6 +195,20 @@ def test_the_smallest_region_wins_and_borders_count() -> None:
     assert assign([], points).tolist() == [-1] * 6
     assert assign([outer], np.empty((0, 2))).tolist() == []
     assert assign([outer], points).dtype == np.int32
+
+
+def test_own_parts_are_where_cells_are_assigned() -> None:
+    rng = np.random.default_rng(1)
+    corners = rng.uniform(0, 60, (6, 2))
+    regions = [Region(str(i), shapely.box(x, y, x + 10 + 8 * i, y + 30)) for i, (x, y) in enumerate(corners)]
+    parts = own_parts(regions)
+    points = rng.uniform(0, 120, (3000, 2))
+    inside = np.array([shapely.contains_xy(part, points) for part in parts])
+    assert (inside.sum(axis=0) <= 1).all()
+    np.testing.assert_array_equal(np.where(inside.any(axis=0), inside.argmax(axis=0), -1), assign(regions, points))
+    whole = shapely.union_all([region.polygon for region in regions])
+    assert sum(part.area for part in parts) == pytest.approx(whole.area)
+    assert own_parts([]) == []
 
 
 def test_contains_is_shapelys_answer() -> None:

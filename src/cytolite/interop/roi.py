@@ -67,11 +67,27 @@ def assign(regions: Sequence[Region], xy: NDArray[np.float64]) -> NDArray[np.int
     Of several, the smallest wins (the first among equals): a region drawn inside another takes its cells out of it.
     """
     out = np.full(len(xy), -1, np.int32)
-    by_size = sorted(range(len(regions)), key=lambda i: regions[i].polygon.area)
-    for i in by_size:
+    for i in _by_size(regions):
         free = np.flatnonzero(out < 0)
         out[free[regions[i].contains(xy[free])]] = i
     return out
+
+
+def own_parts(regions: Sequence[Region]) -> list[shapely.Geometry]:
+    """Return what each region keeps when the smaller ones that overlap it take their part: the area for densities.
+
+    A point inside such a part (not on a border) is one that `assign` gives to that region. Parts may be empty.
+    """
+    parts: list[shapely.Geometry] = [shapely.Polygon()] * len(regions)
+    taken = shapely.Polygon()
+    for i in _by_size(regions):
+        parts[i] = shapely.difference(regions[i].polygon, taken)
+        taken = shapely.union(taken, regions[i].polygon)
+    return parts
+
+
+def _by_size(regions: Sequence[Region]) -> list[int]:
+    return sorted(range(len(regions)), key=lambda i: regions[i].polygon.area)
 
 
 def require_overlap(regions: Iterable[Region], width_px: int, height_px: int) -> None:
