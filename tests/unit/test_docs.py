@@ -13,8 +13,17 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 def test_every_option_of_segment_is_in_the_reference():
     reference = (ROOT / "docs" / "reference" / "command-line.md").read_text()
+    assert "## cytolite segment" in reference
     options = set(re.findall(r"^\| `--(\w+)`", reference, re.MULTILINE))
     assert options == {*SegmentSettings.model_fields, "output", "config"}
+
+
+def test_every_verb_is_in_the_reference():
+    from cytolite.cli import app
+
+    reference = (ROOT / "docs" / "reference" / "command-line.md").read_text()
+    for verb in [name for name in app if not name.startswith("-")]:
+        assert f"cytolite {verb} " in reference, verb
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
