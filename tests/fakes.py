@@ -129,26 +129,37 @@ class EndlessSlide:
     width_px, height_px : int
         Of the slide.
     mpp : float
-        Of the image and of the slide; reads at other resolutions are refused.
+        Of the slide.
+    read_mpp : float, optional
+        Of the image, if not that of the slide; reads at other resolutions are refused.
     """
 
     format = "fake"
 
-    def __init__(self, path: Path, image: np.ndarray, width_px: int, height_px: int, mpp: float = 0.5) -> None:
+    def __init__(
+        self,
+        path: Path,
+        image: np.ndarray,
+        width_px: int,
+        height_px: int,
+        *,
+        mpp: float = 0.5,
+        read_mpp: float | None = None,
+    ) -> None:
         self.path, self._image, self.mpp = path, image, mpp
+        self._read_mpp = read_mpp or mpp
         self.width_px, self.height_px = width_px, height_px
 
     def working_mpp(self, model_mpp: float) -> float:
-        return self.mpp
+        return self._read_mpp
 
     def read(self, x_px: float, y_px: float, width_px: int, height_px: int, mpp: float) -> np.ndarray:
-        assert mpp == self.mpp
-        assert x_px == int(x_px)
-        assert y_px == int(y_px)
-        rows, columns = int(y_px) + np.arange(height_px), int(x_px) + np.arange(width_px)
+        assert mpp == self._read_mpp
+        scale = mpp / self.mpp
+        rows, columns = (round(start / scale) + np.arange(n) for start, n in ((y_px, height_px), (x_px, width_px)))
         image = self._image[np.ix_(rows % len(self._image), columns % self._image.shape[1])]
-        image[(rows < 0) | (rows >= self.height_px)] = 255
-        image[:, (columns < 0) | (columns >= self.width_px)] = 255
+        image[(rows < 0) | (rows >= self.height_px / scale)] = 255
+        image[:, (columns < 0) | (columns >= self.width_px / scale)] = 255
         return image
 
     def thumbnail_scale(self, max_px: int) -> float:

@@ -165,3 +165,10 @@ def test_fill_and_area_are_those_of_the_mask():
         x0, y0 = ring.min(axis=0) + 3
         window = mask[y0 : y0 + 9, x0 : x0 + 9]
         np.testing.assert_array_equal(_fill(ring, x0, y0, x0 + window.shape[1], y0 + window.shape[0]), window)
+
+
+def test_halves_of_a_pixel_count():
+    """Two slivers that share a column of half a pixel are two; cut to whole pixels they would be one nucleus."""
+    seen = {0: [(98.5, 40, 100, 60)], 1: [(99.5, 40, 101, 60)]}
+    parts = [own_or_offer(tile, table(*seen.get(tile.index, [])), BAND) for tile in four()]
+    assert len(CellTable.concatenate(list(stitch(parts)))) == 2

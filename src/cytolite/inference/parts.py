@@ -86,7 +86,7 @@ class WorkFolder:
             np.savez(
                 file,
                 owned=part.owned,
-                vertices=cells.vertices.astype(np.int32),
+                vertices=cells.vertices.astype(np.float32),  # exact: halves of px, far below 2**23
                 lengths=np.diff(cells.offsets).astype(np.int32),
                 centroids=cells.centroids,
                 types=cells.types,

@@ -3,7 +3,7 @@
 A tile owns the nuclei whose centroid lies in its core. The same nucleus may look slightly different to two tiles, so
 that its centroid falls into either core for both (it would be doubled), or into the other's for each (it would be
 lost). Each tile therefore also offers the nuclei whose centroid lies just outside of its core; where nobody owns one
-of these, the first tile that offers it gets it. All comparisons are of whole pixels.
+of these, the first tile that offers it gets it. All comparisons are of whole numbers: halves of pixels.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from cytolite.slides.tiles import Tile
 
 # How far outside of its core a tile offers nuclei: more than two views of one nucleus ever differ.
 BAND_UM = 4.0
+# Outlines are compared on this many steps per pixel; their vertices lie on them.
+_STEPS_PER_PX = 2
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TileCells:
     tile : Tile
         The tile.
     cells : CellTable
-        In pixels of the tiles' grid; vertices are whole numbers.
+        In pixels of the tiles' grid; vertices are whole or half numbers, edges horizontal or vertical.
     owned : numpy.ndarray
         bool (N,); the others are only offered.
     """
@@ -98,7 +100,7 @@ class _Placed:
     def __post_init__(self) -> None:
         cells = self.part.cells
         self.kept = self.part.owned.copy()
-        self.rings = cells.vertices.astype(np.int64)
+        self.rings = np.rint(cells.vertices * _STEPS_PER_PX).astype(np.int64)
         starts = cells.offsets[:-1]
         if len(cells):
             low, high = (limit.reduceat(self.rings, starts) for limit in (np.minimum, np.maximum))

@@ -15,6 +15,9 @@ from cytolite.celltypes import N_TYPES
 from cytolite.models.bundle import ModelSpec
 from cytolite.slides.tiles import Tile
 
+# Centroids are whole multiples of 1 / _GRID px, so that moving them by whole pixels is exact and tiles agree on them.
+_GRID = 2.0**20
+
 
 def find_nuclei(
     flows: NDArray[np.float32],
@@ -129,7 +132,7 @@ def tile_cells(
     cells = CellTable(
         vertices=vertices + corner,
         offsets=offsets,
-        centroids=measures.centroids + corner,
+        centroids=np.rint(measures.centroids * _GRID) / _GRID + corner,
         types=types,
         type_probs=type_probs,
         area_um2=(measures.area_px * mpp**2).astype(np.float32),
