@@ -15,6 +15,7 @@ from cytolite.datasets.catalogue import DATASETS
 from cytolite.evaluation.scoring import ImageScore, headline, score_image
 from cytolite.export import export_onnx
 from cytolite.inference.predict import Predictor
+from cytolite.inference.refine import FACTOR, refine
 from cytolite.inference.tile import find_nuclei, vote_types
 from cytolite.models.bundle import Bundle, ModelSpec, load_bundle, write_bundle
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
@@ -77,11 +78,13 @@ def score_bundle(bundle: Bundle, patches: Sequence[Patch]) -> list[ImageScore]:
     scores = []
     for patch in patches:
         image = resize(patch.image, patch.mpp / spec.mpp)
-        inside = (slice(image.shape[0]), slice(image.shape[1]))
+        inside = (slice(0, image.shape[0]), slice(0, image.shape[1]))
         flows, logits = predictor.maps(pad_to_stride(image)[None])
         instances = find_nuclei(flows[0], logits[0], spec, spec.mpp, inside)
         types, _ = vote_types(instances, logits[0], int(instances.max()))
-        scores.append(score_image(patch, instances[inside], types))
+        fine = refine(instances, logits[0], spec.foreground_threshold, inside)
+        rows, cols = (slice(FACTOR * s.stop) for s in inside)
+        scores.append(score_image(patch, fine[rows, cols], types))
     return scores
 
 

@@ -39,7 +39,7 @@ def test_quarter_turns_are_exact_and_turn_the_flows(quarters, flip):
     inner = (slice(None), slice(16, 48), slice(16, 48))
     found = crop(p, matrix, 64).flows
     away = ~np.isin(turned, np.unique([turned[0], turned[-1], turned[:, 0], turned[:, -1]]))[inner[1:]]
-    # Where two pixels are as near to the middle, the map's orientation decides which is the centre: a few vectors differ.
+    # Of two pixels as near to the middle, the map's orientation decides which is the centre: a few vectors differ.
     same = np.abs(found[inner][:, away] - np.stack([dy, dx])[inner][:, away]).max(0) < 1e-5
     assert same.mean() > 0.99
 

@@ -12,6 +12,7 @@ from cytolite import flows as flow_field
 from cytolite import outlines
 from cytolite.cells import CellTable
 from cytolite.celltypes import N_TYPES
+from cytolite.inference.refine import FACTOR, refine
 from cytolite.models.bundle import ModelSpec
 from cytolite.slides.tiles import Tile
 
@@ -118,28 +119,29 @@ def tile_cells(
     Returns
     -------
     CellTable
-        In pixels of the maps, counted from the slide's corner: whole numbers, so that tiles can be compared exactly.
+        In pixels of the maps, counted from the slide's corner: whole and half numbers, so that tiles can be compared exactly.
     """
     x0, y0, x1, y1 = tile.read
     width, height = size
     on_slide = (slice(max(0, -y0), max(0, height - y0)), slice(max(0, -x0), max(0, width - x0)))
     instance_map = find_nuclei(flows, type_logits, spec, mpp, on_slide)
-    rings = outlines.trace(instance_map)
-    measures = outlines.measure(instance_map, image, mpp, rings)
+    fine = refine(instance_map, type_logits, spec.foreground_threshold, on_slide)
+    rings = outlines.trace(fine)
+    measures = outlines.measure(fine, image.repeat(FACTOR, 0).repeat(FACTOR, 1), mpp / FACTOR, rings)
     types, type_probs = vote_types(instance_map, type_logits, len(measures.area_px))
     vertices, offsets = rings
     corner = np.array([x0, y0], np.float64)
     cells = CellTable(
-        vertices=vertices + corner,
+        vertices=vertices / FACTOR + corner,
         offsets=offsets,
-        centroids=np.rint(measures.centroids * _GRID) / _GRID + corner,
+        centroids=np.rint(measures.centroids / FACTOR * _GRID) / _GRID + corner,
         types=types,
         type_probs=type_probs,
-        area_um2=(measures.area_px * mpp**2).astype(np.float32),
+        area_um2=(measures.area_px * (mpp / FACTOR) ** 2).astype(np.float32),
         regions=np.full(len(types), -1, np.int32),
         features=measures.features,
     )
-    left, top, right, bottom = measures.boxes.T
+    left, top, right, bottom = measures.boxes.T / FACTOR
     cut = ((left == 0) & (x0 > 0)) | ((top == 0) & (y0 > 0))
     cut |= ((right == x1 - x0) & (x1 < width)) | ((bottom == y1 - y0) & (y1 < height))
     return cells.select(~cut) if cut.any() else cells
