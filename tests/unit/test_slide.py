@@ -11,11 +11,12 @@ import shapely
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, OutputError, SlideError
 from cytolite.inference import slide as slide_module
-from cytolite.inference.plan import plan_slide
+from cytolite.inference.plan import _area_px, plan_slide
 from cytolite.inference.slide import batches, run_tiles, segment_slide
 from cytolite.interop.parquet import read_cells
 from cytolite.slides.reader import open_slide
 from cytolite.slides.tiles import plan_tiles
+from cytolite.slides.tissue import TissueMask
 from fakes import EndlessSlide, fake_bundle, paint, random_nuclei, write_slide
 
 SETTINGS = SegmentSettings(tissue="all", tile=128, halo=32, workers=2)
@@ -167,6 +168,20 @@ def write_regions(path, regions):
         for name, polygon in regions
     ]
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def test_area_of_tissue_in_a_region_is_exact():
+    rng = np.random.default_rng(3)
+    mask = np.repeat(np.repeat(rng.uniform(size=(5, 7)) < 0.5, 3, axis=0), 3, axis=1)
+    tissue = TissueMask(mask, 16.0, 21 * 16 - 5, 15 * 16 - 9)
+    angles = np.linspace(0, 2 * np.pi, 23)[:-1]
+    radius = rng.uniform(60, 200, 22)
+    star = shapely.Polygon(np.column_stack([170 + radius * np.cos(angles), 110 + radius * np.sin(angles)]))
+    region = star.difference(shapely.Point(170, 110).buffer(30))
+    squares = [shapely.box(c * 16, r * 16, min(c * 16 + 16, 331), min(r * 16 + 16, 231)) for r, c in np.argwhere(mask)]
+    assert _area_px(tissue, region) == pytest.approx(sum(square.intersection(region).area for square in squares))
+    assert _area_px(tissue, shapely.box(0, 0, 999, 999)) * 0.25 / 1e6 == pytest.approx(tissue.area_mm2(0.5))
+    assert _area_px(tissue, shapely.Polygon()) == 0
 
 
 def test_regions_outside_of_the_slide_are_refused(painted, bundle, tmp_path):
