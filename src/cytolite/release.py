@@ -129,7 +129,11 @@ def coarse_counts(training: Sequence[Patch], held_back: Sequence[Patch]) -> dict
 
 def commands(settings: TrainSettings, spec: ModelSpec) -> list[str]:
     """Return the commands that make this bundle again."""
-    changed = {k: v for k, v in settings.model_dump().items() if v != TrainSettings.model_fields[k].get_default()}
+    changed = {
+        k: v
+        for k, v in settings.model_dump().items()
+        if v != TrainSettings.model_fields[k].get_default(call_default_factory=True)
+    }
     flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
     stores = [f"{source}.h5" for source in spec.data]
     prepare = [f"cytolite prepare {source} data/{source} -o {source}.h5" for source in spec.data]

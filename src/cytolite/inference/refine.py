@@ -1,4 +1,4 @@
-"""Outlines finer than the network's pixels: a nucleus ends where the interpolated odds of nucleus cross the threshold."""
+"""Outlines finer than the network's pixels: a nucleus ends where the interpolated odds cross the threshold."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def tile_cells(
     Returns
     -------
     CellTable
-        In pixels of the maps, counted from the slide's corner: whole and half numbers, so that tiles can be compared exactly.
+        In pixels of the maps, counted from the slide's corner, in halves: tiles can be compared exactly.
     """
     x0, y0, x1, y1 = tile.read
     width, height = size

@@ -59,6 +59,9 @@ class Pyramid:
     close: Callable[[], None]
 
 
+TRANSPARENT = "an image (RGBA) with transparent pixels"
+
+
 def unsupported(path: Path, what: str) -> SlideError:
     """Return the error for a file that can be read but is not an 8-bit RGB image."""
     return SlideError(f"{path} holds {what}; 8-bit RGB is needed: export the image as 8-bit RGB and give that file.")
@@ -72,16 +75,20 @@ def too_large(path: Path, width: int, height: int) -> SlideError:
     )
 
 
+class TransparentPixelsError(ValueError):
+    """Some pixels of an RGBA image are transparent: their colour would have to be guessed."""
+
+
 def drop_alpha(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the RGB of uint8 (H, W, 3 or 4) pixels.
 
     Raises
     ------
-    ValueError
-        If some of the pixels are transparent: their colour would have to be guessed.
+    TransparentPixelsError
+        If some of the pixels are transparent.
     """
     if pixels.shape[2] == 4 and pixels[..., 3].min(initial=255) < 255:
-        raise ValueError("some pixels are transparent")
+        raise TransparentPixelsError
     return pixels[..., :3]
 
 

@@ -9,7 +9,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cytolite.errors import SlideError
-from cytolite.slides.levels import MAX_WHOLE_PX, ArrayLevel, Pyramid, drop_alpha, too_large, unsupported
+from cytolite.slides.levels import (
+    MAX_WHOLE_PX,
+    TRANSPARENT,
+    ArrayLevel,
+    Pyramid,
+    TransparentPixelsError,
+    drop_alpha,
+    too_large,
+    unsupported,
+)
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_BIT_DEPTH_AT = 24
@@ -51,8 +60,8 @@ def open_plain(path: Path) -> Pyramid:
         raise SlideError(f"{path} cannot be read ({error}): the file seems damaged; export it again.") from error
     try:
         pixels = drop_alpha(pixels)
-    except ValueError as error:
-        raise unsupported(path, "an image (RGBA) with transparent pixels") from error
+    except TransparentPixelsError as error:
+        raise unsupported(path, TRANSPARENT) from error
     mpp = (_UM_PER_INCH / dpi[0], _UM_PER_INCH / dpi[1]) if dpi and min(dpi) > 0 else None
     return Pyramid(kind, [ArrayLevel(pixels)], mpp, close=lambda: None)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import SlideError
-from cytolite.slides.levels import Level, Pyramid
+from cytolite.slides.levels import TRANSPARENT, Level, Pyramid, TransparentPixelsError, unsupported
 from cytolite.slides.resample import Axis, resample
 from cytolite.slides.resolution import resolve_mpp
 
@@ -160,6 +160,8 @@ class Slide:
         level: Level = self._levels[number]
         try:
             return level.read(x, y, width, height)
+        except TransparentPixelsError as error:
+            raise unsupported(self.path, TRANSPARENT) from error
         except _DECODE_ERRORS as error:
             raise SlideError(
                 f"{self.path} cannot be read at x {x}, y {y}, {width} x {height} px of level {number} ({error}): "
