@@ -1,0 +1,22 @@
+"""Every benchmark still runs; what it measures is not judged here."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("bench_*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_quick_mode_prints_numbers(script, tmp_path):
+    if script.stem == "bench_decode":
+        pytest.importorskip("cellpose", reason="the comparison needs cellpose")
+    done = subprocess.run(
+        [sys.executable, str(script), "--quick"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"\d\.\d", done.stdout)
+    assert not list(tmp_path.iterdir())  # nothing is written unless asked for
