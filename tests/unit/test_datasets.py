@@ -92,7 +92,8 @@ def test_rasterising_agrees_with_rasterio(shared_data):
     regions, _ = imagescope.read_regions(shared_data / "monuseg" / "TCGA-21-5784-01Z-00-DX1.xml")
     ours = imagescope.rasterise(regions, (1000, 1000)) > 0
     theirs = features.rasterize([shapely.make_valid(shapely.Polygon(r.ring)) for r in regions], (1000, 1000)) > 0
-    assert (ours != theirs).mean() < 1e-4
+    # GDAL also burns pixels whose centre lies on an edge, one or so a nucleus; half a pixel's shift would change 2%.
+    assert (ours != theirs).mean() < 1e-3
 
 
 @pytest.mark.parametrize(
