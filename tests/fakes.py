@@ -21,21 +21,21 @@ from cytolite.models.bundle import Bundle, ModelSpec, write_bundle
 CLASS_BLUE = np.array([255, 20, 50, 80, 110, 140, 170, 200], np.float32)
 
 
-def fake_bundle(folder: Path, mpp: float = 0.5, **spec: object) -> Bundle:
-    """Write a bundle whose network reads flows and classes off a painted image."""
-    graph = _graph()
+def fake_bundle(folder: Path, mpp: float = 0.5, stride: int = 1, **spec: object) -> Bundle:
+    """Write a bundle whose network reads flows and classes off every `stride`-th pixel of a painted image."""
+    graph = _graph(stride)
     folder = Path(folder) / "fake"
     folder.parent.mkdir(parents=True, exist_ok=True)
     onnx_path = folder.parent / "fake.onnx"
     onnx.save(graph, onnx_path)
     settings = {
-        "name": "fake", "version": "1", "mpp": mpp, "mean": (0, 0, 0), "std": (1, 1, 1), "tile": 512, "halo": 64,
+        "name": "fake", "version": "1", "mpp": mpp, "stride": stride, "mean": (0, 0, 0), "std": (1, 1, 1), "tile": 512, "halo": 64,
         "min_area_um2": 4.0, "licence": "CC0-1.0", "colours": tuple(t.colour for t in CELL_TYPES),
     }  # fmt: skip
     return write_bundle(folder, onnx_path, ModelSpec(**(settings | spec)), "# fake\n")
 
 
-def _graph() -> onnx.ModelProto:
+def _graph(stride: int) -> onnx.ModelProto:
     """Image -> float NCHW -> flows = (channels 1, 0 - 128) / 127; logits = -(blue - class's blue)^2 / 50, at least -20.
 
     The floor makes the odds of nucleus as steep on either side of an edge: refined outlines are the painted ones.
@@ -43,11 +43,13 @@ def _graph() -> onnx.ModelProto:
     constants = {
         "grey": np.float32(128), "scale": np.float32(1 / 127), "dy_dx": np.array([1, 0], np.int64),
         "blue": np.array([2], np.int64), "classes": CLASS_BLUE.reshape(1, -1, 1, 1), "sharp": np.float32(-1 / 50),
-        "floor": np.float32(-20),
+        "floor": np.float32(-20), "start": np.array([0, 0], np.int64), "end": np.array([2**31 - 1] * 2, np.int64),
+        "axes": np.array([2, 3], np.int64), "step": np.array([stride] * 2, np.int64),
     }  # fmt: skip
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["float"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["float"], ["all"], perm=[0, 3, 1, 2]),
+        helper.make_node("Slice", ["all", "start", "end", "axes", "step"], ["nchw"]),
         helper.make_node("Gather", ["nchw", "dy_dx"], ["coded"], axis=1),
         helper.make_node("Sub", ["coded", "grey"], ["signed"]),
         helper.make_node("Mul", ["signed", "scale"], ["flows"]),
@@ -62,8 +64,8 @@ def _graph() -> onnx.ModelProto:
         "fake",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["b", "h", "w", 3])],
         [
-            helper.make_tensor_value_info("flows", TensorProto.FLOAT, ["b", 2, "h", "w"]),
-            helper.make_tensor_value_info("type_logits", TensorProto.FLOAT, ["b", N_TYPES + 1, "h", "w"]),
+            helper.make_tensor_value_info("flows", TensorProto.FLOAT, ["b", 2, "r", "c"]),
+            helper.make_tensor_value_info("type_logits", TensorProto.FLOAT, ["b", N_TYPES + 1, "r", "c"]),
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )

@@ -20,6 +20,7 @@ from cytolite.inference.tile import find_nuclei, vote_types
 from cytolite.models.bundle import Bundle, ModelSpec, load_bundle, write_bundle
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
+from cytolite.models.network import STRIDE
 from cytolite.patches import Patch
 from cytolite.training.census import nuclei_per_label
 from cytolite.training.losses import allowed_table
@@ -28,9 +29,8 @@ from cytolite.training.validate import pad_to_stride, resize
 
 # All data but CoNSeP and PUMA are share-alike and non-commercial, and their union binds the weights.
 LICENCE = "CC-BY-NC-SA-4.0"
-# At a halo of 128 px the log odds of nucleus differ by 0.14 (rms) from those of an endless tile: this network sees
-# further than that, but a wider halo costs more than the whole of decoding.
-TILE_PX, HALO_PX, MIN_AREA_UM2 = 768, 128, 5.0
+# The network sees 122 px of its maps around each (docs/concepts/method.md), and a nucleus must be whole.
+TILE_PX, HALO_PX, MIN_AREA_UM2 = 1024, 128, 5.0
 
 
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> Bundle:
@@ -43,6 +43,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
         version=version,
         colours=tuple(t.colour for t in CELL_TYPES),
         mpp=settings.mpp,
+        stride=STRIDE,
         mean=encoder.mean,
         std=encoder.std,
         tile=TILE_PX,
@@ -80,12 +81,14 @@ def score_bundle(bundle: Bundle, patches: Sequence[Patch]) -> list[ImageScore]:
     scores = []
     for patch in patches:
         image = resize(patch.image, patch.mpp / spec.mpp)
-        inside = (slice(0, image.shape[0]), slice(0, image.shape[1]))
+        map_mpp = spec.mpp * spec.stride
+        height, width = (-(-side // spec.stride) for side in image.shape[:2])
+        inside = (slice(0, height), slice(0, width))
         flows, logits = predictor.maps(pad_to_stride(image)[None])
-        instances = find_nuclei(flows[0], logits[0], spec, spec.mpp, inside)
+        instances = find_nuclei(flows[0], logits[0], spec, map_mpp, inside)
         types, _ = vote_types(instances, logits[0], int(instances.max()))
         fine = refine(instances, logits[0], spec.foreground_threshold, inside)
-        rows, cols = (slice(FACTOR * s.stop) for s in inside)
+        rows, cols = (slice(side * FACTOR // spec.stride) for side in image.shape[:2])
         scores.append(score_image(patch, fine[rows, cols], types))
     return scores
 

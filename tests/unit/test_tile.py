@@ -76,6 +76,19 @@ def test_painted_nuclei_come_back(bundle):
     assert set(cells.features) == set(outlines.FEATURE_NAMES)
 
 
+def test_a_finer_image_gives_the_same_cells(bundle, tmp_path):
+    """A network of stride 2 sees each painted pixel fourfold and answers for each once."""
+    instance_map, types = random_nuclei(np.random.default_rng(5), (128, 160), 40)
+    image, tile = paint(instance_map, types), Tile(0, (0, 0, 160, 128), (0, 0, 160, 128))
+    coarse = run(bundle, image, tile, (160, 128))
+    finer = fake_bundle(tmp_path / "finer", mpp=MPP / 2, stride=2)
+    fine = run(finer, image.repeat(2, 0).repeat(2, 1), tile, (160, 128))
+    assert len(fine) == instance_map.max()
+    for name, column in [*vars(coarse).items(), *coarse.features.items()]:
+        if name != "features":
+            np.testing.assert_array_equal(fine.features.get(name, vars(fine).get(name)), column, err_msg=name)
+
+
 def pixels_of(cells, tile, instance_map):
     """Which label each cell is, after checking that its outline encloses exactly the label's pixels."""
     found = {}

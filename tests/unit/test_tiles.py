@@ -38,10 +38,14 @@ def test_reads_may_reach_beyond_the_slide():
     assert tile.read == (-64, -64, 128, 128)
 
 
-def test_keep_drops_tiles_and_numbers_the_rest():
-    tiles = plan_tiles(300, 300, 100, 32, keep=lambda x0, y0, x1, y1: x0 <= 150 < x1)
+def test_what_is_not_wanted_is_not_read():
+    def wanted(x0, y0, x1, y1):
+        return (x0 + 60, y0, x1, y0 + 10) if x0 <= 150 < x1 else None
+
+    tiles = plan_tiles(300, 300, 100, 32, wanted)
     assert [t.core for t in tiles] == [(100, 0, 200, 100), (100, 100, 200, 200), (100, 200, 200, 300)]
     assert [t.index for t in tiles] == [0, 1, 2]
+    assert [t.read for t in tiles] == [(128, -32, 256, 64), (128, 64, 256, 160), (128, 160, 256, 256)]
 
 
 @pytest.mark.parametrize(("tile", "halo", "named"), [(63, 0, "--tile 63"), (512, -1, "-1")])

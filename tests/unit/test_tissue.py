@@ -93,17 +93,18 @@ def test_area_is_exact_at_the_edges():
     assert some.area_mm2(1.0) == pytest.approx((16 * 16 + 4 * 14) / 1e6)
 
 
-def test_contains_and_overlaps():
+def test_contains_and_bounds():
     mask = TissueMask(np.array([[True, False], [False, True]]), 10.0, 20, 20)
     xy = np.array([[0, 0], [9.99, 9.99], [10, 0], [15, 15], [20, 15], [-0.1, 0], [0, 12]], float)
     assert mask.contains(xy).tolist() == [True, True, False, True, False, False, False]
     assert mask.contains(np.empty((0, 2))).tolist() == []
-    assert mask.overlaps(0, 0, 5, 5)
-    assert not mask.overlaps(10, 0, 10, 10)
-    assert mask.overlaps(9.5, 5, 10, 1)
-    assert mask.overlaps(0, 0, 20, 20)
-    assert not mask.overlaps(-50, -50, 50, 50)
-    assert not mask.overlaps(20, 20, 50, 50)
+    assert mask.bounds_within(0, 0, 5, 5) == (0, 0, 10, 10)
+    assert mask.bounds_within(9.5, 5, 19.5, 6) == (0, 0, 10, 10)
+    assert mask.bounds_within(5, 5, 15, 15) == (0, 0, 20, 20)
+    assert mask.bounds_within(10, 0, 20, 20) == (10, 10, 20, 20)
+    assert mask.bounds_within(10, 0, 20, 10) is None
+    assert mask.bounds_within(-50, -50, 0, 0) is None
+    assert mask.bounds_within(20, 20, 70, 70) is None
 
 
 def test_real_slides(shared_data):

@@ -112,12 +112,18 @@ def _about(plan: Plan, slide: Slide, bundle: Bundle) -> dict[str, Any]:
         "height_px": slide.height_px,
         "mpp": slide.mpp,
         "model": {"name": bundle.spec.name, "version": bundle.spec.version, "onnx_sha256": bundle.sha256},
-        "model_mpp": plan.mpp,
+        "model_mpp": plan.mpp / plan.stride,
     }
 
 
 def _described(plan: Plan) -> dict[str, Any]:
-    return {"mpp": plan.mpp, "tile": plan.tile, "halo": plan.halo, "tiles": len(plan.tiles)}
+    return {
+        "read_mpp": plan.mpp / plan.stride,
+        "maps_mpp": plan.mpp,
+        "tile": plan.tile,
+        "halo": plan.halo,
+        "tiles": len(plan.tiles),
+    }
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from cytolite.config import SegmentSettings
 from cytolite.interop.roi import Region, assign, read_regions, require_overlap
 from cytolite.models.bundle import Bundle
 from cytolite.slides.reader import Slide
-from cytolite.slides.tiles import Tile, plan_tiles
+from cytolite.slides.tiles import Rectangle, Tile, plan_tiles
 from cytolite.slides.tissue import TissueMask, tissue_mask
 
 
@@ -26,7 +26,9 @@ class Plan:
     Attributes
     ----------
     mpp : float
-        Resolution that tiles are read at, um/px.
+        Resolution of the network's maps, um/px: tiles and their cells are counted in it.
+    stride : int
+        Pixels of the image, as the network reads it, per pixel of its maps.
     scale : float
         Level-0 px per px of `mpp`.
     width, height : int
@@ -42,6 +44,7 @@ class Plan:
     """
 
     mpp: float
+    stride: int
     scale: float
     width: int
     height: int
@@ -94,7 +97,8 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
     SlideError
         If the slide cannot be read.
     """
-    mpp = slide.working_mpp(bundle.spec.mpp)
+    stride = bundle.spec.stride
+    mpp = slide.working_mpp(bundle.spec.mpp) * stride
     scale = mpp / slide.mpp
     # 1e-6: 1000 px at a scale of 1.9999999999 are 500 px, not 501.
     width, height = (max(1, math.ceil(size / scale - 1e-6)) for size in (slide.width_px, slide.height_px))
@@ -105,14 +109,22 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
     if regions is not None:
         require_overlap(regions, slide.width_px, slide.height_px)
 
-    def keep(x0: int, y0: int, x1: int, y1: int) -> bool:
+    def wanted(x0: int, y0: int, x1: int, y1: int) -> Rectangle | None:
         left, top, right, bottom = (edge * scale for edge in (x0, y0, x1, y1))
-        if not tissue.overlaps(left, top, right - left, bottom - top):
-            return False
-        return regions is None or any(region.overlaps(left, top, right, bottom) for region in regions)
+        if regions is not None and not any(region.overlaps(left, top, right, bottom) for region in regions):
+            return None
+        box = tissue.bounds_within(left, top, right, bottom)
+        if box is None:
+            return None
+        return (
+            max(x0, math.floor(box[0] / scale)),
+            max(y0, math.floor(box[1] / scale)),
+            min(x1, math.ceil(box[2] / scale)),
+            min(y1, math.ceil(box[3] / scale)),
+        )
 
-    tiles = plan_tiles(width, height, tile, halo, keep)
-    return Plan(mpp, scale, width, height, tile, halo, tissue, regions, tiles)
+    tiles = plan_tiles(width, height, tile, halo, wanted)
+    return Plan(mpp, stride, scale, width, height, tile, halo, tissue, regions, tiles)
 
 
 def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings, version: str) -> dict[str, Any]:
@@ -123,7 +135,7 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
     return {
         "slide": [*file, slide.width_px, slide.height_px, slide.mpp],
         "model": [bundle.sha256, hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()],
-        "mpp": plan.mpp,
+        "mpp": [plan.mpp, plan.stride],
         "tile": plan.tile,
         "halo": plan.halo,
         "tissue": hashlib.sha256(plan.tissue.mask.tobytes()).hexdigest(),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cytolite.celltypes import N_TYPES
 from cytolite.errors import BundleError, InputError
-from cytolite.models.bundle import Bundle
+from cytolite.models.bundle import SPEC_NAME, Bundle
 from cytolite.slides.tiles import ALIGN_PX
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -71,20 +71,29 @@ class Predictor:
         Returns
         -------
         flows : numpy.ndarray
-            float32 (B, 2, H, W), (dy, dx), about unit length inside nuclei.
+            float32 (B, 2, h, w), (dy, dx), about unit length inside nuclei; h and w are H and W over the model's
+            stride.
         type_logits : numpy.ndarray
-            float32 (B, 8, H, W); class 0 is background.
+            float32 (B, 8, h, w); class 0 is background.
 
         Raises
         ------
         InputError
             If the images have another shape or dtype.
+        BundleError
+            If the maps are not of the size that the bundle's stride says.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise InputError(f"Images are {images.dtype} {images.shape}; uint8 (B, H, W, 3) is needed.")
         if images.shape[1] % ALIGN_PX or images.shape[2] % ALIGN_PX:
             raise InputError(f"Images are {images.shape[1]} x {images.shape[2]}; multiples of {ALIGN_PX} are needed.")
         flows, type_logits = self._session.run(["flows", "type_logits"], {"image": np.ascontiguousarray(images)})
+        expected = tuple(side // self.spec.stride for side in images.shape[1:3])
+        if flows.shape[2:] != expected or type_logits.shape[2:] != expected:
+            raise BundleError(
+                f"The model {self.spec.name!r} gives maps of {flows.shape[2]} x {flows.shape[3]} px where its stride of "
+                f"{self.spec.stride} promises {expected[0]} x {expected[1]}: 'stride' in its {SPEC_NAME} is wrong."
+            )
         return flows, type_logits
 
 

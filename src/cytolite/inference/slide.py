@@ -188,11 +188,12 @@ class _TileJob:
             self.work.save(own_or_offer(tile, cells, BAND_UM / plan.mpp))
 
     def _read(self, tile: Tile) -> NDArray[np.uint8]:
-        x, y = (edge * self.plan.scale for edge in tile.read[:2])
+        plan, stride = self.plan, self.plan.stride
+        x, y = (edge * plan.scale for edge in tile.read[:2])
         try:
-            return self.slide.read(x, y, tile.width, tile.height, self.plan.mpp)
+            return self.slide.read(x, y, tile.width * stride, tile.height * stride, plan.mpp / stride)
         except OSError as error:
-            size = [round(side * self.plan.scale) for side in (tile.width, tile.height)]
+            size = [round(side * plan.scale) for side in (tile.width, tile.height)]
             raise SlideError(
                 f"{self.slide.path} cannot be read at x {x:.0f}, y {y:.0f}, {size[0]} x {size[1]} px ({error}): "
                 "the file or the disk seems damaged; copy it again and run the same command, the tiles done are kept."

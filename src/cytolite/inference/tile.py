@@ -106,7 +106,7 @@ def tile_cells(
     tile : Tile
         Where the maps lie.
     image : numpy.ndarray
-        uint8 (H, W, 3), what the network saw.
+        uint8 (H * stride, W * stride, 3), what the network saw.
     flows, type_logits : numpy.ndarray
         float32 (2, H, W) and (8, H, W).
     spec : ModelSpec
@@ -127,7 +127,8 @@ def tile_cells(
     instance_map = find_nuclei(flows, type_logits, spec, mpp, on_slide)
     fine = refine(instance_map, type_logits, spec.foreground_threshold, on_slide)
     rings = outlines.trace(fine)
-    measures = outlines.measure(fine, image.repeat(FACTOR, 0).repeat(FACTOR, 1), mpp / FACTOR, rings)
+    enlarge = FACTOR // spec.stride
+    measures = outlines.measure(fine, image.repeat(enlarge, 0).repeat(enlarge, 1), mpp / FACTOR, rings)
     types, type_probs = vote_types(instance_map, type_logits, len(measures.area_px))
     vertices, offsets = rings
     corner = np.array([x0, y0], np.float64)

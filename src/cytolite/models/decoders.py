@@ -1,4 +1,4 @@
-"""Light decoder: depthwise-separable blocks that climb from stride 32 to full resolution."""
+"""Light decoder: from the encoder's coarsest maps back up to those of its first."""
 
 from __future__ import annotations
 
@@ -34,38 +34,48 @@ class SeparableBlock(nn.Module):
         return F.relu6(x + self.layers(x))
 
 
-class LightDecoder(nn.Module):
-    """Top-down decoder over the five maps of an encoder, ending at full resolution.
+class DenseBlock(nn.Module):
+    """Two full 3x3 convolutions with a residual connection."""
 
-    At each step the coarse map is narrowed, enlarged twofold and added to the narrowed skip connection: additions
-    and depthwise kernels keep it a fraction of the encoder's cost. A stem of its own sees the image at full
-    resolution, where thin gaps between nuclei are decided.
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(conv_bn(channels, channels, 3), conv_bn(channels, channels, 3, act=False))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu6(x + self.layers(x))
+
+
+class LightDecoder(nn.Module):
+    """Top-down decoder over the maps of an encoder, ending at the finest of them.
+
+    At each step the coarse map is narrowed, enlarged twofold and added to the narrowed skip connection. Kernels are
+    full where nuclei are told apart, at strides 4 and 8 (a nucleus is some 8 pixels wide there); at the finest level,
+    which costs most, there is one convolution, and at the coarsest, where channels are many, they are separable.
 
     Parameters
     ----------
     channels : sequence of int
-        Channels of the encoder's maps, finest (stride 2) first.
+        Channels of the encoder's maps, finest first, each of half the size of the one before.
     widths : sequence of int
-        Channels of the decoder at strides 1, 2, 4, 8, 16, 32.
+        Channels of the decoder at the same levels.
     """
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int] = (24, 40, 64, 96, 128, 160)) -> None:
+    def __init__(self, channels: Sequence[int], widths: Sequence[int] = (24, 48, 80, 128)) -> None:
         super().__init__()
-        self.stem = conv_bn(3, widths[0], 3, act=False)
-        self.skips = nn.ModuleList(conv_bn(c, w, act=False) for c, w in zip(channels, widths[1:], strict=True))
-        self.narrow = nn.ModuleList(conv_bn(widths[i + 1], widths[i], act=False) for i in range(len(widths) - 1))
-        self.blocks = nn.ModuleList(SeparableBlock(w) for w in widths[1:])
-        self.last = nn.Sequential(
-            conv_bn(widths[0], widths[0], 3, groups=widths[0], act=False), conv_bn(widths[0], widths[0])
+        self.skips = nn.ModuleList(conv_bn(c, w, act=False) for c, w in zip(channels, widths, strict=True))
+        self.narrow = nn.ModuleList(
+            conv_bn(coarse, fine, act=False) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+        )
+        finest, *middle, coarsest = widths
+        self.blocks = nn.ModuleList(
+            [conv_bn(finest, finest, 3), *(DenseBlock(width) for width in middle), SeparableBlock(coarsest)]
         )
         self.width = widths[0]
 
-    def forward(self, image: torch.Tensor, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Map the scaled image (B, 3, H, W) and the encoder's maps to features (B, width, H, W)."""
-        skips = [skip(f) for skip, f in zip(self.skips, features, strict=True)]
-        x = self.blocks[-1](F.relu6(skips[-1]))
-        for level in range(len(skips) - 2, -1, -1):
-            x = F.interpolate(self.narrow[level + 1](x), scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = self.blocks[level](F.relu6(x + skips[level]))
-        x = F.interpolate(self.narrow[0](x), scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.last(F.relu6(x + self.stem(image)))
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Map the encoder's maps, finest first, to features (B, width, H, W) of the size of the first."""
+        x = self.blocks[-1](F.relu6(self.skips[-1](features[-1])))
+        for level in range(len(features) - 2, -1, -1):
+            x = F.interpolate(self.narrow[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = self.blocks[level](F.relu6(x + self.skips[level](features[level])))
+        return x

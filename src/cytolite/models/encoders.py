@@ -108,7 +108,9 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
 
 
 class Encoder(nn.Module):
-    """A timm CNN that returns its feature maps at strides 2, 4, 8, 16 and 32.
+    """A timm CNN, cut after stride 16, that returns its feature maps at strides 2, 4, 8 and 16.
+
+    Deeper layers would see further than a tile's halo reaches, and cells would come to depend on the tiles.
 
     Parameters
     ----------
@@ -124,14 +126,16 @@ class Encoder(nn.Module):
         classifier = timm.create_model(spec.timm_name, pretrained=False)
         if weights is not None:
             load_weights(classifier, weights)
-        self.body = timm.create_model(spec.timm_name, pretrained=False, features_only=True)
+        self.body = timm.create_model(spec.timm_name, pretrained=False, features_only=True, out_indices=(0, 1, 2, 3))
         self.body.load_state_dict(classifier.state_dict(), strict=False)
+        # timm keeps the stages that no output asks for; they would be computed in training and counted in the card.
+        self.body.blocks = self.body.blocks[:5]
         self.channels: list[int] = self.body.feature_info.channels()
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Map an image, float (B, 3, H, W) scaled by `normalise`, to five feature maps, finest first."""
+        """Map an image, float (B, 3, H, W) scaled by `normalise`, to four feature maps, finest first."""
         return self.body(image)
 
     def normalise(self, image: torch.Tensor) -> torch.Tensor:

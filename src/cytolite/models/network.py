@@ -12,8 +12,12 @@ from cytolite.models.decoders import LightDecoder
 from cytolite.models.encoders import Encoder
 
 
+# Pixels of the image per pixel of the maps, along each side.
+STRIDE = 2
+
+
 class CellNetwork(nn.Module):
-    """Image in, flows and type logits out.
+    """Image in, flows and type logits at half its resolution out.
 
     Parameters
     ----------
@@ -41,10 +45,9 @@ class CellNetwork(nn.Module):
         Returns
         -------
         flows : torch.Tensor
-            float32 (B, 2, H, W), (dy, dx), of unit length inside nuclei.
+            float32 (B, 2, H / 2, W / 2), (dy, dx), of unit length inside nuclei.
         type_logits : torch.Tensor
-            float32 (B, 8, H, W); class 0 is background.
+            float32 (B, 8, H / 2, W / 2); class 0 is background.
         """
-        scaled = self.encoder.normalise(image)
-        features = self.decoder(scaled, self.encoder(scaled))
+        features = self.decoder(self.encoder(self.encoder.normalise(image)))
         return self.flow_head(features), self.type_head(features)

@@ -17,7 +17,7 @@ Rectangle = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of a slide, in pixels of the model's resolution; rectangles are (x0, y0, x1, y1), the end excluded.
+    """A part of a slide, in pixels of the network's maps; rectangles are (x0, y0, x1, y1), the end excluded.
 
     Attributes
     ----------
@@ -26,8 +26,8 @@ class Tile:
     core : tuple of int
         What the tile answers for: the cores of all tiles cover the slide without overlap.
     read : tuple of int
-        What is read: the core and a halo around it. Starts and ends on multiples of `ALIGN_PX`; may reach beyond
-        the slide, where reads are white.
+        What is read: what is wanted of the core, and a halo around it. Starts and ends on multiples of `ALIGN_PX`;
+        may reach beyond the slide, where reads are white.
     """
 
     index: int
@@ -46,20 +46,25 @@ class Tile:
 
 
 def plan_tiles(
-    width: int, height: int, tile: int, halo: int, keep: Callable[[int, int, int, int], bool] | None = None
+    width: int,
+    height: int,
+    tile: int,
+    halo: int,
+    wanted: Callable[[int, int, int, int], Rectangle | None] | None = None,
 ) -> list[Tile]:
     """Cut a slide into tiles, row by row.
 
     Parameters
     ----------
     width, height : int
-        Of the slide, in pixels of the model's resolution.
+        Of the slide, in pixels of the network's maps.
     tile : int
         Side of a core, px, at least 64; the last column and row may be smaller.
     halo : int
-        Least margin of a read around its core, px.
-    keep : callable, optional
-        ``keep(x0, y0, x1, y1)`` of a core says whether the tile is wanted (holds tissue, meets a region).
+        Least margin of a read around its core, or around what is wanted of it, px.
+    wanted : callable, optional
+        ``wanted(x0, y0, x1, y1)`` of a core returns the part of it where cells are wanted (where tissue is), or None
+        if there is none: it saves the network what is glass.
 
     Raises
     ------
@@ -74,13 +79,14 @@ def plan_tiles(
     for y0 in range(0, height, tile):
         for x0 in range(0, width, tile):
             core = (x0, y0, min(x0 + tile, width), min(y0 + tile, height))
-            if keep is None or keep(*core):
-                tiles.append(Tile(len(tiles), core, _read_around(core, halo)))
+            part = core if wanted is None else wanted(*core)
+            if part is not None:
+                tiles.append(Tile(len(tiles), core, _read_around(part, halo)))
     return tiles
 
 
-def _read_around(core: Rectangle, halo: int) -> Rectangle:
-    """Return the core with its halo, widened to multiples of `ALIGN_PX`."""
-    x0, y0 = ((start - halo) // ALIGN_PX * ALIGN_PX for start in core[:2])
-    x1, y1 = (-(-(end + halo) // ALIGN_PX) * ALIGN_PX for end in core[2:])
+def _read_around(part: Rectangle, halo: int) -> Rectangle:
+    """Return a rectangle with its halo, widened to multiples of `ALIGN_PX`."""
+    x0, y0 = ((start - halo) // ALIGN_PX * ALIGN_PX for start in part[:2])
+    x1, y1 = (-(-(end + halo) // ALIGN_PX) * ALIGN_PX for end in part[2:])
     return x0, y0, x1, y1

@@ -70,11 +70,25 @@ class TissueMask:
         found[inside] = self.mask[row[inside], col[inside]]
         return found
 
-    def overlaps(self, x_px: float, y_px: float, width_px: float, height_px: float) -> bool:
-        """Whether a rectangle in level-0 px holds any tissue."""
-        first_row, first_col = (max(0, math.floor(start / self.scale_px)) for start in (y_px, x_px))
-        last_row, last_col = (math.ceil(end / self.scale_px) for end in (y_px + height_px, x_px + width_px))
-        return bool(self.mask[first_row : max(0, last_row), first_col : max(0, last_col)].any())
+    def bounds_within(
+        self, left: float, top: float, right: float, bottom: float
+    ) -> tuple[float, float, float, float] | None:
+        """Return the smallest (left, top, right, bottom) that holds what tissue a rectangle has, or None; level-0 px.
+
+        Edges are those of mask pixels, so they may lie a little outside of the rectangle.
+        """
+        first_row, first_col = (max(0, math.floor(start / self.scale_px)) for start in (top, left))
+        last_row, last_col = (max(0, math.ceil(end / self.scale_px)) for end in (bottom, right))
+        part = self.mask[first_row:last_row, first_col:last_col]
+        if not part.any():
+            return None
+        rows, cols = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+        return (
+            (first_col + int(cols[0])) * self.scale_px,
+            (first_row + int(rows[0])) * self.scale_px,
+            (first_col + int(cols[-1]) + 1) * self.scale_px,
+            (first_row + int(rows[-1]) + 1) * self.scale_px,
+        )
 
 
 def _mask_scale(slide: Slide) -> int:

@@ -25,12 +25,12 @@ MARGIN_PX = 16
 
 @dataclass(frozen=True)
 class Crop:
-    """A training example at the model's resolution.
+    """A training example at the model's resolution; truth is by `stride` coarser than the image, as the maps are.
 
     Attributes
     ----------
     image : numpy.ndarray
-        uint8 (H, W, 3).
+        uint8 (H * stride, W * stride, 3).
     flows : numpy.ndarray
         float32 (2, H, W), unit scale.
     instance_map : numpy.ndarray
@@ -67,6 +67,15 @@ def warp_matrix(centre: tuple[float, float], scale: float, angle: float, flip: b
     return np.column_stack([turn, offset])
 
 
+def rescale(matrix: NDArray[np.float64], pixel: float) -> NDArray[np.float64]:
+    """Return `matrix` for output pixels of `pixel` times the side, over the same square."""
+    scaled = matrix.copy()
+    scaled[:, :2] *= pixel
+    # The first new pixel's centre lies (pixel - 1) / 2 of an old one after the old one's centre.
+    scaled[:, 2] += matrix[:, :2] @ np.full(2, (pixel - 1) / 2)
+    return scaled
+
+
 def warp_labels(
     labels: NDArray[np.integer], matrix: NDArray[np.float64], size: int, outside: int
 ) -> NDArray[np.uint16]:
@@ -77,31 +86,30 @@ def warp_labels(
 
 def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, reduce: int) -> NDArray[np.uint8]:
     """Sample an image area-correctly: `reduce` times too fine, then averaged; uint8 (size, size, 3)."""
-    fine = matrix.copy()
-    fine[:, :2] /= reduce
-    # The first fine pixel's centre lies (1 - 1 / reduce) / 2 of an output pixel before the output pixel's centre.
-    fine[:, 2] -= matrix[:, :2] @ np.full(2, (1 - 1 / reduce) / 2)
+    fine = rescale(matrix, 1 / reduce)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(image, fine, (size * reduce,) * 2, flags=flags, borderMode=cv2.BORDER_REFLECT)
     return cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA) if reduce > 1 else warped
 
 
-def crop(patch: Patch, matrix: NDArray[np.float64], size: int) -> Crop:
-    """Cut a square of `size` px out of a patch by `matrix`, with the flows of its nuclei.
+def crop(patch: Patch, matrix: NDArray[np.float64], size: int, stride: int = 1) -> Crop:
+    """Cut a square of `size` px out of a patch by `matrix`, with the flows of its nuclei on a grid `stride` coarser.
 
     Beyond the patch the image is mirrored and the truth is `IGNORE`: a mirrored nucleus would carry the id of its
     original, and the two would be one nucleus in two parts.
     """
     scale = float(np.hypot(*matrix[:, 0]))
-    wide = matrix.copy()
-    wide[:, 2] -= matrix[:, :2] @ np.full(2, MARGIN_PX)
-    inner = (slice(MARGIN_PX, MARGIN_PX + size),) * 2
-    instances = warp_labels(patch.instance_map, wide, size + 2 * MARGIN_PX, 0).astype(np.int32)
+    side = size // stride
+    coarse = rescale(matrix, stride)
+    wide = coarse.copy()
+    wide[:, 2] -= coarse[:, :2] @ np.full(2, MARGIN_PX)
+    inner = (slice(MARGIN_PX, MARGIN_PX + side),) * 2
+    instances = warp_labels(patch.instance_map, wide, side + 2 * MARGIN_PX, 0).astype(np.int32)
     return Crop(
         image=warp_image(patch.image, matrix, size, max(1, round(scale))),
         flows=np.ascontiguousarray(flows.encode(instances)[(slice(None), *inner)]),
         instance_map=np.ascontiguousarray(instances[inner]),
-        type_map=warp_labels(patch.type_map, matrix, size, IGNORE).astype(np.uint8),
+        type_map=warp_labels(patch.type_map, coarse, side, IGNORE).astype(np.uint8),
     )
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from cytolite.celltypes import IGNORE, N_TYPES, UNKNOWN_NUCLEUS
 from cytolite.config import TrainSettings
+from cytolite.models.network import STRIDE
 from cytolite.patches import Patch
 from cytolite.training.augment import Crop, crop, degrade, jitter_stain, warp_matrix
 
@@ -81,9 +82,9 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         patch, x, y = self._place(rng)
         scale = self.settings.mpp / patch.mpp * np.exp(rng.uniform(-0.2, 0.2))
         matrix = warp_matrix((x, y), scale, rng.uniform(0, 2 * np.pi), rng.random() < 0.5, self.settings.crop_px)
-        taken = crop(patch, matrix, self.settings.crop_px)
+        taken = crop(patch, matrix, self.settings.crop_px, STRIDE)
         image = degrade(jitter_stain(taken.image, rng), rng)
-        return as_tensors(taken, image, self.settings.mpp)
+        return as_tensors(taken, image, self.settings.mpp * STRIDE)
 
     def _place(self, rng: np.random.Generator) -> tuple[Patch, float, float]:
         """Choose a patch and the point, (x, y) in its pixels, that comes to lie at the crop's centre."""
@@ -103,6 +104,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
 
 def as_tensors(taken: Crop, image: NDArray[np.uint8], mpp: float) -> dict[str, torch.Tensor]:
     """Return what the losses need: image, flows, labels, and per-pixel weights of outline and type.
+
+    `mpp` is that of the labels.
 
     A typed pixel without an instance has a known type but no known outline (`cytolite.datasets.monusac`); an `IGNORE`
     pixel has neither.

@@ -13,6 +13,7 @@ from torch import nn
 from cytolite import flows
 from cytolite.celltypes import N_TYPES
 from cytolite.evaluation.scoring import ImageScore, score_image
+from cytolite.models.network import STRIDE
 from cytolite.patches import Patch
 
 FOREGROUND_THRESHOLD = 0.5
@@ -33,19 +34,21 @@ def pad_to_stride(image: NDArray[np.uint8], stride: int = 32) -> NDArray[np.uint
 
 @torch.no_grad()
 def score_network(network: nn.Module, patches: Sequence[Patch], mpp: float) -> list[ImageScore]:
-    """Predict each patch at the model's resolution and match it to its truth."""
+    """Predict each patch at the network's resolution, `mpp`, and match it to its truth."""
     scores = []
     for patch in patches:
         image = resize(patch.image, patch.mpp / mpp)
-        h, w = image.shape[:2]
+        h, w = (-(-side // STRIDE) for side in image.shape[:2])
         field, logits = network(torch.from_numpy(pad_to_stride(image).transpose(2, 0, 1)[None].copy()))
         probs = logits[0, :, :h, :w].softmax(0).numpy()
         instances = flows.decode(
             np.ascontiguousarray(field[0, :, :h, :w].numpy()),
             probs[0] < 1 - FOREGROUND_THRESHOLD,
-            min_size_px=round(MIN_AREA_UM2 / mpp**2),
+            min_size_px=round(MIN_AREA_UM2 / (mpp * STRIDE) ** 2),
         )
-        scores.append(score_image(patch, instances, majority_types(instances, probs)))
+        types = majority_types(instances, probs)
+        fine = instances.repeat(STRIDE, 0).repeat(STRIDE, 1)[: image.shape[0], : image.shape[1]]
+        scores.append(score_image(patch, fine, types))
     return scores
 
 
