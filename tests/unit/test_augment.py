@@ -61,6 +61,21 @@ def test_image_and_labels_are_warped_alike(angle):
     np.testing.assert_array_equal(np.abs(taken.flows).max(0) > 0, taken.instance_map > 0)
 
 
+@pytest.mark.parametrize("angle", [0.0, 0.4, 2.0])
+def test_truth_on_a_coarser_grid_lies_over_the_same_image(angle):
+    """Each pixel of the truth lies over the middle of 2 x 2 pixels of the image: a shift by half a pixel would show."""
+    p = patch()
+    taken = crop(p, warp_matrix((50.3, 44.8), 0.9, angle, True, 64), 64, stride=2)
+    assert taken.image.shape == (64, 64, 3)
+    assert taken.instance_map.shape == taken.type_map.shape == taken.flows.shape[1:] == (32, 32)
+    darkness = 255 - taken.image[..., 1].astype(float)
+    inside = np.repeat(np.repeat(taken.instance_map > 0, 2, 0), 2, 1)
+    assert ((darkness > 107) != inside).mean() < 0.06
+    shifts = [np.roll(inside, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    overlaps = [(shifted * darkness).sum() for shifted in shifts]
+    assert int(np.argmax(overlaps)) == 4
+
+
 def test_beyond_the_patch_nothing_is_taught():
     p = patch()
     taken = crop(p, warp_matrix((0, 48), 1.0, 0.0, False, 32), 32)

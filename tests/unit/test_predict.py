@@ -54,6 +54,16 @@ def test_images_of_another_form_are_refused(bundle, shape, dtype, words):
         Predictor(bundle).maps(np.zeros(shape, dtype))
 
 
+def test_maps_of_another_size_than_the_bundle_says_are_refused(tmp_path):
+    half = fake_bundle(tmp_path, stride=2)
+    flows, logits = Predictor(half).maps(np.zeros((1, 64, 96, 3), np.uint8))
+    assert (flows.shape, logits.shape) == ((1, 2, 32, 48), (1, 8, 32, 48))
+    spec = half.spec.model_copy(update={"stride": 1})
+    wrong = write_bundle(tmp_path / "wrong", half.onnx_path, spec, "# wrong\n")
+    with pytest.raises(BundleError, match="maps of 32 x 48 px where its stride of 1 promises 64 x 96"):
+        Predictor(wrong).maps(np.zeros((1, 64, 96, 3), np.uint8))
+
+
 def test_a_session_starts_quickly(bundle):
     Predictor(bundle)
     start = time.perf_counter()

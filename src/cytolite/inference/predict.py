@@ -91,8 +91,8 @@ class Predictor:
         expected = tuple(side // self.spec.stride for side in images.shape[1:3])
         if flows.shape[2:] != expected or type_logits.shape[2:] != expected:
             raise BundleError(
-                f"The model {self.spec.name!r} gives maps of {flows.shape[2]} x {flows.shape[3]} px where its stride of "
-                f"{self.spec.stride} promises {expected[0]} x {expected[1]}: 'stride' in its {SPEC_NAME} is wrong."
+                f"The model {self.spec.name!r} gives maps of {flows.shape[2]} x {flows.shape[3]} px where its stride "
+                f"of {self.spec.stride} promises {expected[0]} x {expected[1]}: 'stride' in its {SPEC_NAME} is wrong."
             )
         return flows, type_logits
 

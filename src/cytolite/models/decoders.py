@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -63,9 +64,7 @@ class LightDecoder(nn.Module):
     def __init__(self, channels: Sequence[int], widths: Sequence[int] = (24, 48, 80, 128)) -> None:
         super().__init__()
         self.skips = nn.ModuleList(conv_bn(c, w, act=False) for c, w in zip(channels, widths, strict=True))
-        self.narrow = nn.ModuleList(
-            conv_bn(coarse, fine, act=False) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.narrow = nn.ModuleList(conv_bn(coarse, fine, act=False) for fine, coarse in pairwise(widths))
         finest, *middle, coarsest = widths
         self.blocks = nn.ModuleList(
             [conv_bn(finest, finest, 3), *(DenseBlock(width) for width in middle), SeparableBlock(coarsest)]
