@@ -11,7 +11,6 @@ from cytolite.celltypes import N_TYPES
 from cytolite.models.decoders import LightDecoder
 from cytolite.models.encoders import Encoder
 
-
 # Pixels of the image per pixel of the maps, along each side.
 STRIDE = 2
 
