@@ -30,7 +30,8 @@ def fake_bundle(folder: Path, mpp: float = 0.5, stride: int = 1, **spec: object)
     onnx.save(graph, onnx_path)
     settings = {
         "name": "fake", "version": "1", "mpp": mpp, "stride": stride, "mean": (0, 0, 0), "std": (1, 1, 1),
-        "tile": 512, "halo": 64, "min_area_um2": 4.0, "licence": "CC0-1.0", "colours": tuple(t.colour for t in CELL_TYPES),
+        "tile": 512, "halo": 64, "min_area_um2": 4.0, "licence": "CC0-1.0",
+        "colours": tuple(t.colour for t in CELL_TYPES),
     }  # fmt: skip
     return write_bundle(folder, onnx_path, ModelSpec(**(settings | spec)), "# fake\n")
 

@@ -29,7 +29,7 @@ from cytolite.training.validate import pad_to_stride, resize
 
 # All data but CoNSeP and PUMA are share-alike and non-commercial, and their union binds the weights.
 LICENCE = "CC-BY-NC-SA-4.0"
-# What lies 80 px of the maps away moves the log odds by less than 0.001, and what lies 104 px away by nothing measurable:
+# What lies 80 px of the maps away moves the log odds by less than 0.001, what lies 104 px away by nothing measurable:
 TILE_PX, HALO_PX, MIN_AREA_UM2 = 1024, 96, 5.0
 
 

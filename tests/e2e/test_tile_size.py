@@ -71,7 +71,7 @@ def test_touching_nuclei_are_found_once(tmp_path):
 
 
 def test_real_slide_with_the_embedded_model(shared_data, tmp_path):
-    """The embedded network hardly sees further than its halo reaches: one nucleus in a thousand depends on the tiles."""
+    """The embedded network hardly sees further than its halo: one nucleus in a thousand depends on the tiles."""
     try:
         bundle = load_bundle(None)
     except BundleError:
