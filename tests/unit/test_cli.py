@@ -66,6 +66,7 @@ def test_version_and_help(run):
         ("segment a", "--output"),
         ("segment a -o out --tiel 512", "Did you mean --tile?"),
         ("segment a -o out --tile big", "tile = big"),
+        ("train a -o out --steps-per-epoch many", "steps_per_epoch = many"),
         ("segment a -o out --tile 3", "64 to 16384"),
         ("segment a -o out --mpp 352.86", "0.05 to 5 um per pixel"),
         ("segment a -o out --device gpu", "'cpu' or 'cuda'"),

@@ -1,0 +1,45 @@
+"""The command `cytolite`: each verb parses, calls one function of the pipeline and prints where the result is.
+
+One module a group of verbs; importing it registers them. Nothing heavy is imported, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from cyclopts import CycloptsError
+from pydantic import ValidationError
+
+# Imported in the order in which help lists their verbs.
+from cytolite.cli import models, segment  # noqa: F401 - registers the verbs
+from cytolite.cli.app import FAILED, INTERRUPTED, WRONG_USE, app, print_error
+from cytolite.config import Settings, explain
+from cytolite.errors import CytoliteError
+
+__all__ = ["app", "main"]
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and leave with its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print_error(_usage(error))
+        sys.exit(WRONG_USE)
+    except CytoliteError as error:
+        print_error(str(error))
+        sys.exit(FAILED)
+    except KeyboardInterrupt as error:
+        print_error(str(error) or "Interrupted; run the same command again to go on.")
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: CycloptsError) -> str:
+    if isinstance(error.__cause__, ValidationError):
+        # Pydantic names what it validated, as "SegmentSettings" or "nullable[SegmentSettings]".
+        title = error.__cause__.title
+        return explain(error.__cause__, next(kind for kind in Settings.__subclasses__() if kind.__name__ in title))
+    message = " ".join(str(error).split()).rstrip(".")
+    return f"{message}; see cytolite --help."

@@ -1,0 +1,39 @@
+"""The application that verbs register with, and what they share: exit codes, options, errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from cyclopts import App, Parameter
+
+import cytolite
+from cytolite.errors import InputError
+
+Result = TypeVar("Result")
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+RESEARCH_USE = "For research use only; not for diagnosis."
+
+app = App(
+    name="cytolite",
+    help=f"Find, outline and name every nucleus in H&E whole slide images. {RESEARCH_USE}",
+    version=lambda: cytolite.__version__,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+
+Config = Annotated[Path | None, Parameter(help="TOML file of settings; what is given on the command line wins.")]
+
+
+def with_extra(work: Callable[[], Result]) -> Result:
+    """Do what needs the extra `train`; where a package of it is missing, say how to get it."""
+    try:
+        return work()
+    except ModuleNotFoundError as error:
+        raise InputError(f"This needs {error.name}, which is not installed: pip install 'cytolite[train]'.") from None
+
+
+def print_error(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)

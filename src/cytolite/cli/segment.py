@@ -1,0 +1,79 @@
+"""`cytolite segment`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from cytolite.cli.app import FAILED, RESEARCH_USE, Config, app, print_error
+from cytolite.config import SegmentSettings, make_settings
+
+if TYPE_CHECKING:
+    from cytolite.pipeline import Outcome
+
+Slides = Annotated[str, Parameter(name="SLIDE", help="Slides or images, or patterns such as 'slides/*.svs'.")]
+Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for the results; one folder per slide in it.")]
+
+
+@app.command(usage="Usage: cytolite segment SLIDE... -o OUTPUT [OPTIONS]")
+def segment(
+    *slides: Slides,
+    output: Output,
+    config: Config = None,
+    settings: Annotated[SegmentSettings | None, Parameter(name="*")] = None,
+) -> int:
+    """Find, outline and name every nucleus of H&E slides.
+
+    Each slide's results go to a folder of its name in OUTPUT: cells.parquet, cells.geojson.gz (QuPath),
+    summary.csv, summary.json, overview.png and run.json. A run that was stopped goes on where it was
+    when it is started again; results that are there already are skipped.
+    """
+    given = settings.model_dump(exclude_unset=True) if settings else {}
+    resolved = make_settings(SegmentSettings, given, config)
+    from cytolite import pipeline, progress
+
+    show: Callable[[str], None] = _silent if resolved.quiet else print
+    outcomes = pipeline.segment_slides(slides, output, resolved, progress.choose(resolved.quiet), _report(show))
+    if any(outcome.status == "done" for outcome in outcomes):
+        show(RESEARCH_USE)
+    failures = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if len(outcomes) > 1 and failures:
+        _print_failures(failures, len(outcomes))
+    return FAILED if failures else 0
+
+
+def _report(show: Callable[[str], None]) -> Callable[[Outcome], None]:
+    def report(outcome: Outcome) -> None:
+        for warning in outcome.warnings:
+            print(f"warning: {outcome.slide}: {warning}", file=sys.stderr)
+        if outcome.status == "failed":
+            print_error(outcome.message)
+        elif outcome.status == "skipped":
+            show(f"{outcome.folder}: already there, skipped (--overwrite does it again)")
+        else:
+            # On a small image the start takes longer than the work, and a speed would say nothing.
+            speed = f", {outcome.seconds / outcome.tissue_mm2:.1f} s/mm2" if outcome.tissue_mm2 >= 1 else ""
+            area = f"{outcome.cells:,} nuclei in {outcome.tissue_mm2:.2f} mm2"
+            show(f"{outcome.folder}: {area}, {outcome.seconds:.1f} s{speed}")
+
+    return report
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _print_failures(failures: list[Outcome], n_slides: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "slide", "what went wrong", title=f"{len(failures)} of {n_slides} slides failed", title_justify="left"
+    )
+    for outcome in failures:
+        table.add_row(str(outcome.slide), outcome.message)
+    Console(stderr=True).print(table)
