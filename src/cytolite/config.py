@@ -65,6 +65,7 @@ class TrainSettings(Settings):
 
     encoder: str = Field("efficientnet_lite0", description="Row of the encoder table.")
     pretrained: bool = Field(True, description="Start the encoder from ImageNet weights.")
+    start: str | None = Field(None, description="Bundle, by name or path, whose weights training starts from.")
     mpp: float = Field(0.25, description="Resolution of the images the network sees, um per pixel.")
     crop_px: int = Field(256, description="Side of a training crop, a multiple of 32.")
     batch: int = Field(16, description="Crops per step.")

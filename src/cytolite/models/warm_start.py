@@ -1,0 +1,155 @@
+"""Start training from a bundle: its ONNX graph's weights, back in a network that can be trained.
+
+Export folds each batch norm into the convolution before it. The fold is undone with the statistics of real images: the
+network computes what the bundle does, and trains as one whose running averages are settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cytolite.errors import BundleError
+from cytolite.models.bundle import Bundle
+from cytolite.models.network import CellNetwork
+
+Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+@torch.no_grad()
+def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> None:
+    """Give `network` the weights of a bundle.
+
+    Residual blocks that the bundle's network lacks keep their start, at which they add nothing.
+
+    Parameters
+    ----------
+    network : CellNetwork
+        Of the bundle's architecture, or of that with more residual blocks; changed in place.
+    bundle : Bundle
+        Exported by `cytolite.export`.
+    images : torch.Tensor
+        uint8 (B, 3, H, W), real images, from which the batch norms' statistics are taken.
+
+    Raises
+    ------
+    BundleError
+        If the bundle's network is of another architecture.
+    """
+    training = network.training
+    network.eval()
+    given = folded_weights(bundle)
+    convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    unknown = sorted(set(given) - set(convolutions))
+    if unknown:
+        raise BundleError(
+            f"The model {bundle.spec.name!r} cannot be started from: its layer {unknown[0]!r} is not in this network; "
+            "use the encoder that it was made with."
+        )
+    norms = _norm_after(network, images[:1])
+    for name, (weight, bias) in given.items():
+        convolution = convolutions[name]
+        if tuple(convolution.weight.shape) != weight.shape:
+            raise BundleError(
+                f"The model {bundle.spec.name!r} cannot be started from: its layer {name!r} is {weight.shape}, "
+                f"here {tuple(convolution.weight.shape)}; use the encoder that it was made with."
+            )
+        convolution.weight.copy_(torch.from_numpy(weight.copy()))
+        if convolution in norms:
+            _pass_through(norms[convolution], torch.from_numpy(bias.copy()))
+        else:
+            convolution.bias.copy_(torch.from_numpy(bias.copy()))
+    _settle(network, images, {norms[convolutions[name]] for name in given if convolutions[name] in norms})
+    network.train(training)
+
+
+def folded_weights(bundle: Bundle) -> dict[str, Weights]:
+    """Return weight and bias of each convolution of the bundle's graph, by its module's name in the network."""
+    graph = onnx.load(str(bundle.onnx_path)).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    return {
+        module_name(node.name): tuple(numpy_helper.to_array(constants[name]) for name in node.input[1:3])  # type: ignore[misc]
+        for node in graph.node
+        if node.op_type == "Conv"
+    }
+
+
+def module_name(node: str) -> str:
+    """Return the module that a node of the exported graph was.
+
+    >>> module_name("/network/encoder/body/blocks.1/blocks.1.0/conv_pw/Conv")
+    'encoder.body.blocks.1.0.conv_pw'
+    """
+    parts: list[str] = []
+    for part in node.split("/")[2:-1]:
+        # A child of a list of modules is named with its list: "blocks.1" follows "blocks" or stands alone.
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts.pop()
+        parts.append(part)
+    # Export replaces "same" convolutions by a padded one called conv inside (`cytolite.export.StaticSameConv`).
+    if parts[-2:-1] and parts[-1] == "conv" and parts[-2].startswith("conv"):
+        parts.pop()
+    return ".".join(parts)
+
+
+def _norm_after(network: CellNetwork, image: torch.Tensor) -> dict[nn.Conv2d, _BatchNorm]:
+    """Return the batch norm that works on each convolution's output, where there is one."""
+    made: dict[int, nn.Conv2d] = {}
+    found: dict[nn.Conv2d, _BatchNorm] = {}
+    kept = []
+
+    def after_conv(module: nn.Conv2d, inputs: object, output: torch.Tensor) -> None:
+        made[id(output)] = module
+        kept.append(output)  # an id is unique among living tensors only
+
+    def before_norm(module: _BatchNorm, inputs: tuple[torch.Tensor]) -> None:
+        if id(inputs[0]) in made:
+            found[made[id(inputs[0])]] = module
+
+    hooks = [m.register_forward_hook(after_conv) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(before_norm) for m in network.modules() if isinstance(m, _BatchNorm)]
+    with _removed(hooks):
+        network(image)
+    return found
+
+
+def _pass_through(norm: _BatchNorm, bias: torch.Tensor) -> None:
+    """Let a batch norm do nothing but add `bias`."""
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1)
+    norm.weight.fill_((1 + norm.eps) ** 0.5)
+    norm.bias.copy_(bias)
+
+
+def _settle(network: CellNetwork, images: torch.Tensor, norms: set[_BatchNorm]) -> None:
+    """Put the true statistics of their input into norms that pass through, and let them compute the same as before."""
+
+    def before_norm(module: _BatchNorm, inputs: tuple[torch.Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+        settled.append((module, mean, variance))
+
+    settled: list[tuple[_BatchNorm, torch.Tensor, torch.Tensor]] = []
+    with _removed([norm.register_forward_pre_hook(before_norm) for norm in norms]):
+        network(images)
+    for norm, mean, variance in settled:
+        norm.bias.add_(mean)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.weight.copy_((variance + norm.eps).sqrt())
+
+
+@contextmanager
+def _removed(hooks: list[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
