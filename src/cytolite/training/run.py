@@ -17,8 +17,8 @@ from cytolite.config import TrainSettings
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
-from cytolite.models.encoders import encoder_spec, find_weights
 from cytolite.models.bundle import load_bundle
+from cytolite.models.encoders import encoder_spec, find_weights
 from cytolite.models.network import CellNetwork
 from cytolite.models.warm_start import start_from
 from cytolite.patches import Patch
