@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from cytolite.slides.reader import Slide
 
 log = logging.getLogger("cytolite")
-# Settings that decide which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue", "roi")
+# Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
+DECISIVE_SETTINGS = ("mpp", "tissue")
 RECORDED_PACKAGES = (
     "cytolite", "numba", "numpy", "onnxruntime", "onnxruntime-gpu", "openslide-python", "openslide-bin", "tifffile",
 )  # fmt: skip
@@ -244,9 +244,13 @@ def _try_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSetti
 def _segment_or_skip(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
     if settings.overwrite or not is_result(folder):
         return _segment_slide(slide, folder, bundle, settings, display)
-    wanted = {"model": _model_record(bundle), **settings.model_dump(mode="json", include=set(DECISIVE_SETTINGS))}
     record = read_record(folder)
-    found = {**record.get("settings", {}), "model": record.get("model")}
+    found = {**record.get("settings", {}), "model": record.get("model"), "roi": record.get("roi_sha256")}
+    wanted = {
+        **settings.model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
+        "model": _model_record(bundle),
+        "roi": _roi_sha256(settings),
+    }
     other = [name for name, value in wanted.items() if found.get(name) != value]
     warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
     return Outcome(slide, folder, "skipped", warnings=(warning,) if other else ())
@@ -283,6 +287,7 @@ def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[
         },
         "model": _model_record(bundle),
         "settings": settings.model_dump(mode="json"),
+        "roi_sha256": _roi_sha256(settings),
         "versions": _versions(),
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -296,6 +301,11 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions
+
+
+def _roi_sha256(settings: SegmentSettings) -> str | None:
+    """Of the file's content: regions that were drawn anew under the same name are other regions."""
+    return None if settings.roi is None else hashlib.sha256(settings.roi.read_bytes()).hexdigest()
 
 
 def _model_record(bundle: Bundle) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """The work folder: what is kept, when it may be used, and that a result is whole or not there."""
 
 import errno
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -64,6 +66,26 @@ def test_the_same_key_keeps_and_another_throws_away(work, tmp_path):
     assert again.has(TILES[0])
     assert again.open(KEY | {"mpp": 0.3})
     assert not again.has(TILES[0])
+
+
+def test_a_second_run_on_the_same_results_is_refused(work, tmp_path):
+    """Processes, not threads, are what the lock is for: the second run is one."""
+    code = (
+        "import sys; from pathlib import Path; from cytolite.inference.parts import WorkFolder\n"
+        "with WorkFolder(Path(sys.argv[1])).alone(): print('alone')"
+    )
+
+    def other_run():
+        return subprocess.run(
+            [sys.executable, "-c", code, str(work.final)], capture_output=True, text=True, check=False
+        )
+
+    with work.alone():
+        refused = other_run()
+    assert "Another run of cytolite is writing" in refused.stderr
+    assert refused.stdout == ""
+    assert other_run().stdout == "alone\n"
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_a_cut_off_part_is_not_done(work):

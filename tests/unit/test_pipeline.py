@@ -1,6 +1,7 @@
 """The run over many slides: the others go on, nothing is done twice, nothing starts that cannot end."""
 
 import errno
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -116,6 +117,18 @@ def test_a_result_made_otherwise_is_skipped_with_a_warning(work, make, model, tm
         assert next(iter(change)) in outcome.warnings[0]
 
 
+def test_regions_drawn_anew_under_the_same_name_are_noticed(work, make, model, tmp_path):
+    slides, roi = make(a="fine"), tmp_path / "r.geojson"
+    settings = SegmentSettings(model=model, roi=roi)
+    region = '{"type": "Polygon", "coordinates": [[[0, 0], [%d, 0], [9, 9], [0, 0]]]}'
+    warned = []
+    for side in (9, 9, 8):
+        roi.write_text(region % side)
+        [outcome] = segment_slides(slides, tmp_path / "out", settings)
+        warned.append(any("another roi" in warning for warning in outcome.warnings))
+    assert warned == [False, False, True]
+
+
 def test_the_same_file_is_done_once(work, make, model, tmp_path):
     [slide] = make(a="fine")
     outcomes = segment_slides([slide, str(slide), tmp_path / "*.svs"], tmp_path / "out", SegmentSettings(model=model))
@@ -139,16 +152,19 @@ def test_what_makes_all_fail_is_found_before_any_work(work, make, model, tmp_pat
     assert work == []
 
 
-def test_run_record_is_json_and_tells_settings_versions_and_hashes(make, model):
+def test_run_record_is_json_and_tells_settings_versions_and_hashes(make, model, tmp_path):
     [slide] = make(a="fine")
     bundle = load_bundle(model)
-    settings = SegmentSettings(model=model, roi=Path("r.geojson"))
+    roi = tmp_path / "r.geojson"
+    roi.write_text("{}")
+    settings = SegmentSettings(model=model, roi=roi)
     record = json.loads(json.dumps(run_record(opened(slide), bundle, settings)))
     assert record["slide"]["path"] == str(slide.resolve())
     assert record["slide"]["size_bytes"] == 4
     assert record["slide"]["mpp"] == 0.25
     assert record["model"]["onnx_sha256"] == bundle.sha256
-    assert record["settings"]["roi"] == "r.geojson"
+    assert record["settings"]["roi"] == str(roi)
+    assert record["roi_sha256"] == hashlib.sha256(b"{}").hexdigest()
     assert {"python", "cytolite", "numpy", "numba", "onnxruntime"} <= set(record["versions"])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from cytolite.cells import CellTable
 from cytolite.errors import OutputError
@@ -42,8 +43,33 @@ class WorkFolder:
         self.final = final
         self.path = final.with_name(f".{final.name}.partial")
         self._old = final.with_name(f".{final.name}.old")
+        self._lock = final.with_name(f".{final.name}.lock")
         self._tiles = self.path / "tiles"
         self.result = self.path / "result"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs out of this slide's results while the block runs; the system frees those of a killed run.
+
+        Raises
+        ------
+        OutputError
+            If another run works on it, or the folder cannot be written.
+        """
+        lock = FileLock(self._lock, timeout=0)
+        with writing(self.final):
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise OutputError(
+                    f"Another run of cytolite is writing {self.final}; wait until it is done, or name another output."
+                ) from None
+        try:
+            yield
+        finally:
+            self._lock.unlink(missing_ok=True)
+            lock.release()
 
     def open(self, key: dict[str, Any]) -> bool:
         """Make the folder ready; returns whether tiles of an earlier run with another key were thrown away.

@@ -94,9 +94,16 @@ def segment_slide(
     KeyboardInterrupt
         If the user stops it; the tiles done are kept, and the message says so.
     """
+    work = WorkFolder(folder)
+    with work.alone():
+        return _segment_slide(slide, work, bundle, settings, record=record or {}, update=update)
+
+
+def _segment_slide(
+    slide: Slide, work: WorkFolder, bundle: Bundle, settings: SegmentSettings, *, record: dict[str, Any], update: Update
+) -> SlideResult:
     start = time.perf_counter()
     plan = plan_slide(slide, bundle, settings)
-    work = WorkFolder(folder)
     stale = work.open(plan_key(plan, slide, bundle, settings, version("cytolite")))
     todo = [tile for tile in plan.tiles if not work.has(tile)]
     area_mm2 = sum(plan.areas_mm2(slide))
@@ -110,9 +117,9 @@ def segment_slide(
         run_tiles(job, batches(todo, settings.batch), settings.workers or os.cpu_count() or 1, tiles_left)
     kept = (work.load(tile) for tile in plan.tiles)
     with work.result_folder() as result:
-        n_cells = write_results(result, stitch(kept), plan, slide=slide, bundle=bundle, record=record or {})
+        n_cells = write_results(result, stitch(kept), plan, slide=slide, bundle=bundle, record=record)
     seconds = time.perf_counter() - start
-    return SlideResult(folder, n_cells, area_mm2, seconds, tuple(_warnings(plan, slide, stale)))
+    return SlideResult(work.final, n_cells, area_mm2, seconds, tuple(_warnings(plan, slide, stale)))
 
 
 def batches(tiles: Sequence[Tile], size: int) -> list[list[Tile]]:
