@@ -64,6 +64,17 @@ COARSE_LABELS: MappingProxyType[int, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+# Every label of a type map by the name that it has in files and tables.
+LABEL_NAMES: MappingProxyType[int, str] = MappingProxyType(
+    {t.id: t.name for t in CELL_TYPES}
+    | {
+        INFLAMMATORY: "inflammatory",
+        EPITHELIAL_OR_NEOPLASTIC: "epithelial or neoplastic",
+        UNKNOWN_NUCLEUS: "unknown",
+        IGNORE: "ignore",
+    }
+)
+
 
 def by_name(name: str) -> CellType:
     """Return the type called `name` (any case).
@@ -79,6 +90,21 @@ def by_name(name: str) -> CellType:
     raise InputError(
         f"There is no cell type {name!r}; known are {', '.join(TYPE_NAMES)}.{did_you_mean(name.lower(), TYPE_NAMES)}"
     )
+
+
+def label_by_name(name: str) -> int:
+    """Return the label called `name` (any case): a type, a coarse label, "unknown" or "ignore".
+
+    Raises
+    ------
+    InputError
+        If there is no such label.
+    """
+    for label, known in LABEL_NAMES.items():
+        if known == name.lower():
+            return label
+    names = LABEL_NAMES.values()
+    raise InputError(f"There is no label {name!r}; known are {', '.join(names)}.{did_you_mean(name.lower(), names)}")
 
 
 def allowed_types(label: int) -> tuple[int, ...]:

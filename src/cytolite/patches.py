@@ -33,6 +33,12 @@ class Patch:
         What must not be split between training and validation: the patient, or the image.
     tissue : str
         Organ, where the dataset names it; else empty.
+    fold : str
+        The part of the dataset that its authors put it into ("1", "train"); else empty.
+    file : str
+        What it was read from: a path below the dataset's folder, and the number within it where it holds many.
+    file_sha256 : str
+        SHA-256 of the bytes that it was read from, first the image's, then the truth's.
     """
 
     name: str
@@ -43,6 +49,9 @@ class Patch:
     source: str
     group: str
     tissue: str = ""
+    fold: str = ""
+    file: str = ""
+    file_sha256: str = ""
 
     def validate(self) -> None:
         """Check shapes, dtypes and labels.

@@ -10,23 +10,24 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, read_record, result_folders
 from cytolite.config import SegmentSettings, TrainSettings, make_settings
 from cytolite.errors import CytoliteError
-from cytolite.progress import Display, choose, silent
+from cytolite.progress import Display, Update, choose, silent
 
 if TYPE_CHECKING:
     from cytolite.cells import CellTable
     from cytolite.models.bundle import Bundle
     from cytolite.slides.reader import Slide
 
+Item = TypeVar("Item")
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
 DECISIVE_SETTINGS = ("mpp", "tissue")
@@ -174,18 +175,67 @@ def inspect(model: str | Path | None = None) -> str:
     return text + (f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "")
 
 
-def prepare(dataset: str, folder: Path, out: Path) -> int:
-    """Read a public dataset and write its patches into a store; return how many there are.
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` wrote, what each rule of cutting made, and what is worth telling."""
+
+    n: int
+    rules: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def prepare(
+    dataset: str,
+    folder: Path,
+    out: Path,
+    *,
+    patch: int | None = None,
+    types: Path | None = None,
+    mpp: float | None = None,
+    display: Display = silent,
+) -> Prepared:
+    """Read a public dataset, or a label folder, and write its patches into a store.
+
+    Parameters
+    ----------
+    dataset : str
+        Of the catalogue, or "labels".
+    folder : pathlib.Path
+        The dataset, as its authors publish it or as label images.
+    out : pathlib.Path
+        Store to write.
+    patch : int, optional
+        Side in px that images are cut to; without it they stay whole.
+    types : pathlib.Path, optional
+        Of "labels": the file that says what type ids mean.
+    mpp : float, optional
+        Of "labels": the resolution, um per px.
+    display : Display
+        Shows progress.
 
     Raises
     ------
-    InputError
-        If the dataset is not known, or the folder is not what it is published as.
+    CytoliteError
+        If the dataset is not known, the folder is not what it is published as, or the store cannot be written.
     """
-    from cytolite.datasets.catalogue import dataset as find
+    from cytolite.datasets.catalogue import open_dataset
+    from cytolite.datasets.cutting import Tally, cut
     from cytolite.datasets.store import write_store
 
-    return write_store(out, find(dataset).read(folder))
+    reading, licence = open_dataset(dataset, folder, types, mpp)
+    tally = Tally()
+    with display(dataset, "images") as update:
+        patches = _counted(reading, len(reading), update)
+        n = write_store(out, cut(patches, patch, tally) if patch else patches, licence)
+    return Prepared(n, tuple(tally.lines() if patch else ()), tuple(reading.notes))
+
+
+def _counted(items: Iterable[Item], n: int, update: Update) -> Iterator[Item]:
+    """Pass items on and tell how many are done."""
+    update(0, n)
+    for done, item in enumerate(items, 1):
+        yield item
+        update(done, n)
 
 
 def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS, N_TYPES
 from cytolite.config import TrainSettings
 from cytolite.datasets.catalogue import DATASETS
+from cytolite.datasets.census import nuclei_per_label
 from cytolite.evaluation.scoring import ImageScore, headline, score_image
 from cytolite.export import export_onnx
 from cytolite.inference.predict import Predictor
@@ -22,7 +23,6 @@ from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
 from cytolite.models.network import STRIDE
 from cytolite.patches import Patch
-from cytolite.training.census import nuclei_per_label
 from cytolite.training.losses import allowed_table
 from cytolite.training.run import split, trained_network
 from cytolite.training.validate import pad_to_stride, resize

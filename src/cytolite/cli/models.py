@@ -1,4 +1,4 @@
-"""Verbs that make and look at models: `inspect`, `prepare`, `train`, `export`."""
+"""Verbs that make models: `train`, `export`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,6 @@ from cyclopts import Parameter
 
 from cytolite.cli.app import Config, app, with_extra
 from cytolite.config import TrainSettings, make_settings
-
-
-@app.command
-def inspect(
-    model: Annotated[str | None, Parameter(help="Model bundle, by name or path; default: the embedded one.")] = None, /
-) -> int:
-    """Print what a model bundle says about itself, and its card."""
-    from cytolite import pipeline
-
-    print(pipeline.inspect(model))
-    return 0
-
-
-@app.command
-def prepare(
-    dataset: Annotated[str, Parameter(help="consep, monusac, monuseg, pannuke or puma.")],
-    folder: Annotated[Path, Parameter(help="Where the dataset lies.")],
-    /,
-    *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Store to write, an .h5 file.")],
-) -> int:
-    """Read a public dataset and write its patches into a store to train on (needs the extra `train`)."""
-    from cytolite import pipeline
-
-    n = with_extra(lambda: pipeline.prepare(dataset, folder, output))
-    print(f"{output}: {n:,} patches")
-    return 0
 
 
 @app.command(usage="Usage: cytolite train STORE... -o RUN [OPTIONS]")

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cytolite.errors import InputError
 from cytolite.patches import Patch
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+
+
+@dataclass
+class Reading:
+    """A dataset's folder, looked at but not yet read: iterate to read it, patch by patch.
+
+    Attributes
+    ----------
+    n : int
+        Images that there are, for progress.
+    patches : iterable of Patch
+        Read one at a time.
+    notes : list of str
+        What whoever prepares the data should know; whole when all patches are read.
+    """
+
+    n: int
+    patches: Iterable[Patch]
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[Patch]:
+        return iter(self.patches)
 
 
 @dataclass(frozen=True)
@@ -27,17 +57,17 @@ class Dataset:
     citation : str
         The publication to cite.
     read : callable
-        Takes the dataset's folder, yields its patches.
+        Takes the dataset's folder, as its authors publish it or as label images, and returns a `Reading`.
     """
 
     name: str
     licence: str
     citation: str
-    read: Callable[[Path], Iterator[Patch]]
+    read: Callable[[Path], Reading]
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as uint8 (H, W, 3) RGB.
+    """Read an image file as uint8 (H, W, 3) RGB; of a slide (.svs) the first level.
 
     Raises
     ------
@@ -45,12 +75,41 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         If the file is missing or is not an image.
     """
     try:
+        if path.suffix.lower() == ".svs":
+            # Often JPEG 2000 inside, which Pillow does not read in a TIFF.
+            pixels = tifffile.imread(path, key=0)
+            if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+                raise InputError(f"{path} is {pixels.dtype} {pixels.shape}; RGB of 8 bits is needed.")
+            return np.asarray(pixels)
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"There is no image {path}.") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, tifffile.TiffFileError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}.") from None
+
+
+def sha256_of(*paths: Path) -> str:
+    """Return the SHA-256 of the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def below(folder: Path, pattern: str, depth: int) -> list[Path]:
+    """Return what matches `pattern` in a folder and up to `depth` folders further down, sorted.
+
+    Archives unpack with one or two folders more or less around the same content.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.")
+    return sorted(path for levels in range(depth + 1) for path in folder.glob("*/" * levels + pattern))
 
 
 def read_labels(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
@@ -71,6 +130,24 @@ def read_labels(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
     if labels.shape != shape or labels.dtype.kind not in "ui":
         raise InputError(f"{path} is {labels.dtype} {labels.shape}; whole numbers of {shape} are needed, as its image.")
     return labels.astype(np.int32)
+
+
+def whole_numbers(array: NDArray[Any], where: str, high: int) -> NDArray[np.int32]:
+    """Return an array of whole numbers, whatever type they are stored in, as int32.
+
+    Raises
+    ------
+    InputError
+        If a value is not a whole number, or outside 0 to `high`.
+    """
+    low, top = array.min(initial=0), array.max(initial=0)
+    # A comparison with NaN is false.
+    if not (low >= 0 and top <= high):
+        raise InputError(f"{where} has values of {low} to {top}; allowed are 0 to {high}.")
+    numbers = array.astype(np.int32)
+    if array.dtype.kind == "f" and (numbers != array).any():
+        raise InputError(f"{where} has values that are not whole numbers.")
+    return numbers
 
 
 def map_labels(types: NDArray[np.int32], mapping: Mapping[int, int], where: str) -> NDArray[np.uint8]:
@@ -97,7 +174,8 @@ def read_label_folder(
     source: str,
     mpp: float | Callable[[str], float],
     group: Callable[[str], str] = lambda stem: stem,
-) -> Iterator[Patch]:
+    published: str = "",
+) -> Reading:
     """Read a folder of ``image/``, ``inst/`` and ``type/`` files of the same stems.
 
     Parameters
@@ -112,27 +190,36 @@ def read_label_folder(
         Resolution in um/px, or a function of the stem that returns it.
     group : callable
         Stem to patient, or to whatever must stay on one side of a split.
+    published : str
+        The other layout that the dataset's reader looked for, to be named if the folder is neither.
 
     Raises
     ------
     InputError
         If a folder is missing or empty, or a file does not fit its neighbours.
     """
-    images = sorted(p for p in (folder / "image").glob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif"})
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.")
+    images = sorted(p for p in (folder / "image").glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise InputError(
-            f"{folder} is not a label folder: image/, inst/ and type/ with files of the same stems are needed."
+            f"{folder} is not a label folder (image/, inst/ and type/ with files of the same stems)"
+            + (f", nor {source} as it is published ({published})." if published else ".")
         )
-    for path in images:
-        image = read_rgb(path)
-        instances = read_labels(folder / "inst" / f"{path.stem}.png", image.shape[:2])
-        types = read_labels(folder / "type" / f"{path.stem}.png", image.shape[:2])
-        yield Patch(
+
+    def read(path: Path) -> Patch:
+        image, labels = read_rgb(path), [folder / name / f"{path.stem}.png" for name in ("inst", "type")]
+        instances, types = (read_labels(label, image.shape[:2]) for label in labels)
+        return Patch(
             name=path.stem,
             image=image,
             instance_map=instances,
-            type_map=map_labels(types, mapping, str(folder / "type" / path.name)),
+            type_map=map_labels(types, mapping, str(labels[1])),
             mpp=mpp(path.stem) if callable(mpp) else mpp,
             source=source,
             group=group(path.stem),
+            file=str(path.relative_to(folder)),
+            file_sha256=sha256_of(path, *labels),
         )
+
+    return Reading(len(images), (read(path) for path in images))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 
-from cytolite.datasets.base import Dataset
+from cytolite.datasets import labels
+from cytolite.datasets.base import Dataset, Reading
 from cytolite.datasets.consep import CONSEP
 from cytolite.datasets.monusac import MONUSAC
 from cytolite.datasets.monuseg import MONUSEG
@@ -15,6 +17,8 @@ from cytolite.errors import InputError, did_you_mean
 DATASETS: MappingProxyType[str, Dataset] = MappingProxyType(
     {d.name: d for d in (CONSEP, MONUSAC, MONUSEG, PANNUKE, PUMA)}
 )
+# Stands for any other dataset, as label images with a file of types.
+LABELS = "labels"
 
 
 def dataset(name: str) -> Dataset:
@@ -26,7 +30,34 @@ def dataset(name: str) -> Dataset:
         If it is not in the catalogue.
     """
     if name not in DATASETS:
-        raise InputError(
-            f"There is no dataset {name!r}; known are {', '.join(DATASETS)}.{did_you_mean(name, DATASETS)}"
-        )
+        known = [*DATASETS, LABELS]
+        raise InputError(f"There is no dataset {name!r}; known are {', '.join(known)}.{did_you_mean(name, known)}")
     return DATASETS[name]
+
+
+def open_dataset(name: str, folder: Path, types: Path | None, mpp: float | None) -> tuple[Reading, dict[str, str]]:
+    """Look into a dataset's folder; return what there is to read, and the licence of its source.
+
+    Parameters
+    ----------
+    name : str
+        Of the catalogue, or "labels".
+    folder : Path
+        Where it lies.
+    types, mpp : Path or None, float or None
+        Of "labels", and of no other: what its type ids mean (see `cytolite.datasets.labels`), and its resolution.
+
+    Raises
+    ------
+    InputError
+        If the name is not known, the folder is not what it should be, or `types` and `mpp` do not fit the name.
+    """
+    if name == LABELS:
+        if types is None or mpp is None:
+            raise InputError("A label folder does not say what it holds: --types FILE and --mpp are needed.")
+        declared = labels.read_types(types)
+        return labels.read(folder, declared, mpp), {declared.name: declared.licence}
+    found = dataset(name)
+    if types is not None or mpp is not None:
+        raise InputError(f"The reader of {name} knows its types and resolution; --types and --mpp are for `labels`.")
+    return found.read(folder), {name: found.licence}

@@ -1,21 +1,26 @@
-"""MoNuSeg: outlined nuclei of seven organs, without types (Kumar et al. 2017, 2020)."""
+"""MoNuSeg: outlined nuclei of seven organs, without types (Kumar et al. 2017, 2020).
+
+Published as images (TIFF) and ImageScope XML of the same stem: the training set in ``Tissue Images`` and
+``Annotations``, the test set in one folder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from cytolite.celltypes import UNKNOWN_NUCLEUS
-from cytolite.datasets.base import Dataset, read_rgb
-from cytolite.datasets.imagescope import rasterise, read_regions
+from cytolite.datasets.base import IMAGE_SUFFIXES, Dataset, Reading, below, read_rgb, sha256_of
+from cytolite.datasets.imagescope import find_annotations, rasterise, read_regions
 from cytolite.errors import InputError
 from cytolite.patches import Patch
 
+MPP = 0.25
 
-def read(folder: Path) -> Iterator[Patch]:
-    """Yield the images of a MoNuSeg folder: JPEG, PNG or TIFF with ImageScope XML (or XML.gz) of the same stem.
+
+def read(folder: Path) -> Reading:
+    """Read MoNuSeg: JPEG, PNG or TIFF with ImageScope XML (or XML.gz) of the same stem, beside it or in Annotations/.
 
     Each comes from a patient of its own, and is a group of its own.
 
@@ -24,23 +29,31 @@ def read(folder: Path) -> Iterator[Patch]:
     InputError
         If the folder holds no images, or an image has no XML.
     """
-    images = sorted(p for p in folder.glob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+    images = [p for p in below(folder, "*", depth=2) if p.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise InputError(f"{folder} holds no MoNuSeg images; image files with an XML of the same stem are needed.")
-    for path in images:
-        xml = path.with_suffix(".xml")
-        regions, mpp = read_regions(xml if xml.exists() else path.with_suffix(".xml.gz"))
-        image = read_rgb(path)
-        instance_map = rasterise(regions, image.shape[:2])
-        yield Patch(
-            name=path.stem,
-            image=image,
-            instance_map=instance_map,
-            type_map=np.where(instance_map > 0, UNKNOWN_NUCLEUS, 0).astype(np.uint8),
-            mpp=mpp or 0.25,
-            source="monuseg",
-            group=path.stem,
-        )
+    return Reading(len(images), (_read_image(folder, path) for path in images))
+
+
+def _read_image(folder: Path, path: Path) -> Patch:
+    annotations = find_annotations(path, path.parent.parent / "Annotations")
+    regions, mpp = read_regions(annotations)
+    image = read_rgb(path)
+    instance_map = rasterise(regions, image.shape[:2])
+    below_folder = path.relative_to(folder)
+    return Patch(
+        name=path.stem,
+        image=image,
+        instance_map=instance_map,
+        type_map=np.where(instance_map > 0, UNKNOWN_NUCLEUS, 0).astype(np.uint8),
+        mpp=mpp or MPP,
+        source="monuseg",
+        group=path.stem,
+        # The archives are called "MoNuSeg 2018 Training Data" and "MoNuSegTestData".
+        fold=next((fold for fold in ("train", "test") if fold in str(below_folder.parent).lower()), ""),
+        file=str(below_folder),
+        file_sha256=sha256_of(path, annotations),
+    )
 
 
 MONUSEG = Dataset(

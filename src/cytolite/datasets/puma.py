@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from cytolite import celltypes
 from cytolite.celltypes import by_name
-from cytolite.datasets.base import Dataset, read_label_folder
-from cytolite.patches import Patch
+from cytolite.datasets.base import Dataset, Reading, read_label_folder
+from cytolite.errors import InputError
 
 # 1 tumour, 2 lymphocyte, 3 plasma cell, 4 histiocyte, 7 stroma, 9 endothelium, 10 apoptosis. A plasma cell is a
 # nucleus, but none of the seven types.
@@ -25,9 +24,22 @@ TYPES = {
 MPP = {"full": 0.23, "half": 0.50, "small": 0.56}
 
 
-def read(folder: Path) -> Iterator[Patch]:
-    """Yield the regions of a PUMA label folder; each is a group of its own."""
-    return read_label_folder(folder, TYPES, source="puma", mpp=lambda stem: MPP[stem.rsplit("_", 1)[-1]])
+def read(folder: Path) -> Reading:
+    """Read the regions of a PUMA label folder; each is a group of its own.
+
+    Raises
+    ------
+    InputError
+        If it is no label folder, or a name does not say how far the region was scaled down.
+    """
+    return read_label_folder(folder, TYPES, source="puma", mpp=_mpp)
+
+
+def _mpp(stem: str) -> float:
+    scale = stem.rsplit("_", 1)[-1]
+    if scale not in MPP:
+        raise InputError(f"PUMA's {stem} does not say its scale; a name ends in {', '.join('_' + s for s in MPP)}.")
+    return MPP[scale]
 
 
 PUMA = Dataset(

@@ -1,30 +1,59 @@
 """The one on-disk form of patches, raw and refined alike: an HDF5 file that is read patch by patch.
 
-Layout: a group per patch, named by its index, with the datasets ``image``, ``instance_map`` and ``type_map`` (gzip)
-and the attributes name, source, group, tissue, mpp; the file's attributes hold the format and a content hash.
+Layout of format 2: a group per patch, named by its index, with the datasets ``image``, ``instance_map`` (16 bits where
+that is enough) and ``type_map`` (gzip, chunks of 256 x 256 px); the group ``table`` with one dataset per column, so
+that what is known of all patches is read at once; the file's attributes hold format, number, content hash and licences.
+Format 1, which kept the columns as attributes of each group, is still read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
-from cytolite.errors import InputError
+from cytolite.celltypes import UNKNOWN_NUCLEUS
+from cytolite.datasets.census import nuclei_per_label
+from cytolite.errors import InputError, OutputError
 from cytolite.patches import Patch
 
-FORMAT = 1
+FORMAT = 2
 ARRAYS = ("image", "instance_map", "type_map")
-TEXTS = ("name", "source", "group", "tissue")
+TEXTS = ("name", "source", "group", "tissue", "fold", "file", "file_sha256")
+TEXTS_OF_FORMAT_1 = TEXTS[:4]
+CHUNK_PX = 256
+N_LABELS = UNKNOWN_NUCLEUS + 1
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def write_store(path: Path, patches: Iterable[Patch]) -> int:
+def is_store(path: Path) -> bool:
+    """Tell whether a path leads to an HDF5 file, which a model bundle (a folder) never is."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+
+
+def write_store(path: Path, patches: Iterable[Patch], licences: Mapping[str, str] | None = None) -> int:
     """Write patches to a new store; the file appears under its name only when whole.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; one of that name is replaced, at the end.
+    patches : iterable of Patch
+        Gone through once; one is held in memory at a time.
+    licences : mapping of str to str, optional
+        Source to licence, for the record.
 
     Returns
     -------
@@ -35,37 +64,86 @@ def write_store(path: Path, patches: Iterable[Patch]) -> int:
     ------
     InputError
         If a patch is not valid, two patches of a source share a name, or there are none.
+    OutputError
+        If the file cannot be made.
     """
     part = path.with_name(path.name + ".part")
-    digest, seen, n = hashlib.sha256(), set(), 0
+    digest, columns = hashlib.sha256(), _Columns()
     try:
-        with h5py.File(part, "w") as file:
+        with _create(part) as file:
             for patch in patches:
                 patch.validate()
-                if (patch.source, patch.name) in seen:
-                    raise InputError(f"{patch.source} has two patches called {patch.name!r}; names must be unique.")
-                seen.add((patch.source, patch.name))
-                _write_patch(file.create_group(f"{n:06d}"), patch, digest)
-                n += 1
-            if not n:
+                columns.add(patch)
+                _write_arrays(file.create_group(f"{len(columns) - 1:06d}"), patch)
+                _update(digest, patch)
+            if not len(columns):
                 raise InputError(f"There are no patches to write to {path}.")
-            file.attrs.update({"cytolite_store": FORMAT, "n": n, "sha256": digest.hexdigest()})
+            columns.write(file.create_group("table"))
+            file.attrs.update({"cytolite_store": FORMAT, "n": len(columns), "sha256": digest.hexdigest()})
+            file.attrs["licences"] = json.dumps(dict(licences or {}))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return n
+    return len(columns)
 
 
-def _write_patch(group: h5py.Group, patch: Patch, digest: hashlib._Hash) -> None:
+def _create(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "w", libver="latest")
+    except OSError as error:
+        reason = "there is no such folder" if not path.parent.is_dir() else str(error)
+        raise OutputError(f"{path.with_suffix('')} cannot be written: {reason}.") from None
+
+
+def _write_arrays(group: h5py.Group, patch: Patch) -> None:
     for key in ARRAYS:
         array = getattr(patch, key)
-        group.create_dataset(key, data=array, compression="gzip", compression_opts=1, shuffle=array.itemsize > 1)
-        digest.update(np.ascontiguousarray(array).tobytes())
-    for key in TEXTS:
-        group.attrs[key] = getattr(patch, key)
+        if key == "instance_map" and array.max(initial=0) <= np.iinfo(np.uint16).max:
+            array = array.astype(np.uint16)
+        chunks = (*(min(side, CHUNK_PX) for side in array.shape[:2]), *array.shape[2:])
+        group.create_dataset(
+            key, data=array, chunks=chunks, compression="gzip", compression_opts=1, shuffle=array.itemsize > 1
+        )
+
+
+def _update(digest: hashlib._Hash, patch: Patch) -> None:
+    """Hash what a patch is, but not where it was read from: the same content has the same hash wherever it lay."""
+    for key in ARRAYS:
+        digest.update(np.ascontiguousarray(getattr(patch, key)).tobytes())
+    for key in TEXTS_OF_FORMAT_1:
         digest.update(getattr(patch, key).encode())
-    group.attrs["mpp"] = patch.mpp
     digest.update(repr(float(patch.mpp)).encode())
+    # Empty before there were folds, and then no part of the hash.
+    digest.update(patch.fold.encode())
+
+
+class _Columns:
+    """What is known of each patch beside its arrays, collected while they are written."""
+
+    def __init__(self) -> None:
+        self.values: defaultdict[str, list[Any]] = defaultdict(list)
+        self.seen: set[tuple[str, str]] = set()
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    def add(self, patch: Patch) -> None:
+        if (patch.source, patch.name) in self.seen:
+            raise InputError(f"{patch.source} has two patches called {patch.name!r}; names must be unique.")
+        self.seen.add((patch.source, patch.name))
+        for key in TEXTS:
+            self.values[key].append(getattr(patch, key))
+        counts = nuclei_per_label([patch])
+        self.values["mpp"].append(float(patch.mpp))
+        self.values["shape"].append(patch.image.shape[:2])
+        self.values["nuclei"].append([counts[label] for label in range(N_LABELS)])
+
+    def write(self, group: h5py.Group) -> None:
+        for key in TEXTS:
+            group.create_dataset(key, data=self.values[key], dtype=h5py.string_dtype())
+        group.create_dataset("mpp", data=np.array(self.values["mpp"], np.float64))
+        for key in ("shape", "nuclei"):
+            group.create_dataset(key, data=np.array(self.values[key], np.int32))
 
 
 class Store:
@@ -75,6 +153,15 @@ class Store:
     ----------
     path : Path
         File written by `write_store`.
+
+    Attributes
+    ----------
+    sha256 : str
+        Hash of the content.
+    format : int
+        Of the file.
+    licences : dict of str to str
+        Source to licence, where it was written down.
 
     Raises
     ------
@@ -94,7 +181,10 @@ class Store:
         if found is None or found > FORMAT:
             self._file.close()
             raise InputError(f"{path} is not a store of format {FORMAT} or older; update cytolite or make it anew.")
+        self.format = int(found)
         self.sha256 = str(self._file.attrs["sha256"])
+        self.licences: dict[str, str] = json.loads(str(self._file.attrs.get("licences", "{}")))
+        self._columns: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return int(self._file.attrs["n"])
@@ -103,18 +193,53 @@ class Store:
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = self._file[f"{index:06d}"]
-        return Patch(
-            **{key: group[key][()] for key in ARRAYS},
-            **{key: str(group.attrs[key]) for key in TEXTS},  # type: ignore[arg-type]
-            mpp=float(group.attrs["mpp"]),
-        )
+        arrays = {key: group[key][()] for key in ARRAYS}
+        arrays["instance_map"] = arrays["instance_map"].astype(np.int32, copy=False)
+        texts: dict[str, Any] = {key: self._text_column(key)[index] for key in TEXTS}
+        return Patch(**arrays, **texts, mpp=float(self.mpp[index]))
 
     def __iter__(self) -> Iterator[Patch]:
         return (self[i] for i in range(len(self)))
 
     def texts(self, key: str) -> list[str]:
-        """Return one text attribute (name, source, group or tissue) of every patch, without reading arrays."""
-        return [str(self._file[f"{i:06d}"].attrs[key]) for i in range(len(self))]
+        """Return one text (name, source, group, tissue, fold, file, file_sha256) of every patch; no array is read."""
+        return list(self._text_column(key))
+
+    def _text_column(self, key: str) -> list[str]:
+        if key not in self._columns:
+            if self.format > 1:
+                self._columns[key] = self._file["table"][key].asstr()[()].tolist()
+            elif key in TEXTS_OF_FORMAT_1:
+                self._columns[key] = [str(self._file[f"{i:06d}"].attrs[key]) for i in range(len(self))]
+            else:
+                self._columns[key] = [""] * len(self)
+        column: list[str] = self._columns[key]
+        return column
+
+    @property
+    def mpp(self) -> NDArray[np.float64]:
+        """Resolution of every patch, um per px, float64 (n,)."""
+        return self._numbers("mpp", lambda i: self._file[f"{i:06d}"].attrs["mpp"])
+
+    @property
+    def shapes(self) -> NDArray[np.int32]:
+        """Rows and columns of every patch, int32 (n, 2)."""
+        return self._numbers("shape", lambda i: self._file[f"{i:06d}/type_map"].shape)
+
+    @property
+    def nuclei(self) -> NDArray[np.int32]:
+        """Nuclei per patch and label, int32 (n, 11): column 1 to 10 are labels of `cytolite.celltypes`."""
+        return self._numbers("nuclei", self._count)
+
+    def _count(self, index: int) -> list[int]:
+        counts = nuclei_per_label([self[index]])
+        return [counts[label] for label in range(N_LABELS)]
+
+    def _numbers(self, key: str, of_format_1: Any) -> Any:
+        if key not in self._columns:
+            table = self._file["table"][key][()] if self.format > 1 else [of_format_1(i) for i in range(len(self))]
+            self._columns[key] = np.asarray(table)
+        return self._columns[key]
 
     def close(self) -> None:
         self._file.close()

@@ -1,0 +1,83 @@
+"""Any other dataset: a label folder with a file that says what its type ids mean."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cytolite.celltypes import label_by_name
+from cytolite.datasets.base import Reading, read_label_folder
+from cytolite.errors import InputError, did_you_mean
+
+KEYS = ("name", "licence", "types")
+
+
+@dataclass(frozen=True)
+class TypesFile:
+    """What a types file says.
+
+    Attributes
+    ----------
+    name : str
+        Of the dataset.
+    licence : str
+        Its licence, or "unknown".
+    types : dict of int to int
+        The dataset's type ids to the labels of `cytolite.celltypes`.
+    """
+
+    name: str
+    licence: str
+    types: dict[int, int]
+
+
+def read_types(path: Path) -> TypesFile:
+    """Read a types file: TOML or JSON with a table ``types`` of ids and names, and perhaps ``name`` and ``licence``.
+
+    Raises
+    ------
+    InputError
+        If it is not such a file, or a name is no label that cytolite knows.
+    """
+    content = _load(path)
+    unknown = sorted(set(content) - set(KEYS))
+    if unknown or not isinstance(content.get("types"), dict):
+        what = f"holds {unknown[0]!r}" if unknown else "has no table 'types' of ids and names"
+        hint = did_you_mean(unknown[0], KEYS) if unknown else ""
+        raise InputError(f"The types file {path} {what}; known are {', '.join(KEYS)}.{hint}")
+    types = {}
+    for key, name in content["types"].items():
+        if not key.isdecimal() or not 1 <= int(key) <= 255:
+            raise InputError(f"The types file {path} has the id {key!r}; ids are whole numbers of 1 to 255.")
+        try:
+            types[int(key)] = label_by_name(str(name))
+        except InputError as error:
+            raise InputError(f"The types file {path}, id {key}: {error}") from None
+    return TypesFile(str(content.get("name", path.stem)), str(content.get("licence", "unknown")), types)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"The types file {path} cannot be read: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"The types file {path} is neither TOML nor JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"The types file {path} must hold a table 'types' of ids and names.")
+    return content
+
+
+def read(folder: Path, types: TypesFile, mpp: float) -> Reading:
+    """Read a label folder of any dataset; each image is a group of its own.
+
+    Raises
+    ------
+    InputError
+        If it is no label folder, or an id occurs that the types file does not name.
+    """
+    return read_label_folder(folder, types.types, source=types.name, mpp=mpp)
