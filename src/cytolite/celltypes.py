@@ -74,6 +74,11 @@ LABEL_NAMES: MappingProxyType[int, str] = MappingProxyType(
         IGNORE: "ignore",
     }
 )
+# Every label that is drawn by the colour of its outline; coarse labels have colours near those of their types.
+LABEL_COLOURS: MappingProxyType[int, tuple[int, int, int]] = MappingProxyType(
+    {t.id: t.colour for t in CELL_TYPES}
+    | {INFLAMMATORY: (120, 225, 140), EPITHELIAL_OR_NEOPLASTIC: (255, 0, 190), UNKNOWN_NUCLEUS: (45, 45, 45)}
+)
 
 
 def by_name(name: str) -> CellType:

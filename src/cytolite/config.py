@@ -82,6 +82,7 @@ class TrainSettings(Settings):
     balanced_share: float = Field(0.25, description="Share of crops centred on a nucleus of a type drawn uniformly.")
     source_shares: dict[str, float] = Field(default_factory=lambda: dict(SOURCE_SHARES))
     held_back: float = Field(0.2, description="Share of each source's groups that validate.")
+    duplicates: Path | None = Field(None, description="Pairs that must not be split, as `inspect --pairs` writes them.")
     seed: int = Field(0)
     threads: int = Field(2, description="CPU threads of torch.")
     loaders: int = Field(1, description="Processes that prepare crops.")

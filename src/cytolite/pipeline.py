@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, read_record, result_folders
 from cytolite.config import SegmentSettings, TrainSettings, make_settings
-from cytolite.errors import CytoliteError
+from cytolite.errors import CytoliteError, InputError
 from cytolite.progress import Display, Update, choose, silent
 
 if TYPE_CHECKING:
@@ -173,6 +173,60 @@ def inspect(model: str | Path | None = None) -> str:
     card = bundle.path / CARD_NAME
     text = f"{bundle.path}\n\n{bundle.spec.model_dump_json(indent=2)}\n"
     return text + (f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "")
+
+
+def inspect_stores(
+    paths: Sequence[Path],
+    *,
+    sheet: Path | None = None,
+    pairs: Path | None = None,
+    duplicates: bool = True,
+    display: Display = silent,
+) -> str:
+    """Return what stores hold: patches, sources, nuclei per type, near-duplicates; and draw some of their patches.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        Stores; duplicates are looked for among all of them.
+    sheet : pathlib.Path, optional
+        PNG to draw patches in, with their outlines.
+    pairs : pathlib.Path, optional
+        CSV file for the duplicates, which `train` takes.
+    duplicates : bool
+        Look for them.
+    display : Display
+        Shows progress of that.
+
+    Raises
+    ------
+    CytoliteError
+        If a store cannot be read or a file not be written.
+    """
+    from cytolite.datasets import describe
+    from cytolite.datasets import sheet as sheets
+    from cytolite.datasets.duplicates import find_duplicates, write_pairs
+    from cytolite.datasets.store import Stores
+    from cytolite.interop import whole_file
+
+    if pairs is not None and not duplicates:
+        raise InputError(
+            "There are no pairs to write without looking for duplicates; leave one of the two options out."
+        )
+    with Stores(paths) as stores:
+        sources, names = stores.texts("source"), stores.texts("name")
+        text = describe.describe(stores)
+        if sheet is not None:
+            picture = sheets.draw_sheet(stores, sources, stores.numbers("nuclei"))
+            with whole_file(sheet) as file:
+                picture.save(file, "PNG")
+        if duplicates:
+            with display("looking for duplicates", "steps") as update:
+                found = find_duplicates(stores.__getitem__, sources, stores.texts("group"), update)
+            text += "\n\n" + describe.describe_duplicates(found, sources, names)
+            if pairs is not None:
+                write_pairs(pairs, found, sources, names)
+        return text
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cytolite.cli.app import app, with_extra
+from cytolite.errors import InputError
 
 Quiet = Annotated[bool, Parameter(name="--quiet", negative="", help="No progress; errors are still printed.")]
 
@@ -40,12 +41,40 @@ def prepare(
     return 0
 
 
-@app.command
+@app.command(usage="Usage: cytolite inspect [MODEL | STORE...] [OPTIONS]")
 def inspect(
-    model: Annotated[str | None, Parameter(help="Model bundle, by name or path; default: the embedded one.")] = None, /
+    *what: Annotated[
+        str, Parameter(name="WHAT", help="A model bundle, by name or path, or stores; default: the model.")
+    ],
+    output: Annotated[
+        Path | None,
+        Parameter(name=["--output", "-o"], help="Of stores: PNG to draw some patches and their outlines in."),
+    ] = None,
+    pairs: Annotated[Path | None, Parameter(help="Of stores: CSV to write near-duplicates to, for training.")] = None,
+    duplicates: Annotated[bool, Parameter(help="Of stores: look for near-duplicates, which can take minutes.")] = True,
+    quiet: Quiet = False,
 ) -> int:
-    """Print what a model bundle says about itself, and its card."""
-    from cytolite import pipeline
+    """Print what a model bundle says about itself, or what stores hold: types, sources, near-duplicates."""
+    from cytolite import pipeline, progress
 
-    print(pipeline.inspect(model))
+    paths = [Path(name) for name in what]
+    if not paths or (len(paths) == 1 and not is_store(paths[0])):
+        if output or pairs:
+            raise InputError("A model bundle has no patches to draw or compare; --output and --pairs are for stores.")
+        print(pipeline.inspect(*what))
+        return 0
+    display = progress.choose(quiet)
+    print(
+        with_extra(
+            lambda: pipeline.inspect_stores(paths, sheet=output, pairs=pairs, duplicates=duplicates, display=display)
+        )
+    )
     return 0
+
+
+def is_store(path: Path) -> bool:
+    """Tell a store, which is one HDF5 file, from a bundle, which is a folder or a name."""
+    if not path.is_file():
+        return path.suffix == ".h5"
+    with path.open("rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n" or path.suffix == ".h5"

@@ -104,10 +104,10 @@ def read_mat(path: Path) -> dict[str, NDArray[np.int32]]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    if not path.is_file():
+        raise InputError(f"There is no label file {path}; every image of Images/ needs one of its name.")
     try:
         content: dict[str, Any] = loadmat(path)
-    except FileNotFoundError:
-        raise InputError(f"There is no label file {path}; every image of Images/ needs one of its name.") from None
     except (MatReadError, ValueError, TypeError, OSError, EOFError, NotImplementedError, zlib.error) as error:
         raise InputError(f"{path} is not a whole MATLAB file of version 5 to 7: {error}.") from None
     missing = [key for key in ("inst_map", "type_map") if key not in content]

@@ -87,7 +87,8 @@ def _number(text: str | None, path: Path) -> float:
 def rasterise(regions: list[Region], shape: tuple[int, int]) -> NDArray[np.int32]:
     """Fill the outlines, pixel by pixel centre: int32 (H, W), region i gets id i + 1.
 
-    Where outlines overlap, the smaller one stays on top; what lies outside the image is cut, so that an id may be absent.
+    Where outlines overlap, the smaller one stays on top; what lies outside the image is cut, and an id
+    may be absent.
     """
     labels = np.zeros(shape, np.int32)
     if not regions:

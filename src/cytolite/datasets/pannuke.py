@@ -46,8 +46,9 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Fold:
-    """The three arrays of one fold."""
+    """The three arrays of one fold, which lies somewhere below `root`."""
 
+    root: Path
     number: int
     images: Path
     masks: Path
@@ -74,7 +75,7 @@ def read(folder: Path) -> Reading:
             )
     if len(folds) == 1:
         reading.notes.append(f"this is fold {folds[0].number} alone of three")
-    reading.patches = _read_folds(folder, folds, sizes, reading.notes)
+    reading.patches = _read_folds(folds, sizes, reading.notes)
     return reading
 
 
@@ -98,7 +99,7 @@ def find_folds(folder: Path) -> list[Fold]:
         types = images.with_name("types.npy")
         if not types.exists():
             raise InputError(f"{images} has no types.npy (the tissues) beside it.")
-        folds[number] = Fold(number, images, masks, types)
+        folds[number] = Fold(folder, number, images, masks, types)
     missing = sorted(set(PATCHES_PER_FOLD) - set(folds))
     if len(folds) == 2:
         raise InputError(f"Fold {missing[0]} of PanNuke is missing in {folder}; give all three, or one fold's folder.")
@@ -142,27 +143,28 @@ def _open(path: Path) -> NDArray[Any]:
         raise InputError(f"{path} is damaged or cut short: {error}.") from None
 
 
-def _read_folds(folder: Path, folds: Sequence[Fold], sizes: Sequence[int], notes: list[str]) -> Iterator[Patch]:
+def _read_folds(folds: Sequence[Fold], sizes: Sequence[int], notes: list[str]) -> Iterator[Patch]:
     found: Counter[int] = Counter()
     for fold, n in zip(folds, sizes, strict=True):
         tissues = [str(tissue) for tissue in _open(fold.types)]
         for start in range(0, n, BLOCK):
             images, masks = _open(fold.images), _open(fold.masks)
             for i in range(start, min(n, start + BLOCK)):
-                yield _read_patch(folder, fold, i, images[i], masks[i], tissues[i], found)
+                patch, per_channel = _read_patch(fold, i, images[i], masks[i], tissues[i])
+                found.update(per_channel)
+                yield patch
     if {fold.number: n for fold, n in zip(folds, sizes, strict=True)} == PATCHES_PER_FOLD:
         _compare_counts(found, notes)
 
 
 def _read_patch(
-    folder: Path, fold: Fold, i: int, image: NDArray[Any], masks: NDArray[Any], tissue: str, found: Counter[int]
-) -> Patch:
+    fold: Fold, i: int, image: NDArray[Any], masks: NDArray[Any], tissue: str
+) -> tuple[Patch, Counter[int]]:
     where = f"patch {i} of {fold.images}"
-    instance_map, type_map, per_channel = merge_channels(whole_numbers(masks, f"patch {i} of {fold.masks}", 2**31 - 1))
-    found.update(per_channel)
+    instance_map, type_map, found = merge_channels(whole_numbers(masks, f"patch {i} of {fold.masks}", 2**31 - 1))
     if image.dtype.kind == "f" and 0 < image.max() <= 1:
         raise InputError(f"{where} has values of 0 to 1; PanNuke's are 0 to 255.")
-    return Patch(
+    patch = Patch(
         name=f"fold{fold.number}_{i:04d}",
         image=whole_numbers(image, where, 255).astype(np.uint8),
         instance_map=instance_map,
@@ -172,9 +174,10 @@ def _read_patch(
         group=f"fold{fold.number}_{i:04d}",
         tissue=tissue,
         fold=str(fold.number),
-        file=f"{fold.images.relative_to(folder)} {i}",
+        file=f"{fold.images.relative_to(fold.root)} {i}",
         file_sha256=hashlib.sha256(image.tobytes() + masks.tobytes()).hexdigest(),
     )
+    return patch, found
 
 
 def merge_channels(masks: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.uint8], Counter[int]]:

@@ -1,8 +1,8 @@
-"""Seeded splits that keep a group (a patient, an image) on one side."""
+"""Seeded splits that keep a group (a patient, an image), and what duplicates it, on one side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from cytolite.errors import InputError
 
 
-def held_back(sources: Sequence[str], groups: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
+def held_back(
+    sources: Sequence[str],
+    groups: Sequence[str],
+    fraction: float,
+    seed: int,
+    duplicates: Iterable[tuple[int, int]] = (),
+) -> NDArray[np.bool_]:
     """Choose the patches that validate: of every source, `fraction` of its groups, at least one.
 
     Parameters
@@ -21,6 +27,9 @@ def held_back(sources: Sequence[str], groups: Sequence[str], fraction: float, se
         Between 0 and 1.
     seed : int
         Each source draws from a generator of its own, so that adding a source does not move another's split.
+    duplicates : iterable of pairs of int
+        Patches that show the same tissue (`cytolite.datasets.duplicates`). What a chosen group is linked to, in its
+        source or another, is held back as well; so that more than `fraction` may be. Without pairs nothing changes.
 
     Returns
     -------
@@ -30,7 +39,7 @@ def held_back(sources: Sequence[str], groups: Sequence[str], fraction: float, se
     Raises
     ------
     InputError
-        If the fraction is out of range, or a source has a single group.
+        If the fraction is out of range, a source has a single group, or duplicates leave a source nothing to train on.
     """
     if not 0 < fraction < 1:
         raise InputError(f"A fraction of {fraction} cannot be held back; it must lie between 0 and 1.")
@@ -43,4 +52,41 @@ def held_back(sources: Sequence[str], groups: Sequence[str], fraction: float, se
         rng = np.random.default_rng([seed, *source.encode()])
         n = max(1, round(fraction * len(names)))
         chosen |= (source_of == source) & np.isin(group_of, rng.permutation(names)[:n])
+    cluster = clusters(sources, groups, duplicates)
+    chosen = np.isin(cluster, cluster[chosen])
+    for source in np.unique(source_of):
+        if chosen[source_of == source].all():
+            raise InputError(
+                f"All of the source {source!r} is linked by duplicates to what is held back; leave it out of training."
+            )
     return chosen
+
+
+def clusters(
+    sources: Sequence[str], groups: Sequence[str], duplicates: Iterable[tuple[int, int]] = ()
+) -> NDArray[np.intp]:
+    """Number what must stay together: groups of a source, and groups that are linked by duplicates.
+
+    Parameters
+    ----------
+    sources, groups : sequence of str
+        One entry a patch.
+    duplicates : iterable of pairs of int
+        Indices of patches that show the same tissue.
+
+    Returns
+    -------
+    numpy.ndarray
+        int (n,), equal for patches that must stay together.
+    """
+    owner = np.unique([f"{s}\0{g}" for s, g in zip(sources, groups, strict=True)], return_inverse=True)[1]
+    parent = list(range(len(owner)))
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    for first, second in duplicates:
+        parent[root(int(owner[first]))] = root(int(owner[second]))
+    return np.array([root(int(node)) for node in owner], np.intp)

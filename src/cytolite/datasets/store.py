@@ -12,10 +12,10 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, overload
 
 import h5py
 import numpy as np
@@ -32,15 +32,6 @@ TEXTS = ("name", "source", "group", "tissue", "fold", "file", "file_sha256")
 TEXTS_OF_FORMAT_1 = TEXTS[:4]
 CHUNK_PX = 256
 N_LABELS = UNKNOWN_NUCLEUS + 1
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
-def is_store(path: Path) -> bool:
-    """Tell whether a path leads to an HDF5 file, which a model bundle (a folder) never is."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
 def write_store(path: Path, patches: Iterable[Patch], licences: Mapping[str, str] | None = None) -> int:
@@ -245,6 +236,66 @@ class Store:
         self._file.close()
 
     def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Stores(Sequence[Patch]):
+    """Several stores, read as one: patches are numbered through, in the order of the paths.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files written by `write_store`.
+
+    Raises
+    ------
+    InputError
+        If one of them is no store.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.stores: list[Store] = []
+        try:
+            for path in paths:
+                self.stores.append(Store(path))
+        except InputError:
+            self.close()
+            raise
+        self._ends = np.cumsum([len(store) for store in self.stores])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self.stores else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Patch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Patch]: ...
+    def __getitem__(self, index: int | slice) -> Patch | list[Patch]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        k = int(np.searchsorted(self._ends, index, side="right"))
+        return self.stores[k][index - int(self._ends[k]) + len(self.stores[k])]
+
+    def texts(self, key: str) -> list[str]:
+        """Return one text of every patch, as `Store.texts`."""
+        return [text for store in self.stores for text in store.texts(key)]
+
+    def numbers(self, key: Literal["mpp", "shapes", "nuclei"]) -> NDArray[Any]:
+        """Return what `Store` has as `mpp`, `shapes` or `nuclei`, of every patch."""
+        return np.concatenate([getattr(store, key) for store in self.stores])
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+    def __enter__(self) -> Stores:
         return self
 
     def __exit__(

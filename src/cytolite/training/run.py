@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from cytolite.config import TrainSettings
+from cytolite.datasets.duplicates import read_pairs
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
@@ -38,7 +39,9 @@ def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch],
     for path in stores:
         with Store(path) as store:
             patches += list(store)
-    out = held_back([p.source for p in patches], [p.group for p in patches], settings.held_back, settings.seed)
+    sources, groups = [p.source for p in patches], [p.group for p in patches]
+    pairs = read_pairs(settings.duplicates, sources, [p.name for p in patches]) if settings.duplicates else []
+    out = held_back(sources, groups, settings.held_back, settings.seed, pairs)
     return [p for p, o in zip(patches, out, strict=True) if not o], [p for p, o in zip(patches, out, strict=True) if o]
 
 
@@ -149,4 +152,6 @@ def _claim(out: Path, stores: Sequence[Path], settings: TrainSettings) -> None:
 
 def _identity(record: dict[str, Any]) -> tuple[Any, list[str]]:
     """Return what must not change when a run is taken up again: stores may have moved, their content may not."""
-    return record["settings"], [store["sha256"] for store in record["stores"]]
+    # Settings that are newer than the record had their default.
+    settings = TrainSettings(**record["settings"]).model_dump(mode="json")
+    return settings, [store["sha256"] for store in record["stores"]]

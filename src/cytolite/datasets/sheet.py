@@ -1,0 +1,130 @@
+"""A contact sheet: windows of patches with their truth drawn in, to be looked at before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from cytolite.celltypes import IGNORE, LABEL_COLOURS, LABEL_NAMES
+from cytolite.patches import Patch
+
+WINDOW_PX, ZOOM, COLUMNS, ROWS, GAP_PX = 160, 2, 6, 5, 8
+CAPTION_PX, LEGEND_PX = 18, 26
+PAPER, INK = (255, 255, 255), (33, 37, 41)
+
+
+def draw_sheet(
+    patches: Sequence[Patch], sources: Sequence[str], nuclei: NDArray[np.int32], seed: int = 0
+) -> Image.Image:
+    """Draw windows of up to 30 patches, from each source about as many, each around a nucleus where there is one.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        Read one at a time.
+    sources : sequence of str
+        One entry a patch.
+    nuclei : numpy.ndarray
+        int32 (n, labels), nuclei per patch and label: a window's nucleus is of a label drawn uniformly.
+    seed : int
+        The same seed draws the same windows.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Outlines have the colours of the labels; what is to be ignored is pale.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = choose(sources, nuclei, rng)
+    side = WINDOW_PX * ZOOM
+    columns = min(COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    pitch = (side + GAP_PX, side + GAP_PX + CAPTION_PX)
+    sheet = Image.new("RGB", (columns * pitch[0] + GAP_PX, rows * pitch[1] + GAP_PX + LEGEND_PX), PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for k, (index, label) in enumerate(chosen):
+        patch = patches[index]
+        x, y = GAP_PX + k % columns * pitch[0], GAP_PX + k // columns * pitch[1]
+        sheet.paste(Image.fromarray(paint(window(patch, label, rng))), (x, y + CAPTION_PX))
+        pen.text((x, y), f"{patch.source}  {patch.name}  {patch.tissue}"[:44], INK, font)
+    _draw_legend(pen, font, sheet.height - LEGEND_PX, nuclei.sum(0))
+    return sheet
+
+
+def choose(sources: Sequence[str], nuclei: NDArray[np.int32], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Choose patches and for each a label that occurs in it (0 where none does), source by source."""
+    source_of, names = np.asarray(sources), sorted(set(sources))
+    share = max(1, COLUMNS * ROWS // len(names))
+    chosen: list[tuple[int, int]] = []
+    for name in names:
+        mine = np.flatnonzero(source_of == name)
+        labels = np.flatnonzero(nuclei[mine].any(0))
+        taken: set[int] = set()
+        for k in range(min(share, len(mine))):
+            label = int(labels[k % len(labels)]) if len(labels) else 0
+            free = np.array([i for i in mine.tolist() if i not in taken])
+            holding = free[nuclei[free, label] > 0]
+            index = int(rng.choice(holding if len(holding) else free))
+            taken.add(index)
+            chosen.append((index, label if len(holding) else 0))
+    return chosen[: COLUMNS * ROWS]
+
+
+def window(patch: Patch, label: int, rng: np.random.Generator) -> Patch:
+    """Cut the window out: around a pixel of the label, or anywhere; a small patch is shown whole, on white."""
+    rows, cols = patch.type_map.shape
+    places = np.flatnonzero(patch.type_map == label)
+    row, col = np.unravel_index(
+        int(rng.choice(places)) if len(places) else int(rng.integers(rows * cols)), (rows, cols)
+    )
+    top, left = (
+        max(0, min(at - WINDOW_PX // 2, side - WINDOW_PX)) for at, side in ((int(row), rows), (int(col), cols))
+    )
+    cut = np.s_[top : top + WINDOW_PX, left : left + WINDOW_PX]
+    below, right = (max(0, WINDOW_PX - side) for side in (rows, cols))
+    return Patch(
+        patch.name,
+        np.pad(patch.image[cut], ((0, below), (0, right), (0, 0)), constant_values=255),
+        np.pad(patch.instance_map[cut], ((0, below), (0, right))),
+        np.pad(patch.type_map[cut], ((0, below), (0, right))),
+        patch.mpp,
+        patch.source,
+        patch.group,
+        patch.tissue,
+    )
+
+
+def paint(patch: Patch) -> NDArray[np.uint8]:
+    """Enlarge a window and draw its truth in: uint8 (H * ZOOM, W * ZOOM, 3)."""
+    size = [side * ZOOM for side in patch.type_map.shape[::-1]]
+    picture = np.array(Image.fromarray(patch.image).resize(size, Image.Resampling.BICUBIC))
+    instances, types = (a.repeat(ZOOM, 0).repeat(ZOOM, 1) for a in (patch.instance_map, patch.type_map))
+    ignored = types == IGNORE
+    picture[ignored] = picture[ignored] // 2 + 127
+    # A typed area without an instance (a cell whose nucleus is not outlined) is outlined as an area.
+    areas = np.where(instances > 0, instances, -types.astype(np.int32))
+    edge = np.zeros(areas.shape, bool)
+    for axis in (0, 1):
+        differs = np.diff(areas, axis=axis) != 0
+        before, after = (np.s_[:-1], np.s_[1:]) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
+        edge[before] |= differs
+        edge[after] |= differs
+    for label, colour in LABEL_COLOURS.items():
+        picture[edge & (types == label)] = colour
+    picture[edge & (instances > 0) & ((types == 0) | ignored)] = 0
+    return picture
+
+
+def _draw_legend(
+    pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, y: int, counts: NDArray[np.int64]
+) -> None:
+    x = float(GAP_PX)
+    for label, colour in LABEL_COLOURS.items():
+        if counts[label]:
+            pen.rectangle((x, y + 4, x + 12, y + 16), colour)
+            text = f"{LABEL_NAMES[label]} {counts[label]:,}"
+            pen.text((x + 17, y + 3), text, INK, font)
+            x += 17 + pen.textlength(text, font) + 18
