@@ -6,6 +6,7 @@ from cytolite.errors import InputError
 
 SOURCES = ["a"] * 30 + ["b"] * 8
 GROUPS = [f"a{i // 3}" for i in range(30)] + [f"b{i}" for i in range(8)]
+BEFORE = ["a4", "a6", "b1", "b4"]
 
 
 def test_a_group_stays_on_one_side_and_every_source_is_held_back():
@@ -27,3 +28,25 @@ def test_the_seed_decides_and_other_sources_do_not():
 def test_what_cannot_be_split_is_refused(fraction, groups):
     with pytest.raises(InputError):
         held_back(SOURCES, groups, fraction, seed=0)
+
+
+def test_linked_groups_share_a_side_whichever_way_they_are_linked():
+    # a0 - b3, b3 - b5 (so a0 - b5), and a1 - a2; groups of a hold three patches.
+    pairs = [(0, 33), (33, 35), (4, 8)]
+    for seed in range(20):
+        out = held_back(SOURCES, GROUPS, 0.2, seed, pairs)
+        assert len({out[0], out[1], out[2], out[33], out[35]}) == 1
+        assert len(set(out[3:9])) == 1
+        assert (held_back(SOURCES, GROUPS, 0.2, seed) <= out).all()  # more is held back, nothing less
+
+
+def test_without_duplicates_the_split_is_what_it_was():
+    """Drawn once with the function as it was before it knew duplicates."""
+    out = held_back(SOURCES, GROUPS, 0.2, seed=0)
+    np.testing.assert_array_equal(out, held_back(SOURCES, GROUPS, 0.2, 0, []))
+    assert sorted({g for g, o in zip(GROUPS, out, strict=True) if o}) == BEFORE
+
+
+def test_a_source_that_is_all_duplicates_is_named():
+    with pytest.raises(InputError, match="All of the source 'b' is linked"):
+        held_back(["a", "a", "a", "b", "b"], ["1", "2", "3", "x", "y"], 0.4, 0, [(0, 3), (0, 4)])

@@ -165,10 +165,11 @@ def _describe(patch: Patch) -> tuple[_Described, _Described]:
     import cv2
 
     grey = cv2.cvtColor(patch.image, cv2.COLOR_RGB2GRAY)
-    scale = patch.mpp / DETECTION_MPP
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    # What one pixel of the small image really is: sides are whole numbers.
-    pitch = np.array([side * patch.mpp for side in grey.shape[::-1]]) / small.shape[::-1]
+    size = [max(1, round(side * patch.mpp / DETECTION_MPP)) for side in grey.shape[::-1]]
+    shrinks = patch.mpp < DETECTION_MPP
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    # What a pixel of the small image really is, for its sides are whole numbers.
+    pitch = np.array(grey.shape[::-1]) * patch.mpp / np.array(size)
     sift = cv2.SIFT.create(contrastThreshold=CONTRAST)
 
     def describe(image: NDArray[np.uint8]) -> _Described:
@@ -196,9 +197,11 @@ def _root(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _index(keypoints: _Keypoints) -> Any:
-    """Make an index of nearest neighbours, the same each time."""
+    """Make an index of nearest neighbours, the same each time; nothing if there are too few to have neighbours."""
     import cv2
 
+    if len(keypoints.image) <= NEIGHBOURS + 1:
+        return None
     cv2.setRNGSeed(0)
     kd_tree = 1
     return cv2.flann.Index(_root(keypoints.descriptors), {"algorithm": kd_tree, "trees": TREES})
@@ -210,11 +213,13 @@ def _candidates(
     """Yield an image of `query`, one of `indexed`, and the motion (2, 3) in um that their keypoints agree on."""
     import cv2
 
-    if len(query.image) < FEWEST_KEYPOINTS or len(indexed.image) <= NEIGHBOURS + 1:
+    if search is None or len(query.image) < FEWEST_KEYPOINTS:
         return
     # The nearest neighbour of a keypoint may be itself.
     near, distance = search.knnSearch(_root(query.descriptors), NEIGHBOURS + 1, params={"checks": CHECKS})
     rows, columns = np.nonzero((distance < FARTHEST) & (owner[query.image][:, None] != owner[indexed.image[near]]))
+    if not len(rows):
+        return
     matched = near[rows, columns]
     pairs = query.image[rows].astype(np.int64) << 32 | indexed.image[matched]
     order = np.argsort(pairs, kind="stable")

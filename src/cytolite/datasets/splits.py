@@ -39,7 +39,8 @@ def held_back(
     Raises
     ------
     InputError
-        If the fraction is out of range, a source has a single group, or duplicates leave a source nothing to train on.
+        If the fraction is out of range, a source has a single group, or duplicates leave a source nothing to train
+        on.
     """
     if not 0 < fraction < 1:
         raise InputError(f"A fraction of {fraction} cannot be held back; it must lie between 0 and 1.")
@@ -48,7 +49,7 @@ def held_back(
     for source in np.unique(source_of):
         names = np.unique(group_of[source_of == source])
         if len(names) < 2:
-            raise InputError(f"The source {source!r} has one group alone ({names[0]!r}); it cannot be split.")
+            raise InputError(f"The source {str(source)!r} has one group alone ({str(names[0])!r}); it cannot be split.")
         rng = np.random.default_rng([seed, *source.encode()])
         n = max(1, round(fraction * len(names)))
         chosen |= (source_of == source) & np.isin(group_of, rng.permutation(names)[:n])
@@ -57,7 +58,7 @@ def held_back(
     for source in np.unique(source_of):
         if chosen[source_of == source].all():
             raise InputError(
-                f"All of the source {source!r} is linked by duplicates to what is held back; leave it out of training."
+                f"All of the source {str(source)!r} is linked by duplicates to what is held back; train without it."
             )
     return chosen
 
