@@ -78,5 +78,5 @@ def _state(done: float, total: float, seconds: float, unit: str) -> str:
     if done > 0 and seconds > 0:
         speed = done / seconds
         left_s = round(max(0.0, total - done) / speed)
-        text += f", {speed:,.{digits}f} {unit}/s, {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
+        text += f", {speed:,.{digits or 1}f} {unit}/s, {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
     return text

@@ -35,6 +35,13 @@ def test_lines_now_and_then_with_speed_and_time_left(clock, capsys):
     ]
 
 
+def test_what_is_counted_has_no_fractions_but_its_speed_has(clock, capsys):
+    with progress.lines("consep", "images", every_s=0) as update:
+        clock(10)
+        update(4, 1_027)
+    assert capsys.readouterr().err.splitlines()[1:] == ["consep: 4 of 1,027 images, 0.4 images/s, 0:42:38 left"]
+
+
 def test_nothing_done_yet_and_more_done_than_planned(clock, capsys):
     with progress.lines("a", every_s=0) as update:
         update(0.0, 0.0)

@@ -1,10 +1,13 @@
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 h5py = pytest.importorskip("h5py", reason="stores need the extra `train`")
 
-from cytolite.datasets.store import Store, write_store  # noqa: E402
-from cytolite.errors import InputError  # noqa: E402
+from cytolite.datasets.store import Store, Stores, write_store  # noqa: E402
+from cytolite.errors import InputError, OutputError  # noqa: E402
 from cytolite.patches import Patch  # noqa: E402
 
 
@@ -25,6 +28,82 @@ def test_what_is_written_is_read(tmp_path):
         for wanted, found in zip(patches, store, strict=True):
             for key, value in vars(wanted).items():
                 np.testing.assert_array_equal(getattr(found, key), value)
+
+
+def test_columns_are_read_without_the_patches(tmp_path, monkeypatch):
+    patches = [replace(patch(str(i), i), fold="1", file=f"f{i}", file_sha256="ab") for i in range(4)]
+    write_store(tmp_path / "s.h5", patches, {"a": "CC0-1.0"})
+    with Store(tmp_path / "s.h5") as store:
+        monkeypatch.setattr(Store, "__getitem__", lambda *_: pytest.fail("a patch was read"))
+        assert store.texts("fold") == ["1"] * 4
+        assert store.texts("file") == ["f0", "f1", "f2", "f3"]
+        assert store.shapes.tolist() == [list(p.type_map.shape) for p in patches]
+        assert store.mpp.tolist() == [0.25] * 4
+        # Every instance is of the type of its number here.
+        assert store.nuclei[:, 1:5].tolist() == [[1, 1, 1, 1]] * 4
+        assert not store.nuclei[:, 5:].any()
+        assert store.licences == {"a": "CC0-1.0"}
+
+
+def test_where_it_was_read_from_is_no_part_of_the_hash_but_its_fold_is(tmp_path):
+    hashes = []
+    for name, change in (("a", {}), ("b", {"file": "x", "file_sha256": "y"}), ("c", {"fold": "1"})):
+        write_store(tmp_path / name, [replace(patch("p", 0), **change)])
+        with Store(tmp_path / name) as store:
+            hashes.append(store.sha256)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_more_ids_than_16_bits_hold(tmp_path):
+    large = replace(patch("p", 0), instance_map=patch("p", 0).instance_map * 20_000)
+    write_store(tmp_path / "s.h5", [large, patch("q", 1)])
+    with Store(tmp_path / "s.h5") as store, h5py.File(tmp_path / "s.h5") as file:
+        np.testing.assert_array_equal(store[0].instance_map, large.instance_map)
+        assert [file[f"{i:06d}/instance_map"].dtype for i in range(2)] == [np.int32, np.uint16]
+
+
+def write_format_1(path, patches):
+    """As stores were written before there was a table."""
+    digest = hashlib.sha256()
+    with h5py.File(path, "w") as file:
+        for i, p in enumerate(patches):
+            group = file.create_group(f"{i:06d}")
+            for key in ("image", "instance_map", "type_map"):
+                group.create_dataset(key, data=getattr(p, key), compression="gzip")
+                digest.update(getattr(p, key).tobytes())
+            for key in ("name", "source", "group", "tissue"):
+                group.attrs[key] = getattr(p, key)
+                digest.update(getattr(p, key).encode())
+            group.attrs["mpp"] = p.mpp
+            digest.update(repr(float(p.mpp)).encode())
+        file.attrs.update({"cytolite_store": 1, "n": len(patches), "sha256": digest.hexdigest()})
+
+
+def test_stores_of_format_1_are_read_and_have_the_hash_of_today(tmp_path):
+    patches = [patch(str(i), i) for i in range(3)]
+    write_format_1(tmp_path / "old.h5", patches)
+    write_store(tmp_path / "new.h5", patches)
+    with Store(tmp_path / "old.h5") as old, Store(tmp_path / "new.h5") as new:
+        assert (old.format, new.format) == (1, 2)
+        assert old.sha256 == new.sha256
+        for key in ("name", "group", "tissue", "fold", "file"):
+            assert old.texts(key) == new.texts(key)
+        for key in ("mpp", "shapes", "nuclei"):
+            np.testing.assert_array_equal(getattr(old, key), getattr(new, key))
+        for a, b in zip(old, new, strict=True):
+            np.testing.assert_array_equal(a.instance_map, b.instance_map)
+            assert a.instance_map.dtype == np.int32
+    with Stores([tmp_path / "old.h5", tmp_path / "new.h5"]) as both:
+        assert len(both) == 6
+        assert [p.name for p in both] == both.texts("name") == ["0", "1", "2"] * 2
+        assert both.numbers("nuclei").shape == (6, 11)
+        with pytest.raises(IndexError):
+            both[6]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(OutputError, match="no such folder"):
+        write_store(tmp_path / "no" / "s.h5", [patch("p", 0)])
 
 
 def test_the_hash_follows_the_content(tmp_path):
