@@ -64,6 +64,22 @@ COARSE_LABELS: MappingProxyType[int, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+# Every label of a type map by the name that it has in files and tables.
+LABEL_NAMES: MappingProxyType[int, str] = MappingProxyType(
+    {t.id: t.name for t in CELL_TYPES}
+    | {
+        INFLAMMATORY: "inflammatory",
+        EPITHELIAL_OR_NEOPLASTIC: "epithelial or neoplastic",
+        UNKNOWN_NUCLEUS: "unknown",
+        IGNORE: "ignore",
+    }
+)
+# Every label that is drawn by the colour of its outline; coarse labels have colours near those of their types.
+LABEL_COLOURS: MappingProxyType[int, tuple[int, int, int]] = MappingProxyType(
+    {t.id: t.colour for t in CELL_TYPES}
+    | {INFLAMMATORY: (120, 225, 140), EPITHELIAL_OR_NEOPLASTIC: (255, 0, 190), UNKNOWN_NUCLEUS: (45, 45, 45)}
+)
+
 
 def by_name(name: str) -> CellType:
     """Return the type called `name` (any case).
@@ -79,6 +95,21 @@ def by_name(name: str) -> CellType:
     raise InputError(
         f"There is no cell type {name!r}; known are {', '.join(TYPE_NAMES)}.{did_you_mean(name.lower(), TYPE_NAMES)}"
     )
+
+
+def label_by_name(name: str) -> int:
+    """Return the label called `name` (any case): a type, a coarse label, "unknown" or "ignore".
+
+    Raises
+    ------
+    InputError
+        If there is no such label.
+    """
+    for label, known in LABEL_NAMES.items():
+        if known == name.lower():
+            return label
+    names = LABEL_NAMES.values()
+    raise InputError(f"There is no label {name!r}; known are {', '.join(names)}.{did_you_mean(name.lower(), names)}")
 
 
 def allowed_types(label: int) -> tuple[int, ...]:

@@ -9,40 +9,46 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
-# Called with the area done and the area to do, in mm2.
+# Called with what is done and what there is to do, in mm2 of tissue or in what the display was told to count.
 Update = Callable[[float, float], None]
-# Called with a slide's title; gives the `Update` to call while that slide is worked on.
-Display = Callable[[str], AbstractContextManager[Update]]
+
+
+class Display(Protocol):
+    """Called with the title of some work, and what it is counted in; gives the `Update` to call meanwhile."""
+
+    def __call__(self, title: str, unit: str = "mm2") -> AbstractContextManager[Update]: ...
+
 
 LINE_EVERY_S = 30.0
 
 
 @contextmanager
-def silent(title: str) -> Iterator[Update]:
+def silent(title: str, unit: str = "mm2") -> Iterator[Update]:
     """Show nothing."""
-    yield lambda done_mm2, total_mm2: None
+    yield lambda done, total: None
 
 
 @contextmanager
-def lines(title: str, every_s: float = LINE_EVERY_S) -> Iterator[Update]:
+def lines(title: str, unit: str = "mm2", every_s: float = LINE_EVERY_S) -> Iterator[Update]:
     """Print a line at the start, and one every `every_s` seconds: for logs, where a bar would be noise."""
     start = last = time.monotonic()
     print(f"{title} ...", file=sys.stderr, flush=True)
 
-    def update(done_mm2: float, total_mm2: float) -> None:
+    def update(done: float, total: float) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= every_s:
             last = now
-            print(f"{title}: {_state(done_mm2, total_mm2, now - start)}", file=sys.stderr, flush=True)
+            print(f"{title}: {_state(done, total, now - start, unit)}", file=sys.stderr, flush=True)
 
     yield update
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Update]:
-    """Draw a bar with the area done, the speed and the time left."""
+def bar(title: str, unit: str = "mm2") -> Iterator[Update]:
+    """Draw a bar with what is done, the speed and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -51,9 +57,9 @@ def bar(title: str) -> Iterator[Update]:
         task = progress.add_task(title, total=None, state="reading")
         start = time.monotonic()
 
-        def update(done_mm2: float, total_mm2: float) -> None:
-            state = _state(done_mm2, total_mm2, time.monotonic() - start)
-            progress.update(task, completed=done_mm2, total=total_mm2, state=state)
+        def update(done: float, total: float) -> None:
+            state = _state(done, total, time.monotonic() - start, unit)
+            progress.update(task, completed=done, total=total, state=state)
 
         yield update
 
@@ -65,10 +71,12 @@ def choose(quiet: bool) -> Display:
     return bar if sys.stderr.isatty() else lines
 
 
-def _state(done_mm2: float, total_mm2: float, seconds: float) -> str:
-    text = f"{done_mm2:.2f} of {total_mm2:.2f} mm2"
-    if done_mm2 > 0 and seconds > 0:
-        speed = done_mm2 / seconds
-        left_s = round(max(0.0, total_mm2 - done_mm2) / speed)
-        text += f", {speed:.2f} mm2/s, {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
+def _state(done: float, total: float, seconds: float, unit: str) -> str:
+    # Areas have fractions, patches have not.
+    digits = 2 if unit == "mm2" else 0
+    text = f"{done:,.{digits}f} of {total:,.{digits}f} {unit}"
+    if done > 0 and seconds > 0:
+        speed = done / seconds
+        left_s = round(max(0.0, total - done) / speed)
+        text += f", {speed:,.{digits}f} {unit}/s, {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
     return text
