@@ -31,16 +31,16 @@ def test_names_of_groups_do_not_matter_to_what_holds_together():
     groups = np.array([7] * 100 + [2] * 81, np.int32)
     sides = samples.split_groups(labels, groups, 0)
     assert set(sides[groups == 7]) == {samples.TRAINING}
-    samples.check_classes(labels, sides, (3, 5), "somewhere")
+    samples.check_sides(labels, sides, (3, 5), "somewhere")
 
 
 def test_a_class_that_cannot_be_learnt_is_named():
     labels, groups = np.array([3, 3, 3, 5], np.uint8), np.array([0, 1, 2, 2], np.int32)
     sides = samples.split_groups(labels, groups, 0)
     with pytest.raises(InputError, match="no macrophage of monusac"):
-        samples.check_classes(labels, sides, (3, 4), "monusac")
+        samples.check_classes(labels, (3, 4), "monusac")
     with pytest.raises(InputError, match="neutrophil cells of monusac come from too few"):
-        samples.check_classes(labels, sides, (3, 5), "monusac")
+        samples.check_sides(labels, sides, (3, 5), "monusac")
 
 
 def test_equalised_has_as_many_of_each_as_the_rarest_and_none_twice():

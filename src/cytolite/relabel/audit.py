@@ -55,7 +55,9 @@ def decide(
     """
     likeliest = np.asarray(type_ids, np.uint8)[probs.argmax(1)]
     otherwise = old_label if settings.below == "coarse" else UNKNOWN_NUCLEUS
-    return np.where(probs.max(1) >= settings.min_probability, likeliest, otherwise).astype(np.uint8)
+    # In the precision that the audit keeps, so that what it shows is what decided.
+    sure = probs.max(1).astype(np.float32) >= np.float32(settings.min_probability)
+    return np.where(sure, likeliest, otherwise).astype(np.uint8)
 
 
 def rows(

@@ -35,8 +35,10 @@ def learn(job: Job, recipe: ClassifierRecipe) -> tuple[Classifier, ClassifierRep
     """
     folder = job.out / "classifiers" / recipe.name
     mine = job.cells(recipe.trained_on, recipe)
+    where = " and ".join(recipe.trained_on)
+    samples.check_classes(mine.labels, recipe.type_ids, where)
     sides = samples.split_groups(mine.labels, mine.groups, job.settings.seed)
-    samples.check_classes(mine.labels, sides, recipe.type_ids, " and ".join(recipe.trained_on))
+    samples.check_sides(mine.labels, sides, recipe.type_ids, where)
     weights = classifier.find_pretrained(job.settings)
     made_from = _made_from(job, recipe, weights)
     if classifier.read_saved(folder).get("made_from") != made_from:

@@ -19,7 +19,7 @@ from cytolite.config import RelabelSettings
 from cytolite.datasets.store import Store, write_store
 from cytolite.errors import InputError, did_you_mean
 from cytolite.relabel import audit
-from cytolite.relabel.classifier import Classifier
+from cytolite.relabel.classifier import Classifier, build_network, find_pretrained
 from cytolite.relabel.crossrelabel import Census, classify, refined
 from cytolite.relabel.job import Display, Job
 from cytolite.relabel.learning import learn
@@ -74,6 +74,8 @@ def relabel(paths: Sequence[Path], out: Path, settings: RelabelSettings, display
         if there is not None:
             return there
         torch.set_num_threads(settings.threads)
+        # An architecture or weights that cannot be used are found out before hours of cutting cells.
+        build_network(settings, 2, find_pretrained(settings))
         out.mkdir(parents=True, exist_ok=True)
         learnt = [learn(job, classifier) for classifier in recipe.classifier]
         reports = [report for _, report in learnt]

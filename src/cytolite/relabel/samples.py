@@ -188,26 +188,36 @@ def split_groups(
     return side_of[group]
 
 
-def check_classes(labels: NDArray[np.uint8], sides: NDArray[np.int8], type_ids: Sequence[int], where: str) -> None:
+def check_classes(labels: NDArray[np.uint8], type_ids: Sequence[int], where: str) -> None:
+    """Check that there are cells of every class.
+
+    Raises
+    ------
+    InputError
+        Naming the class that is missing.
+    """
+    for type_id in type_ids:
+        if not (labels == type_id).any():
+            name = LABEL_NAMES[type_id]
+            raise InputError(
+                f"The stores hold no {name} of {where} that is large enough to learn from; "
+                f"give a store that does, or take {name} out of the recipe."
+            )
+
+
+def check_sides(labels: NDArray[np.uint8], sides: NDArray[np.int8], type_ids: Sequence[int], where: str) -> None:
     """Check that every class can be learnt and validated.
 
     Raises
     ------
     InputError
-        If a class has no cells at all, or comes from too few patients or images to be on both sides.
+        Naming a class that comes from too few patients or images to be on both sides.
     """
     for type_id in type_ids:
-        name = LABEL_NAMES[type_id]
-        if not (labels == type_id).any():
+        if not all((labels[sides == side] == type_id).any() for side in (TRAINING, VALIDATION)):
             raise InputError(
-                f"The stores hold no {name} of {where} that is large enough to learn from; "
-                f"give a store that does, or take {name} out of the recipe."
-            )
-        missing = [side for side in (TRAINING, VALIDATION) if not (labels[sides == side] == type_id).any()]
-        if missing:
-            raise InputError(
-                f"The {name} cells of {where} come from too few patients or images to train and to validate; "
-                "at least two are needed."
+                f"The {LABEL_NAMES[type_id]} cells of {where} come from too few patients or images to train and to "
+                "validate; at least two are needed."
             )
 
 
