@@ -168,6 +168,7 @@ def test_the_fall_counts_only_types_that_both_sides_hold():
     measured = fall(home, away).over_cells
     assert measured.value == pytest.approx(1.0 - 0.75)
     assert measured.low < 0.25 < measured.high
+    assert np.isnan(fall(away, measure(np.ones(5, int), np.ones(5, int), np.arange(5), ("a", "b"))).over_cells.value)
 
 
 def test_a_threshold_keeps_what_reaches_it():

@@ -121,11 +121,11 @@ def measure(
 
 
 def fall(home: Accuracy, away: Accuracy, seed: int = 0) -> Measure:
-    """Return by how much the balanced accuracy falls from `home` to `away`, over the types that `away` holds.
+    """Return by how much the balanced accuracy falls from `home` to `away`, over the types that both hold.
 
     Both sides are resampled, each on its own.
     """
-    present = np.flatnonzero(away.confusion.sum(1)).tolist()
+    present = np.flatnonzero(home.confusion.sum(1) * away.confusion.sum(1)).tolist()
     statistic = partial(_balanced, types=present)
     sides = []
     for accuracy, shift in ((home, 0), (away, 1)):
