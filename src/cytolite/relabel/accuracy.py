@@ -34,9 +34,9 @@ class Measure:
         """Return plain numbers; None where there is none."""
         cells, groups = self.over_cells, self.over_groups
         return {
-            "value": _number(cells.value), "cells": cells.n, "groups": groups.n,
-            "over_cells": [_number(cells.low), _number(cells.high)],
-            "over_groups": [_number(groups.low), _number(groups.high)],
+            "value": rounded(cells.value), "cells": cells.n, "groups": groups.n,
+            "over_cells": [rounded(cells.low), rounded(cells.high)],
+            "over_groups": [rounded(groups.low), rounded(groups.high)],
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -193,5 +193,6 @@ def _interval(value: float, drawn: NDArray[np.float64], n: int) -> Interval:
     return Interval(value, float(low), float(high), n)
 
 
-def _number(value: float) -> float | None:
+def rounded(value: float) -> float | None:
+    """Return a number for JSON, which knows no NaN."""
     return None if np.isnan(value) else round(value, 4)

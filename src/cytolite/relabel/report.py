@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.celltypes import LABEL_NAMES
-from cytolite.relabel.accuracy import Accuracy, Measure, fall, measure
+from cytolite.relabel.accuracy import Accuracy, Measure, fall, measure, rounded
 from cytolite.relabel.calibration import equal_weights, expected_calibration_error, softmax
 from cytolite.relabel.crossrelabel import Census
 from cytolite.relabel.recipe import ClassifierRecipe
@@ -48,8 +48,8 @@ class Scored:
     def as_json(self) -> dict[str, Any]:
         """Return plain numbers."""
         keys = ("min_probability", "kept", "balanced_accuracy")
-        kept = [{k: _number(v) for k, v in zip(keys, row, strict=True)} for row in self.kept]
-        errors = {"ece": _number(self.error), "ece_before_temperature": _number(self.error_before)}
+        kept = [{k: rounded(v) for k, v in zip(keys, row, strict=True)} for row in self.kept]
+        errors = {"ece": rounded(self.error), "ece_before_temperature": rounded(self.error_before)}
         return {**self.accuracy.as_json(), **errors, "kept_at": kept}
 
 
@@ -220,7 +220,3 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _plain(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 4)
