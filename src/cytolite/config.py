@@ -13,7 +13,7 @@ from cytolite.errors import InputError, did_you_mean
 # What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
 MPP_MIN, MPP_MAX = 0.05, 5.0
 # Tables of a settings file, one per verb; a verb reads its own and leaves the others alone.
-TABLES = ("segment", "train")
+TABLES = ("segment", "train", "relabel")
 
 
 class Settings(BaseModel):
@@ -86,6 +86,44 @@ class TrainSettings(Settings):
     seed: int = Field(0)
     threads: int = Field(2, description="CPU threads of torch.")
     loaders: int = Field(1, description="Processes that prepare crops.")
+
+
+class RelabelSettings(Settings):
+    """Settings of `cytolite relabel`. Those in px are meant at 0.25 um/px and scaled to each patch's resolution."""
+
+    recipe: Path | None = Field(None, description="TOML file: what is split by which classifier; default: the paper's.")
+    margin_px: int = Field(15, ge=0, le=200, description="A cell's bounding box is widened by this on each side.")
+    crop_px: int = Field(64, ge=32, le=512, description="Side that the widened box is resized to, bicubic.")
+    border_px: int = Field(4, ge=0, le=100, description="Dropped on each side of a patch before it is mirrored.")
+    min_area_px: int = Field(90, ge=1, description="Smaller cells neither train nor test a classifier.")
+    stain: Literal["as_is", "macenko"] = Field("as_is", description="Normalise the stain of every patch, or do not.")
+    architecture: str = Field("resnet50", description="Any classifier of timm, by name.")
+    pretrained: bool = Field(True, description="Start from ImageNet weights, where a file or a package has them.")
+    weights: Path | None = Field(None, description="File of ImageNet weights of the architecture.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Before the last layer.")
+    equalise: Literal["rarest", "resample", "none"] = Field(
+        "rarest", description="Cut every class to the rarest, or draw classes equally often anew each epoch."
+    )
+    stain_jitter: float = Field(0.2, ge=0, le=1, description="Strength of the random change of stain in training.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of each target given to all types.")
+    batch: int = Field(64, ge=2, le=4096, description="Crops per step.")
+    epochs: int = Field(20, ge=1, description="At most; the best on validation is kept.")
+    patience: int = Field(5, ge=1, description="Epochs without a better validation before training stops.")
+    learning_rate: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    min_probability: float = Field(0.0, ge=0, le=1, description="A cell below it is not given a fine type.")
+    below: Literal["coarse", "unknown"] = Field(
+        "coarse", description="Such a cell keeps its coarse label (a set of types), or its type is ignored."
+    )
+    sheet_cells: int = Field(100, ge=1, le=2500, description="Crops on each sheet.")
+    seed: int = Field(0, ge=0)
+    threads: int = Field(2, ge=1, le=256, description="CPU threads of torch.")
+    loaders: int = Field(0, ge=0, le=64, description="Processes that prepare crops for training.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the classifiers run.")
+    overwrite: bool = Field(
+        False, description="Replace the result that is there; its classifiers are used if they fit."
+    )
+    quiet: bool = Field(False, description="No progress and no tables; errors are still printed.")
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

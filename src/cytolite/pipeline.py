@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, read_record, result_folders
-from cytolite.config import SegmentSettings, TrainSettings, make_settings
+from cytolite.config import RelabelSettings, SegmentSettings, TrainSettings, make_settings
 from cytolite.errors import CytoliteError, InputError
 from cytolite.progress import Display, Update, choose, silent
 
 if TYPE_CHECKING:
     from cytolite.cells import CellTable
     from cytolite.models.bundle import Bundle
+    from cytolite.relabel.run import Relabelled
     from cytolite.slides.reader import Slide
 
 Item = TypeVar("Item")
@@ -290,6 +291,29 @@ def _counted(items: Iterable[Item], n: int, update: Update) -> Iterator[Item]:
     for done, item in enumerate(items, 1):
         yield item
         update(done, n)
+
+
+def relabel(stores: Sequence[Path], out: Path, settings: RelabelSettings, display: Display = silent) -> Relabelled:
+    """Split coarse classes by classifiers trained on another dataset; see `cytolite.relabel.run.relabel`.
+
+    Parameters
+    ----------
+    stores : sequence of pathlib.Path
+        All go into the refined store; the recipe says which train and which are relabelled.
+    out : pathlib.Path
+        Folder of the result.
+    settings : RelabelSettings
+    display : Display
+        Shows progress.
+
+    Raises
+    ------
+    InputError
+        If the recipe, a store or a setting cannot be used, or `out` holds another result.
+    """
+    from cytolite.relabel.run import relabel as run
+
+    return run(stores, out, settings, display)
 
 
 def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:

@@ -5,17 +5,31 @@ from pathlib import Path
 
 import pytest
 
-from cytolite.config import SegmentSettings
+from cytolite.config import RelabelSettings, SegmentSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
-def test_every_option_of_segment_is_in_the_reference():
+@pytest.mark.parametrize(
+    ("verb", "kind", "own"), [("segment", SegmentSettings, {"output", "config"}), ("relabel", RelabelSettings, set())]
+)
+def test_every_option_is_in_the_reference(verb: str, kind: type[Settings], own: set[str]):
     reference = (ROOT / "docs" / "reference" / "command-line.md").read_text()
-    assert "## cytolite segment" in reference
-    options = set(re.findall(r"^\| `--(\w+)`", reference, re.MULTILINE))
-    assert options == {*SegmentSettings.model_fields, "output", "config"}
+    section = reference.split(f"## cytolite {verb}\n")[1].split("\n## ")[0]
+    options = {name.replace("-", "_") for name in re.findall(r"^\| `--([\w-]+)`", section, re.MULTILINE)}
+    assert options == {*kind.model_fields, *own}
+
+
+def test_columns_of_the_audit_are_in_the_reference():
+    pytest.importorskip("h5py", reason="needs the extra train")
+    from cytolite.relabel.audit import SCHEMA
+
+    table = (
+        (ROOT / "docs" / "reference" / "file-formats.md").read_text().split("**`audit.parquet`**")[1].split("**`")[0]
+    )
+    named = {n for row in re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE) for n in re.findall(r"`(\w+)`", row)}
+    assert named == {n for n in SCHEMA.names if not n.startswith("p_") or n in {"p_neoplastic", "p_dead"}}
 
 
 def test_every_verb_is_in_the_reference():

@@ -78,3 +78,14 @@ def test_bar_shows_the_state_on_stderr(clock, capsys, monkeypatch):
 def test_display_suits_where_stderr_goes(monkeypatch, quiet, terminal, display):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     assert progress.choose(quiet) is display
+
+
+def test_what_is_not_an_area_is_counted_in_whole_units(clock, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    with progress.choose(quiet=False)("crops", unit="cells") as update:
+        clock(30)
+        update(1500, 6000)
+    assert capsys.readouterr().err.splitlines() == [
+        "crops ...",
+        "crops: 1,500 of 6,000 cells, 50 cells/s, 0:01:30 left",
+    ]
