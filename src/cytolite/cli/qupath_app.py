@@ -1,0 +1,8 @@
+"""The group `cytolite qupath`, which the modules of its verbs register with."""
+
+from cyclopts import App
+
+from cytolite.cli.app import app
+
+qupath = App(name="qupath", help="Work with QuPath: install the scripts, run on a project, make a project.")
+app.command(qupath)
