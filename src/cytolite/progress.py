@@ -5,10 +5,12 @@ Everything goes to stderr, so that stdout holds results alone.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
 
 # Called with the area done and the area to do, in mm2.
 Update = Callable[[float, float], None]
@@ -16,6 +18,8 @@ Update = Callable[[float, float], None]
 Display = Callable[[str], AbstractContextManager[Update]]
 
 LINE_EVERY_S = 30.0
+JSON_EVERY_S = 0.5
+Style = Literal["auto", "json"]
 
 
 @contextmanager
@@ -41,6 +45,24 @@ def lines(title: str, every_s: float = LINE_EVERY_S) -> Iterator[Update]:
 
 
 @contextmanager
+def json_lines(title: str, every_s: float = JSON_EVERY_S) -> Iterator[Update]:
+    """Print an object a line, ``{"done_mm2": 1.5, "total_mm2": 6.0}``: for programs; the first and the last always."""
+    last = float("-inf")
+
+    def update(done_mm2: float, total_mm2: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= every_s or done_mm2 >= total_mm2:
+            last = now
+            content = {"done_mm2": round(done_mm2, 6), "total_mm2": round(total_mm2, 6)}
+            print(json.dumps(content), file=sys.stderr, flush=True)
+
+    update(0.0, 0.0)  # 0 in all: nobody knows yet how much there is to do
+    last = float("-inf")
+    yield update
+
+
+@contextmanager
 def bar(title: str) -> Iterator[Update]:
     """Draw a bar with the area done, the speed and the time left."""
     from rich.console import Console
@@ -58,8 +80,10 @@ def bar(title: str) -> Iterator[Update]:
         yield update
 
 
-def choose(quiet: bool) -> Display:
-    """Return the display that suits where stderr goes."""
+def choose(quiet: bool, style: Style = "auto") -> Display:
+    """Return the display that suits where stderr goes, or the one for programs."""
+    if style == "json":
+        return json_lines
     if quiet:
         return silent
     return bar if sys.stderr.isatty() else lines

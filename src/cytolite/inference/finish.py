@@ -62,7 +62,8 @@ def write_results(
     summary = SummaryCounter(names)
     with ExitStack() as stack:
         parquet = stack.enter_context(CellsWriter(folder / "cells.parquet", FEATURE_NAMES, names, about))
-        geojson = stack.enter_context(GeoJSONWriter(folder / "cells.geojson.gz", slide.path.stem, bundle.spec.name))
+        outlines = GeoJSONWriter(folder / "cells.geojson.gz", slide.path.stem, bundle.spec.name, names)
+        geojson = stack.enter_context(outlines)
         for cells in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
             for take in (parquet.append, geojson.append, summary.add):
                 take(cells)
