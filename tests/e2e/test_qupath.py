@@ -21,11 +21,11 @@ from shapely import wkt
 from shapely.geometry import mapping
 
 import cytolite as package
+from command import cytolite
 from cytolite.celltypes import CELL_TYPES
 from cytolite.interop.qupath_install import Installation, groovy_literal, install, installation
-from command import cytolite
 from fakes import fake_bundle, paint, random_nuclei, write_slide
-from qupath_session import NoGroovy, QuPath, qupath
+from qupath_session import NoGroovyError, QuPath, qupath
 
 SIDE = 1000
 HOLED = shapely.box(50, 60, 480, 500).difference(shapely.Point(250, 280).buffer(120))
@@ -42,7 +42,7 @@ COLOURS = {t.qupath_class: int.from_bytes(bytes(t.colour)) for t in CELL_TYPES}
 def app(tmp_path_factory: pytest.TempPathFactory) -> QuPath:
     try:
         return qupath(tmp_path_factory.mktemp("groovy"))
-    except NoGroovy as reason:
+    except NoGroovyError as reason:
         pytest.skip(str(reason))
 
 
@@ -71,7 +71,9 @@ class Work:
         options = ("--model", self.folder / "fake", "--tissue", "all", *options)
         script = self.place.scripts / "Find_nuclei.groovy"
         text = ", ".join(groovy_literal(str(option)) for option in options)
-        lines = [f"def options = [{text}]" if x.startswith("def options") else x for x in script.read_text().splitlines()]
+        lines = [
+            f"def options = [{text}]" if x.startswith("def options") else x for x in script.read_text().splitlines()
+        ]
         script.write_text("\n".join(lines))
 
     @property
@@ -170,14 +172,12 @@ def check_measurements(found: dict[str, float], types: dict[str, int], region: s
 
 
 def test_the_whole_image_is_asked_for(app, work, tmp_path):
-    no, yes, region = play(
-        app, tmp_path, {"script": work.find, "answer": False}, {"script": work.find}, {"script": work.find, "select": []},
-        image=work.image(), foreign=FOREIGN,
-    )  # fmt: skip
+    run = {"script": work.find}
+    no, *done = play(app, tmp_path, run | {"answer": False}, run, run, image=work.image(), foreign=FOREIGN)
     assert [shown["kind"] for shown in no["dialogs"]] == ["question", "error"]
     assert no["root"] == {"null": 3}
     n = len(work.points)
-    for answer in (yes, region):
+    for answer in done:
         assert errors(answer) == []
         assert answer["root"] == {"null": 3, "cytolite": n}
         assert answer["root_measurements"]["cytolite: nuclei"] == n
@@ -236,7 +236,9 @@ def test_what_cannot_be_worked_on(app, work, tmp_path, changes, plan, words):
 
 
 def test_an_annotation_that_is_removed_meanwhile(app, work, tmp_path):
-    [answer] = play(app, tmp_path, {"script": work.find, "remove": "parts"}, image=work.image(), annotations=ANNOTATIONS)
+    [answer] = play(
+        app, tmp_path, {"script": work.find, "remove": "parts"}, image=work.image(), annotations=ANNOTATIONS
+    )
     assert "'Stroma' is no longer there" in errors(answer)[0]
     assert answer["annotations"]["Tumour"]["children"] == 0
 
@@ -355,13 +357,23 @@ def test_what_cannot_be_imported(app, work, results, tmp_path):
     square = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
     feature = {"type": "Feature", "geometry": square, "properties": {"objectType": "detection", "name": "cytolite"}}
     foreign.write_text(json.dumps({"features": [feature | {"properties": {"name": "StarDist"}}]}))
-    far.write_text(json.dumps({"features": [feature, feature | {"geometry": square | {"coordinates": [square["coordinates"][0]] * 2}}]}))
+    far.write_text(
+        json.dumps(
+            {"features": [feature, feature | {"geometry": square | {"coordinates": [square["coordinates"][0]] * 2}}]}
+        )
+    )
     paths = [damaged, foreign, far, tmp_path / "missing.gz", Path(file_of(results, "regions"))]
     answers = play(
         app, tmp_path, *({"script": work.bring, "choose": str(path)} for path in paths),
         image=work.image(), annotations=ANNOTATIONS[:1], foreign=FOREIGN,
     )  # fmt: skip
-    words = ["whole cells.geojson.gz", "object 1 is not one of cytolite's", "cannot be read", "cannot be read", "no annotation of that name"]
+    words = [
+        "whole cells.geojson.gz",
+        "object 1 is not one of cytolite's",
+        "cannot be read",
+        "cannot be read",
+        "no annotation of that name",
+    ]
     for answer, word in zip(answers, words, strict=True):
         [text] = errors(answer)
         assert word in text
@@ -470,14 +482,19 @@ def test_a_running_server_does_the_work(app, plain, results, home, tmp_path):
     assert (job["slide"], job["mpp"], job["output"]) == (str(plain.slide), None, None)
     assert [f["properties"]["name"] for f in job["roi"]["features"]] == ["Tumour", "Stroma"]
     sent = [shapely.geometry.shape(f["geometry"]) for f in job["roi"]["features"]]
-    assert all(shapely.equals_exact(a.normalize(), b.normalize(), 1e-3) or a.symmetric_difference(b).area < 1 for a, b in zip(sent, (HOLED, PARTS), strict=True))
+    assert all(
+        shapely.equals_exact(a.normalize(), b.normalize(), 1e-3) or a.symmetric_difference(b).area < 1
+        for a, b in zip(sent, (HOLED, PARTS), strict=True)
+    )
     assert [share for share in answer["bar"] if share >= 0] == [0.25, 0.5]
 
 
 def test_cancel_reaches_the_server(app, plain, results, home, tmp_path):
     server = FakeServer(home, Path(file_of(results, "regions")).parent)
     server.polls_needed = 1000
-    [answer] = play(app, tmp_path, {"script": plain.find, "cancel_at": 0.5}, image=plain.image(), annotations=ANNOTATIONS)
+    [answer] = play(
+        app, tmp_path, {"script": plain.find, "cancel_at": 0.5}, image=plain.image(), annotations=ANNOTATIONS
+    )
     server.stop()
     assert server.calls[-1] == ("DELETE", "/jobs/j1")
     assert answer["annotations"]["Tumour"]["children"] == 0

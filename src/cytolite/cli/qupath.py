@@ -54,7 +54,7 @@ def _places(user_dir: Path | None) -> list[Installation]:
         return [installation(user_dir, startup_script(versions.get(user_dir.absolute())))]
     if not folders:
         raise InputError(
-            f"No user folder of QuPath 0.5 or newer was found ({Path.home() / 'QuPath'} and QuPath's preferences were looked at); "
+            f"No user folder of QuPath 0.5 or newer was found in {Path.home() / 'QuPath'} or in QuPath's preferences; "
             "start QuPath once, so that it makes one, or name it with --user-dir."
         )
     return [installation(path, startup_script(version)) for version, path in folders.items()]

@@ -19,7 +19,9 @@ Slides = Annotated[str, Parameter(name="SLIDE", help="Slides or images, or patte
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for the results; one folder per slide in it.")]
 Progress = Annotated[
     Literal["auto", "json"],
-    Parameter(help="json: an object a line on stderr, for programs; auto: a bar on a terminal, else a line now and then."),
+    Parameter(
+        help="json: an object a line on stderr, for programs; auto: a bar on a terminal, else a line now and then."
+    ),
 ]
 
 

@@ -61,7 +61,8 @@ def installation(user_dir: Path, startup: Path | None = None) -> Installation:
     user_dir = user_dir.absolute()
     if not user_dir.is_dir():
         raise InputError(
-            f"There is no folder {user_dir}; start QuPath once, so that it makes its user folder, or name another with --user-dir."
+            f"There is no folder {user_dir}; start QuPath once, so that it makes its user folder, "
+            "or name another with --user-dir."
         )
     return Installation(user_dir, (startup or user_dir / STARTUP).absolute())
 
@@ -133,7 +134,7 @@ def uninstall(place: Installation) -> list[Path]:
 def installed_python(place: Installation) -> str | None:
     """Return the Python that the installed script calls, ``None`` if there is no script."""
     match = re.search(r"^def python = '(.*)'$", _read(place.scripts / "Find_nuclei.groovy").decode(), re.MULTILINE)
-    return re.sub(r"\\u([0-9a-f]{4})|\\(.)", _unescape, match[1]) if match else None
+    return _meaning(match[1]) if match else None
 
 
 def groovy_literal(text: str) -> str:
@@ -143,8 +144,10 @@ def groovy_literal(text: str) -> str:
     return "'" + "".join(chr(c) if 32 <= c < 127 and chr(c) not in "'\\" else f"\\u{c:04x}" for c in codes) + "'"
 
 
-def _unescape(match: re.Match[str]) -> str:
-    return chr(int(match[1], 16)) if match[1] else match[2]
+def _meaning(literal: str) -> str:
+    """Undo `groovy_literal`, whose escapes are halves of characters where one is rare."""
+    halves = re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), literal)
+    return halves.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 # ---- content --------------------------------------------------------------------------------------------------------
@@ -203,7 +206,9 @@ def _find_block(content: bytes, path: Path) -> tuple[int, int] | None:
     if start < 0 and end < 0:
         return None
     if not 0 <= start < end or content.count(BEGIN) > 1:
-        raise InputError(f"The lines of cytolite in {path} were changed; remove them, from '>>> cytolite' to '<<< cytolite'.")
+        raise InputError(
+            f"The lines of cytolite in {path} were changed; remove them, from '>>> cytolite' to '<<< cytolite'."
+        )
     return start, end + len(END) + 1
 
 

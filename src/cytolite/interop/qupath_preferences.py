@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import plistlib
 import re
 import string
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 NODE = "io.github.qupath"  # below it one node a version, "0.6"
 USER_PATH, STARTUP_SCRIPT = "userPath", "startupScriptPath"
@@ -96,15 +97,14 @@ def _from_plist(home: Path) -> dict[str, dict[str, str]]:
 
 
 def _from_registry(home: Path) -> dict[str, dict[str, str]]:
-    """Windows: ``HKCU\\Software\\JavaSoft\\Prefs\\<node>\\<version>``, with a slash before each capital of a name."""
-    import winreg as registry
-
+    """Windows: the user's key ``Software/JavaSoft/Prefs/<node>/<version>``, a slash before each capital of a name."""
+    registry: Any = importlib.import_module("winreg")  # there on Windows alone
     found = {}
-    with registry.OpenKey(registry.HKEY_CURRENT_USER, rf"Software\JavaSoft\Prefs\{NODE}") as node:  # type: ignore[attr-defined,unused-ignore]
-        for i in range(registry.QueryInfoKey(node)[0]):  # type: ignore[attr-defined,unused-ignore]
-            version = registry.EnumKey(node, i)  # type: ignore[attr-defined,unused-ignore]
-            with registry.OpenKey(node, version) as key:  # type: ignore[attr-defined,unused-ignore]
-                values = [registry.EnumValue(key, j)[:2] for j in range(registry.QueryInfoKey(key)[1])]  # type: ignore[attr-defined,unused-ignore]
+    with registry.OpenKey(registry.HKEY_CURRENT_USER, rf"Software\JavaSoft\Prefs\{NODE}") as node:
+        for i in range(registry.QueryInfoKey(node)[0]):
+            version = registry.EnumKey(node, i)
+            with registry.OpenKey(node, version) as key:
+                values = [registry.EnumValue(key, j)[:2] for j in range(registry.QueryInfoKey(key)[1])]
             found[version] = {re.sub("/([A-Z])", r"\1", name): _registry_text(str(value)) for name, value in values}
     return found
 
