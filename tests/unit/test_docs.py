@@ -15,7 +15,7 @@ def test_every_option_of_segment_is_in_the_reference():
     reference = (ROOT / "docs" / "reference" / "command-line.md").read_text()
     assert "## cytolite segment" in reference
     options = set(re.findall(r"^\| `--(\w+)`", reference, re.MULTILINE))
-    assert options == {*SegmentSettings.model_fields, "output", "config"}
+    assert options == {*SegmentSettings.model_fields, "output", "config", "progress"}
 
 
 def test_every_verb_is_in_the_reference():
