@@ -10,7 +10,7 @@ import pytest
 
 from cytolite.cli import main
 from cytolite.errors import InputError, OutputError
-from cytolite.interop.qupath_install import groovy_literal, install, installation, installed_python, uninstall
+from cytolite.interop.qupath_install import install, installation, installed_python, uninstall
 
 
 @pytest.fixture
@@ -130,7 +130,6 @@ def test_any_path_is_written_in_ascii_and_read_back(user_dir: Path, python: str)
     script = (place.scripts / "Find_nuclei.groovy").read_bytes()
     assert script.isascii()
     assert installed_python(place) == python
-    assert groovy_literal(python)[1:-1].count("'") == 0
 
 
 def test_no_placeholder_is_left(user_dir: Path) -> None:

@@ -141,12 +141,18 @@ def groovy_literal(text: str) -> str:
     """Return a Groovy string that means `text`, in ASCII, whatever encoding QuPath reads the script in."""
     units = text.encode("utf-16-be", "surrogatepass")
     codes = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
-    return "'" + "".join(chr(c) if 32 <= c < 127 and chr(c) not in "'\\" else f"\\u{c:04x}" for c in codes) + "'"
+    return "'" + "".join(map(_escape, codes)) + "'"
+
+
+def _escape(code: int) -> str:
+    if chr(code) in "'\\":  # by a backslash: Groovy puts in characters for numbers before it reads strings
+        return "\\" + chr(code)
+    return chr(code) if 32 <= code < 127 else f"\\u{code:04x}"
 
 
 def _meaning(literal: str) -> str:
-    """Undo `groovy_literal`, whose escapes are halves of characters where one is rare."""
-    halves = re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), literal)
+    """Undo `groovy_literal`, whose numbers are halves of characters where one is rare."""
+    halves = re.sub(r"\\u([0-9a-f]{4})|\\(.)", lambda m: chr(int(m[1], 16)) if m[1] else m[2], literal)
     return halves.encode("utf-16", "surrogatepass").decode("utf-16")
 
 

@@ -44,6 +44,7 @@ class CytoliteCells {
      */
     static CytoliteCells read(File file, Map<String, ImagePlane> planes, CytoliteScreen screen) {
         def cells = new CytoliteCells(planes, screen)
+        screen.show('Reading cells', -1d)
         try {
             file.withInputStream { InputStream raw ->
                 def stream = new PushbackInputStream(new BufferedInputStream(raw, 1 << 16), 2)

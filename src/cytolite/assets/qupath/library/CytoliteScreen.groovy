@@ -13,7 +13,9 @@ import qupath.lib.objects.classes.PathClass
 class CytoliteScreen {
     static final Logger LOG = LoggerFactory.getLogger('cytolite')
     volatile boolean cancelled = false
+    private static final double LOG_EVERY_S = 30
     private long began = System.nanoTime()
+    private long shown = began
 
     static CytoliteScreen of(ImageData image) {
         def gui = QuPathGUI.getInstance()
@@ -37,7 +39,12 @@ class CytoliteScreen {
     }
 
     /** Show a line; `share` is what is done of the whole, less than 0 if nobody knows. */
-    void show(String text, double share) { log(text) }
+    void show(String text, double share) {
+        if (System.nanoTime() - shown < LOG_EVERY_S * 1e9d)
+            return
+        shown = System.nanoTime()
+        log(text)
+    }
 
     void end() { }
 
