@@ -1,4 +1,6 @@
-"""The group `cytolite qupath`, which the modules of its verbs register with."""
+"""The group `cytolite qupath`, which two modules of verbs register with."""
+
+from __future__ import annotations
 
 from cyclopts import App
 

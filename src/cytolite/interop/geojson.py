@@ -54,10 +54,10 @@ class GeoJSONWriter:
         Final name.
     slide, model : str
         What the objects' ids are made from, besides the cell's id; `model` is also written into each object's metadata.
-    region_names : sequence of str
-        Names that `CellTable.regions` points to; a cell's goes into its metadata.
     measurements : sequence of str
         Features to write as measurements, where the cells have them, besides ``p_<type>`` and ``area_um2``.
+    region_names : sequence of str
+        Names that `CellTable.regions` points to; a cell's goes into its metadata.
 
     Raises
     ------
@@ -70,8 +70,8 @@ class GeoJSONWriter:
         path: str | Path,
         slide: str = "",
         model: str = "",
-        region_names: Sequence[str] = (),
         measurements: Sequence[str] = MEASUREMENTS,
+        region_names: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
         self.n_cells = 0

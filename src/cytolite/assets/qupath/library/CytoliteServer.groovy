@@ -89,6 +89,7 @@ class CytoliteServer {
         open('GET', "/jobs/$id/cells.geojson.gz").getInputStream().withCloseable { InputStream cells ->
             Files.copy(cells, new File(output, 'cells.geojson.gz').toPath(), StandardCopyOption.REPLACE_EXISTING)
         }
+        job.get('warnings')?.getAsJsonArray()?.each { screen.warn(it.getAsString()) }
         def summary = new File(text(job, 'result') ?: '', 'summary.json')
         if (summary.isFile())
             Files.copy(summary.toPath(), new File(output, 'summary.json').toPath(), StandardCopyOption.REPLACE_EXISTING)
