@@ -37,7 +37,7 @@ class QuPath:
         done = self._java("org.codehaus.groovy.tools.FileSystemCompiler", "-d", out, *sources)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def play(self, plan: dict[str, Any], folder: Path, *options: str, timeout_s: float = 300) -> list[dict[str, Any]]:
+    def play(self, plan: dict[str, Any], folder: Path, *options: str, timeout_s: float = 800) -> list[dict[str, Any]]:
         """Play a session; return what the user sees after each step. The log is in ``folder/log.txt``."""
         given, answer = folder / "plan.json", folder / "answer.json"
         given.write_text(json.dumps(plan), encoding="utf-8")
@@ -48,7 +48,7 @@ class QuPath:
         return json.loads(answer.read_text(encoding="utf-8"))
 
     def _java(
-        self, main: str, *arguments: object, options: tuple[str, ...] = (), timeout_s: float = 300
+        self, main: str, *arguments: object, options: tuple[str, ...] = (), timeout_s: float = 800
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["java", "-Dfile.encoding=UTF-8", *options, "-cp", self.classpath, main, *map(str, arguments)],
