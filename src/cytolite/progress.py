@@ -5,11 +5,12 @@ Everything goes to stderr, so that stdout holds results alone.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 # Called with what is done and what there is to do, in mm2 of tissue or in what the display was told to count.
 Update = Callable[[float, float], None]
@@ -22,6 +23,8 @@ class Display(Protocol):
 
 
 LINE_EVERY_S = 30.0
+JSON_EVERY_S = 0.5
+Style = Literal["auto", "json"]
 
 
 @contextmanager
@@ -47,6 +50,24 @@ def lines(title: str, unit: str = "mm2", every_s: float = LINE_EVERY_S) -> Itera
 
 
 @contextmanager
+def json_lines(title: str, unit: str = "mm2", every_s: float = JSON_EVERY_S) -> Iterator[Update]:
+    """Print an object a line, ``{"done_mm2": 1.5, "total_mm2": 6.0}``: for programs; the first and the last always."""
+    last = float("-inf")
+
+    def update(done: float, total: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= every_s or done >= total:
+            last = now
+            content = {f"done_{unit}": round(done, 6), f"total_{unit}": round(total, 6)}
+            print(json.dumps(content), file=sys.stderr, flush=True)
+
+    update(0.0, 0.0)  # 0 in all: nobody knows yet how much there is to do
+    last = float("-inf")
+    yield update
+
+
+@contextmanager
 def bar(title: str, unit: str = "mm2") -> Iterator[Update]:
     """Draw a bar with what is done, the speed and the time left."""
     from rich.console import Console
@@ -64,8 +85,10 @@ def bar(title: str, unit: str = "mm2") -> Iterator[Update]:
         yield update
 
 
-def choose(quiet: bool) -> Display:
-    """Return the display that suits where stderr goes."""
+def choose(quiet: bool, style: Style = "auto") -> Display:
+    """Return the display that suits where stderr goes, or the one for programs."""
+    if style == "json":
+        return json_lines
     if quiet:
         return silent
     return bar if sys.stderr.isatty() else lines

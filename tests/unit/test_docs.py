@@ -12,7 +12,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 @pytest.mark.parametrize(
-    ("verb", "kind", "own"), [("segment", SegmentSettings, {"output", "config"}), ("relabel", RelabelSettings, set())]
+    ("verb", "kind", "own"),
+    [("segment", SegmentSettings, {"output", "config", "progress"}), ("relabel", RelabelSettings, set())],
 )
 def test_every_option_is_in_the_reference(verb: str, kind: type[Settings], own: set[str]):
     reference = (ROOT / "docs" / "reference" / "command-line.md").read_text()

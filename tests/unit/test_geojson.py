@@ -28,13 +28,16 @@ from cytolite.outlines import trace
 def validate(data: bytes) -> list[dict[str, Any]]:
     """Raise AssertionError unless QuPath 0.5 to 0.7 opens `data` as detections; return the features."""
     content = orjson.loads(data)  # strict: one document, no NaN
-    assert content["type"] == "FeatureCollection"
-    features = content["features"]
+    if isinstance(content, dict):  # an array of features and a single one are fine too
+        content = [content] if content["type"] == "Feature" else content["features"]
+    features = content
     assert len({feature["id"] for feature in features}) == len(features)
     for feature in features:
         assert feature["type"] == "Feature"
         assert str(uuid.UUID(feature["id"])) == feature["id"]
         validate_geometry(feature["geometry"])
+        if "nucleusGeometry" in feature:
+            validate_geometry(feature["nucleusGeometry"])
         properties = feature["properties"]
         assert properties["objectType"] in {"detection", "cell"}, "becomes an annotation"
         assert "nucleusGeometry" not in properties, "is lost"
@@ -89,6 +92,13 @@ BAD_EXAMPLES = {
     "collection": changed("geometry", to={"type": "GeometryCollection", "geometries": [GOOD["geometry"]]}),
     "nucleus inside properties": changed("properties", "nucleusGeometry", to=GOOD["geometry"]),
     "unknown object type": changed("properties", "objectType", to="Detection"),
+    "bad nucleus": changed(
+        "nucleusGeometry", to={"type": "Polygon", "coordinates": [[[1, 1], [2, 1], [2, 2], [1, 2]]]}
+    ),
+    "bow tie in two parts": changed(
+        "geometry", to={"type": "MultiPolygon", "coordinates": [[[[0, 0], [9, 9], [9, 0], [0, 9], [0, 0]]]]}
+    ),
+    "colour of four": changed("properties", "classification", "color", to=[1, 2, 3, 4]),
     "annotation": changed("properties", "objectType", to="annotation"),
     "no object type": changed("properties", to={k: v for k, v in GOOD["properties"].items() if k != "objectType"}),
     "too fine": changed("geometry", "coordinates", to=[[[10, 10], [20.001, 10], [20, 20], [10, 10]]]),
@@ -103,6 +113,10 @@ def test_the_validator_lets_good_examples_pass() -> None:
     assert validate(changed("id", to=GOOD["id"])) == [GOOD]
     validate(changed("properties", "classification", to="Dead"))
     validate(changed("properties", "objectType", to="cell"))
+    validate(changed("nucleusGeometry", to=GOOD["geometry"]))
+    validate(changed("properties", "metadata", to={"model": "m", "region": "r"}))
+    validate(json.dumps([GOOD]).encode())
+    validate(json.dumps(GOOD).encode())
 
 
 @pytest.mark.parametrize("name", BAD_EXAMPLES)
@@ -196,6 +210,19 @@ def test_the_bytes_are_those_of_a_plain_formatter(tmp_path: Path) -> None:
     wanted = '{"type":"FeatureCollection","features":[\n' + ",\n".join(lines) + "\n]}\n"
     got = write(tmp_path / "c.geojson.gz", cells, slide="s", model="m", measurements=["solidity"])
     assert got.decode() == wanted
+
+
+def test_each_cell_says_its_region(tmp_path: Path) -> None:
+    cells = make_cells(30)
+    cells.regions[:] = np.arange(30) % 4 - 1
+    names = ["Tumour", 'a "quoted" näme', ""]
+    features = validate(write(tmp_path / "c.geojson.gz", cells, model="m", region_names=names))
+    for feature, region in zip(features, cells.regions, strict=True):
+        wanted = {"model": "m"} if region < 0 else {"model": "m", "region": names[region]}
+        assert feature["properties"]["metadata"] == wanted
+    features = validate(write(tmp_path / "d.geojson.gz", cells, region_names=names))
+    assert "metadata" not in features[0]["properties"]
+    assert features[1]["properties"]["metadata"] == {"region": "Tumour"}
 
 
 def plain(vertex: np.ndarray) -> list[float]:
@@ -321,6 +348,8 @@ def test_valid_outlines_are_left_alone() -> None:
     [
         ({"types": np.array([0], np.uint8)}, "0 to 0"),
         ({"types": np.array([8], np.uint8)}, "8 to 8"),
+        ({"regions": np.array([0], np.int32)}, "regions up to 0; 0 have a name"),
+        ({"regions": np.array([-2], np.int32)}, "regions"),
         ({"vertices": np.array([[0, 0], [1, 1]], float), "offsets": np.array([0, 2])}, "at least 3"),
         ({"vertices": np.array([[0, 0], [np.nan, 1], [1, 0]]), "offsets": np.array([0, 3])}, "numbers"),
         ({"vertices": np.array([[0, 0], [1e20, 1], [1, 0]]), "offsets": np.array([0, 3])}, "numbers"),

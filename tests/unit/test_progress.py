@@ -1,5 +1,6 @@
 """What is shown while a run works: on stderr, with the area, the speed and the time left."""
 
+import json
 import sys
 
 import pytest
@@ -89,3 +90,18 @@ def test_what_is_not_an_area_is_counted_in_whole_units(clock, capsys, monkeypatc
         "crops ...",
         "crops: 1,500 of 6,000 cells, 50 cells/s, 0:01:30 left",
     ]
+
+
+def test_objects_a_line_for_programs(clock, capsys):
+    """The first says that nothing is known yet; the last is never left out; between them one each half second."""
+    with progress.choose(quiet=True, style="json")("a.svs") as update:
+        for done in range(10):
+            update(done / 3, 3.0)
+            clock(0.2)
+        update(3.0, 3.0)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert lines[0] == {"done_mm2": 0.0, "total_mm2": 0.0}
+    assert [line["done_mm2"] for line in lines[1:]] == [0.0, 1.0, 2.0, 3.0, 3.0]
+    assert all(line["total_mm2"] == 3.0 for line in lines[1:])

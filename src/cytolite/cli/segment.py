@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 Slides = Annotated[str, Parameter(name="SLIDE", help="Slides or images, or patterns such as 'slides/*.svs'.")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for the results; one folder per slide in it.")]
+Progress = Annotated[
+    Literal["auto", "json"],
+    Parameter(
+        help="json: an object a line on stderr, for programs; auto: a bar on a terminal, else a line now and then."
+    ),
+]
 
 
 @app.command(usage="Usage: cytolite segment SLIDE... -o OUTPUT [OPTIONS]")
@@ -24,6 +30,7 @@ def segment(
     *slides: Slides,
     output: Output,
     config: Config = None,
+    progress: Progress = "auto",
     settings: Annotated[SegmentSettings | None, Parameter(name="*")] = None,
 ) -> int:
     """Find, outline and name every nucleus of H&E slides.
@@ -34,10 +41,11 @@ def segment(
     """
     given = settings.model_dump(exclude_unset=True) if settings else {}
     resolved = make_settings(SegmentSettings, given, config)
-    from cytolite import pipeline, progress
+    from cytolite import pipeline
+    from cytolite.progress import choose
 
     show: Callable[[str], None] = _silent if resolved.quiet else print
-    outcomes = pipeline.segment_slides(slides, output, resolved, progress.choose(resolved.quiet), _report(show))
+    outcomes = pipeline.segment_slides(slides, output, resolved, choose(resolved.quiet, progress), _report(show))
     if any(outcome.status == "done" for outcome in outcomes):
         show(RESEARCH_USE)
     failures = [outcome for outcome in outcomes if outcome.status == "failed"]

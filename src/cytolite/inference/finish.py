@@ -62,7 +62,8 @@ def write_results(
     summary = SummaryCounter(names)
     with ExitStack() as stack:
         parquet = stack.enter_context(CellsWriter(folder / "cells.parquet", FEATURE_NAMES, names, about))
-        geojson = stack.enter_context(GeoJSONWriter(folder / "cells.geojson.gz", slide.path.stem, bundle.spec.name))
+        path = folder / "cells.geojson.gz"
+        geojson = stack.enter_context(GeoJSONWriter(path, slide.path.stem, bundle.spec.name, region_names=names))
         for cells in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
             for take in (parquet.append, geojson.append, summary.add):
                 take(cells)

@@ -56,6 +56,8 @@ class GeoJSONWriter:
         What the objects' ids are made from, besides the cell's id; `model` is also written into each object's metadata.
     measurements : sequence of str
         Features to write as measurements, where the cells have them, besides ``p_<type>`` and ``area_um2``.
+    region_names : sequence of str
+        Names that `CellTable.regions` points to; a cell's goes into its metadata.
 
     Raises
     ------
@@ -64,14 +66,19 @@ class GeoJSONWriter:
     """
 
     def __init__(
-        self, path: str | Path, slide: str = "", model: str = "", measurements: Sequence[str] = MEASUREMENTS
+        self,
+        path: str | Path,
+        slide: str = "",
+        model: str = "",
+        measurements: Sequence[str] = MEASUREMENTS,
+        region_names: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
         self.n_cells = 0
         self._key = _id_key(slide, model)
         self._measurements = tuple(measurements)
-        metadata = b',"metadata":' + orjson.dumps({"model": model}) if model else b""
-        self._tail = _as_bytes(b"}" + metadata + b"}}")
+        # What ends an object: one for cells outside of any region (-1), then one for each region.
+        self._tails = _ragged([_tail(model, name) for name in (None, *region_names)])
         self._stack = ExitStack()
 
     def __enter__(self) -> GeoJSONWriter:
@@ -107,12 +114,16 @@ class GeoJSONWriter:
         Raises
         ------
         InputError
-            If an outline has fewer than three vertices or coordinates that are no numbers, or a type is not 1 to 7.
+            If an outline has fewer than three vertices or coordinates that are no numbers, or a type is not 1 to 7, or
+            a region has no name.
         OutputError
             If the file cannot be written.
         """
         if len(table) and not 1 <= table.types.min() <= table.types.max() <= N_TYPES:
             raise InputError(f"Types are 1 to {N_TYPES}; the cells hold {table.types.min()} to {table.types.max()}.")
+        n_regions = len(self._tails[1]) - 2
+        if not -1 <= table.regions.min(initial=-1) <= table.regions.max(initial=-1) < n_regions:
+            raise InputError(f"The cells hold regions up to {table.regions.max()}; {n_regions} have a name.")
         for start in range(0, len(table), _CHUNK):
             self._write(self._format(table, start, min(start + _CHUNK, len(table))).data)
 
@@ -134,9 +145,14 @@ class GeoJSONWriter:
         values[~(np.abs(values) < _LARGEST)] = np.nan
         first_id = self.n_cells + 1
         self.n_cells += stop - start
-        size = _largest_size(rings, names, values, self._tail)
-        types = table.types[start:stop]
-        return _format_features(rings, names, values, types, _CLASSES, self._key, first_id, self._tail, size)
+        size = _largest_size(rings, names, values, self._tails)
+        types, regions = table.types[start:stop], table.regions[start:stop]
+        return _format_features(rings, names, values, types, _CLASSES, self._key, first_id, regions, self._tails, size)
+
+
+def _tail(model: str, region: str | None) -> bytes:
+    metadata = ({"model": model} if model else {}) | ({"region": region} if region is not None else {})
+    return b"}" + (b',"metadata":' + orjson.dumps(metadata) if metadata else b"") + b"}}"
 
 
 def object_id(slide: str, model: str, cell_id: int) -> uuid.UUID:
@@ -233,7 +249,7 @@ def _largest_size(
     rings: tuple[NDArray[np.int64], NDArray[np.int64]],
     names: tuple[NDArray[np.uint8], NDArray[np.int64]],
     values: NDArray[np.float64],
-    tail: NDArray[np.uint8],
+    tails: tuple[NDArray[np.uint8], NDArray[np.int64]],
 ) -> int:
     """Return how many bytes the features take at most."""
     vertices, offsets = rings
@@ -241,9 +257,8 @@ def _largest_size(
     widest = len(str(int(np.abs(vertices).max(initial=0)))) + 3  # a sign, a point, a leading zero
     finite = np.where(np.isfinite(values), np.abs(values), 0)
     digits = len(str(int(finite.max(initial=0)))) + 2 + _DECIMALS
-    per_row = (
-        200 + len(_CLASSES[0]) // N_TYPES + 20 + len(names[0]) + (max(digits, 5) + 1) * values.shape[1] + len(tail)
-    )
+    tail = int(np.diff(tails[1]).max())
+    per_row = 200 + len(_CLASSES[0]) // N_TYPES + 20 + len(names[0]) + (max(digits, 5) + 1) * values.shape[1] + tail
     return (len(vertices) + rows) * (2 * widest + 4) + rows * per_row
 
 
@@ -340,10 +355,11 @@ def _put_id(out, at, key, cell_id):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _format_features(rings, names, values, types, classes, key, first_id, tail, size):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _format_features(rings, names, values, types, classes, key, first_id, regions, tails, size):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     vertices, offsets = rings
     name_bytes, name_starts = names
     class_bytes, class_starts = classes
+    tail_bytes, tail_starts = tails
     out = np.empty(size, np.uint8)
     at = 0
     for i in range(len(types)):
@@ -377,5 +393,6 @@ def _format_features(rings, names, values, types, classes, key, first_id, tail, 
                 at = _put_fixed(out, at, np.int64(np.rint(values[i, j] * 10000)), 4)
             else:
                 at = _put(out, at, _NAN)
-        at = _put(out, at, tail)
+        end = regions[i] + 1
+        at = _put(out, at, tail_bytes[tail_starts[end] : tail_starts[end + 1]])
     return out[:at]

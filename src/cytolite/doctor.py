@@ -1,0 +1,173 @@
+"""Look at everything that cytolite needs, and say of each thing that is wrong how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cytolite.errors import CytoliteError
+from cytolite.interop.qupath_install import installation, installed_python
+from cytolite.interop.qupath_preferences import startup_script, user_folders
+
+PYTHONS = ((3, 11), (3, 14))  # from, to but without
+FREE_GB = 5.0
+_REINSTALL = "pip install --force-reinstall {0}, in the environment of {1}."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing.
+
+    Attributes
+    ----------
+    what : str
+        Name of the thing.
+    state : str
+        ``good``; ``note``: something works less well or a part cannot be used; ``bad``: cytolite cannot work.
+    found : str
+        What is there.
+    mend : str
+        What to do; empty where all is good.
+    """
+
+    what: str
+    state: Literal["good", "note", "bad"]
+    found: str
+    mend: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Look at one thing after the other, from what all the others need on."""
+    for check in (_python, _onnxruntime, _model, _openslide, _disk, _qupath, _java):
+        yield from check()
+
+
+def _python() -> Iterator[Finding]:
+    found = f"{platform.python_version()} at {sys.executable}"
+    low, high = PYTHONS
+    if low <= sys.version_info[:2] < high:
+        yield Finding("Python", "good", found)
+    else:
+        yield Finding("Python", "bad", found, "Install Python 3.11 to 3.13, and cytolite into it.")
+
+
+def _onnxruntime() -> Iterator[Finding]:
+    def version() -> str:
+        import onnxruntime
+
+        return f"{onnxruntime.__version__}, runs on {', '.join(_devices(onnxruntime.get_available_providers()))}"
+
+    yield _importable("ONNX Runtime", "onnxruntime", version)
+
+
+def _devices(providers: list[str]) -> list[str]:
+    known = {"CPUExecutionProvider": "the processor", "CUDAExecutionProvider": "CUDA"}
+    return [known[provider] for provider in providers if provider in known]
+
+
+def _model() -> Iterator[Finding]:
+    """Load the embedded model, which checks its hash, and run it once."""
+    try:
+        import numpy as np
+
+        from cytolite.inference.predict import Predictor
+        from cytolite.models.bundle import load_bundle
+
+        bundle = load_bundle()
+        Predictor(bundle, "cpu").maps(np.full((1, 64, 64, 3), 255, np.uint8))
+    except CytoliteError as error:
+        yield Finding("model", "bad", str(error), "pip install --force-reinstall --no-deps cytolite.")
+    except (ImportError, OSError, RuntimeError) as error:
+        yield Finding("model", "bad", f"does not run: {_first_line(error)}", _mend("onnxruntime"))
+    else:
+        yield Finding("model", "good", f"{bundle.spec.name} {bundle.spec.version} in {bundle.path}: whole, and it runs")
+
+
+def _openslide() -> Iterator[Finding]:
+    def version() -> str:
+        import openslide
+
+        return f"{openslide.__library_version__} (Python package {openslide.__version__})"
+
+    yield _importable("OpenSlide", "openslide-python openslide-bin", version)
+
+
+def _importable(what: str, packages: str, version: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, "good", version())
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # half there, or its library is not
+        return Finding(what, "bad", _first_line(error), _mend(packages))
+
+
+def _mend(packages: str) -> str:
+    return _REINSTALL.format(packages, sys.executable)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+
+
+def _disk() -> Iterator[Finding]:
+    places = dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir())))
+    for place in places:
+        free_gb = shutil.disk_usage(place).free / 1e9
+        found = f"{free_gb:.1f} GB free in {place}"
+        if not os.access(place, os.W_OK):
+            yield Finding("disk", "note", f"{place} cannot be written", "Write results to another folder (--output).")
+        elif free_gb < FREE_GB:
+            yield Finding("disk", "note", found, "Make room: a large slide needs a few GB while it is worked on.")
+        else:
+            yield Finding("disk", "good", found)
+
+
+def _qupath() -> Iterator[Finding]:
+    folders = user_folders()
+    if not folders:
+        yield Finding(
+            "QuPath",
+            "note",
+            "no user folder of QuPath 0.5 or newer was found",
+            "To use cytolite in QuPath: start QuPath once, then cytolite qupath install.",
+        )
+    for version, folder in folders.items():
+        yield _scripts(version, folder)
+
+
+def _scripts(version: str, folder: Path) -> Finding:
+    what = f"QuPath {version}"
+    python = installed_python(installation(folder, startup_script(version)))
+    if python is None:
+        return Finding(what, "note", f"{folder} has no scripts of cytolite", "cytolite qupath install.")
+    if not Path(python).is_file():
+        return Finding(
+            what, "bad", f"its scripts call {python}, which is not there any more", "cytolite qupath install."
+        )
+    if Path(python) != Path(sys.executable):
+        return Finding(
+            what,
+            "note",
+            f"its scripts call another Python, {python}",
+            f"If it should be this one, {sys.executable}: cytolite qupath install.",
+        )
+    return Finding(what, "good", f"scripts in {folder} call this Python")
+
+
+def _java() -> Iterator[Finding]:
+    java = shutil.which("java")
+    if java is None:
+        yield Finding("Java", "good", "none of its own; QuPath brings the one that it needs")
+        return
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True).stderr
+    except (OSError, subprocess.SubprocessError) as error:
+        yield Finding("Java", "note", f"{java} does not run ({error})", "Nothing, for QuPath brings its own.")
+    else:
+        yield Finding("Java", "good", f"{said.splitlines()[0] if said else 'there'}; QuPath brings its own")

@@ -1,0 +1,574 @@
+"""The scripts for QuPath, run as QuPath's menu does, with the real `cytolite` process; QuPath itself is a stand-in.
+
+What no test here covers is QuPath's own window: how its dialogs look, and that its menu lists the scripts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from shapely import wkt
+from shapely.geometry import mapping
+
+import cytolite as package
+from command import cytolite
+from cytolite.celltypes import CELL_TYPES
+from cytolite.interop.qupath_install import Installation, groovy_literal, install, installation
+from fakes import fake_bundle, paint, random_nuclei, write_slide
+from qupath_session import NoGroovyError, QuPath, qupath
+
+SIDE = 1000
+HOLED = shapely.box(50, 60, 480, 500).difference(shapely.Point(250, 280).buffer(120))
+PARTS = shapely.MultiPolygon([shapely.box(550, 80, 750, 300), shapely.box(600, 500, 930, 940)])
+ANNOTATIONS = [
+    {"name": "Tumour", "wkt": HOLED.wkt},
+    {"name": None, "key": "parts", "kind": "Stroma", "wkt": PARTS.wkt},
+]
+FOREIGN = [[100, 100], [650, 600], [990, 10]]  # two of them inside of the regions
+COLOURS = {t.qupath_class: int.from_bytes(bytes(t.colour)) for t in CELL_TYPES}
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> QuPath:
+    try:
+        return qupath(tmp_path_factory.mktemp("groovy"))
+    except NoGroovyError as reason:
+        pytest.skip(str(reason))
+
+
+class Work:
+    """A painted slide with known nuclei under a path with spaces and accents, and an installation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "dossier à moi #1"
+        self.folder.mkdir()
+        instance_map, types = random_nuclei(np.random.default_rng(3), (SIDE, SIDE), 700, gap=2)
+        self.slide = write_slide(self.folder / "lame é 1 [x].tif", paint(instance_map, types))
+        fake_bundle(self.folder)
+        ids = np.arange(1, len(types))
+        rows, columns = (np.bincount(instance_map.ravel(), w.ravel())[1:] for w in np.mgrid[:SIDE, :SIDE] + 0.5)
+        sizes = np.bincount(instance_map.ravel())[1:]
+        self.points = shapely.points(columns / sizes, rows / sizes)
+        self.types = [CELL_TYPES[types[i] - 1].qupath_class for i in ids]
+        user_dir = self.folder / "QuPath" / "v0.6"
+        user_dir.mkdir(parents=True)
+        self.place = installation(user_dir)
+        self.install()
+
+    def install(self, *options: object) -> None:
+        """Install, with options in the script as a user may set them."""
+        install(self.place)
+        options = ("--model", self.folder / "fake", "--tissue", "all", *options)
+        script = self.place.scripts / "Find_nuclei.groovy"
+        text = ", ".join(groovy_literal(str(option)) for option in options)
+        lines = [
+            f"def options = [{text}]" if x.startswith("def options") else x for x in script.read_text().splitlines()
+        ]
+        script.write_text("\n".join(lines))
+
+    @property
+    def find(self) -> str:
+        return str(self.place.scripts / "Find_nuclei.groovy")
+
+    @property
+    def bring(self) -> str:
+        return str(self.place.scripts / "Import_a_result.groovy")
+
+    def image(self, **changes: Any) -> dict[str, Any]:
+        return {"uri": self.slide.as_uri(), "width": SIDE, "height": SIDE, "mpp": 0.5} | changes
+
+    def inside(self, region: shapely.Geometry) -> dict[str, int]:
+        """Types of the painted nuclei inside of a region."""
+        return dict(Counter(t for t, yes in zip(self.types, shapely.contains(region, self.points), strict=True) if yes))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    return Work(tmp_path_factory.mktemp("qupath"))
+
+
+def play(app: QuPath, folder: Path, *steps: dict[str, Any], **plan: Any) -> list[dict[str, Any]]:
+    """Play a session with a temporary folder of its own, which must be empty at the end."""
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    answers = app.play({"window": True, **plan, "steps": list(steps)}, folder, f"-Djava.io.tmpdir={temporary}")
+    assert not list(temporary.glob("cytolite-*"))
+    assert all(answer["processes"] == 0 for answer in answers)
+    assert not any(answer["window_open"] for answer in answers)
+    return answers
+
+
+def errors(answer: dict[str, Any]) -> list[str]:
+    return [shown["text"] for shown in answer["dialogs"] if shown["kind"] == "error"]
+
+
+def test_two_regions_then_one_again(app, work, tmp_path):
+    """All annotations without a selection: a hole, two parts; then the selected one again, which replaces its cells."""
+    first, again = play(
+        app, tmp_path, {"script": work.find, "cells": True}, {"script": work.find, "select": ["parts"], "cells": True},
+        image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN, classes=["Neoplastic", "My own"],
+    )  # fmt: skip
+    for answer in (first, again):
+        assert errors(answer) == []
+        assert answer["root"] == {"null": 3}  # the detections of somebody else
+        for key, region in (("Tumour", HOLED), ("parts", PARTS)):
+            found = answer["annotations"][key]
+            assert found["types"] == work.inside(region)
+            check_cells(found["cells"], work, region)
+            check_measurements(found["measurements"], work.inside(region), region)
+        # Classes stay as they were, and those that were missing are added.
+        assert answer["classes"][:2] == [["Neoplastic", 0x123456], ["My own", 0x123456]]
+        assert {name for name, _ in answer["classes"]} == {*COLOURS, "My own"}
+        assert dict(answer["classes"][2:]) == {k: v for k, v in COLOURS.items() if k != "Neoplastic"}
+    assert first["annotations"] == again["annotations"]
+    [info] = [shown["text"] for shown in first["dialogs"]]
+    assert f"{sum(map(sum, (work.inside(r).values() for r in (HOLED, PARTS)))):,} nuclei in 2 regions" in info
+    assert "not for diagnosis" in info
+    assert "in the region 'Stroma'" in again["dialogs"][-1]["text"]
+    assert first["bar"][-1] == -1  # reading the cells
+    shares = [share for share in first["bar"] if share >= 0]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def check_cells(cells: list[dict[str, Any]], work: Work, region: shapely.Geometry) -> None:
+    """Each painted nucleus once, with its type, its outline around its centre, and the probabilities of all types."""
+    outlines = np.array([wkt.loads(cell["wkt"]) for cell in cells])
+    painted = np.flatnonzero(shapely.contains(region, work.points))
+    pairs = shapely.STRtree(outlines).query(work.points[painted], predicate="within")
+    assert sorted(pairs[0]) == list(range(len(painted)))
+    assert sorted(pairs[1]) == list(range(len(cells)))
+    for i, j in pairs.T:
+        cell = cells[j]
+        assert cell["type"] == work.types[painted[i]]
+        assert (cell["name"], cell["cell"]) == ("cytolite", False)
+        probabilities = [value for name, value in cell["measurements"].items() if name.startswith("p_")]
+        assert len(probabilities) == 7
+        assert sum(probabilities) == pytest.approx(1, abs=5e-4)
+        assert cell["measurements"]["area_um2"] == pytest.approx(outlines[j].area * 0.25, rel=0.02)
+
+
+def check_measurements(found: dict[str, float], types: dict[str, int], region: shapely.Geometry) -> None:
+    assert found.pop("of the user") == 7
+    mm2 = found.pop("cytolite: tissue mm^2")
+    assert mm2 == pytest.approx(region.area * 0.25e-6, rel=0.02)
+    assert found.pop("cytolite: nuclei") == sum(types.values())
+    assert found.pop("cytolite: nuclei per mm^2") == pytest.approx(sum(types.values()) / mm2, rel=1e-4)
+    for kind in CELL_TYPES:
+        n = types.get(kind.qupath_class, 0)
+        assert found.pop(f"cytolite: {kind.name}") == n
+        assert found.pop(f"cytolite: {kind.name} per mm^2") == pytest.approx(n / mm2, rel=1e-4)
+    assert found == {}
+
+
+def test_the_whole_image_is_asked_for(app, work, tmp_path):
+    run = {"script": work.find}
+    no, *done = play(app, tmp_path, run | {"answer": False}, run, run, image=work.image(), foreign=FOREIGN)
+    assert [shown["kind"] for shown in no["dialogs"]] == ["question", "error"]
+    assert no["root"] == {"null": 3}
+    n = len(work.points)
+    for answer in done:
+        assert errors(answer) == []
+        assert answer["root"] == {"null": 3, "cytolite": n}
+        assert answer["root_measurements"]["cytolite: nuclei"] == n
+
+
+def test_cancel_and_interrupt_change_nothing(app, work, tmp_path):
+    work.install("--tile", "150", "--halo", "32", "--workers", "1")
+    done, cancelled, interrupted, again = play(
+        app, tmp_path, {"script": work.find, "select": ["Tumour"], "cells": True},
+        {"script": work.find, "cancel_at": 0.1, "select": ["Tumour"], "cells": True},
+        {"script": work.find, "interrupt_after_s": 1.5, "cells": True}, {"script": work.find, "cells": True},
+        image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN,
+    )  # fmt: skip
+    work.install()
+    assert done["annotations"]["Tumour"]["types"] == work.inside(HOLED)
+    assert 0 < max(cancelled["bar"]) < 1  # it was under way
+    for answer in (cancelled, interrupted):
+        assert answer["annotations"] == done["annotations"]
+        assert [shown["kind"] for shown in answer["dialogs"]] == []
+        assert answer["seconds"] < done["seconds"] + 6
+    assert again["annotations"]["Tumour"] == done["annotations"]["Tumour"]
+
+
+def test_errors_are_shown_in_one_sentence(app, work, tmp_path):
+    broken = work.folder / "broken.svs"
+    broken.write_bytes(b"not a slide")
+    run = {"script": work.find}
+    [answer] = play(app, tmp_path, run, image=work.image(uri=broken.as_uri()), annotations=ANNOTATIONS)
+    [text] = errors(answer)
+    assert str(broken) in text
+    assert "\n" not in text
+    assert [it["children"] for it in answer["annotations"].values()] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "plan", "words"),
+    [
+        ({"turned": True}, {}, "changed view"),
+        ({"uri": "https://example.org/a.svs"}, {}, "one file of this computer"),
+        ({"width": 500}, {}, "1000 x 1000 px, but the open one has 500 x 1000 px"),
+        ({}, {"annotations": [{"name": "p", "wkt": "POINT (3 4)"}]}, "points or lines"),
+        ({}, {"annotations": [{"name": "far", "wkt": "POLYGON ((5000 0, 5100 0, 5100 99, 5000 0))"}]}, "outside"),
+        (None, {}, "Open a slide first."),
+    ],
+)
+def test_what_cannot_be_worked_on(app, work, tmp_path, changes, plan, words):
+    plan = {"annotations": [] if changes is None else ANNOTATIONS, **plan}
+    select = [a.get("key") or a["name"] for a in plan["annotations"]]
+    [answer] = play(
+        app, tmp_path, {"script": work.find} | ({"select": select} if select else {}),
+        image=None if changes is None else work.image(**changes), **plan,
+    )  # fmt: skip
+    [text] = errors(answer)
+    assert words in text
+    assert all(it["children"] == 0 for it in answer["annotations"].values())
+
+
+def test_an_annotation_that_is_removed_meanwhile(app, work, tmp_path):
+    [answer] = play(
+        app, tmp_path, {"script": work.find, "remove": "parts"}, image=work.image(), annotations=ANNOTATIONS
+    )
+    assert "'Stroma' is no longer there" in errors(answer)[0]
+    assert answer["annotations"]["Tumour"]["children"] == 0
+
+
+def test_the_resolution_comes_from_qupath_where_the_file_has_none(app, work, tmp_path):
+    """Known to QuPath alone; set by the user in QuPath; and known to nobody."""
+    import tifffile
+
+    bare = work.folder / "bare.tif"
+    tifffile.imwrite(bare, tifffile.imread(work.slide), photometric="rgb", tile=(256, 256))
+    areas = []
+    for name, image in {
+        "knows": work.image(uri=bare.as_uri()),
+        "set": work.image(mpp=0.5, file_mpp=None, uri=bare.as_uri()),
+        "none": work.image(mpp=None, uri=bare.as_uri()),
+        "same": work.image(),
+        "other": work.image(mpp=0.25, file_mpp=0.5),
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        [answer] = play(app, folder, {"script": work.find}, image=image, annotations=ANNOTATIONS[:1])
+        assert ("--mpp" in (folder / "log.txt").read_text()) == (name not in {"same"})
+        if name == "none":
+            assert "um per pixel" in errors(answer)[0]
+        else:
+            assert errors(answer) == []
+            areas.append(answer["annotations"]["Tumour"]["measurements"]["cytolite: tissue mm^2"])
+    assert areas[0] == areas[1] == areas[2] == pytest.approx(4 * areas[3], rel=0.02)
+
+
+def test_without_a_window_it_logs_and_fails_loudly(app, work, tmp_path):
+    good, bad = play(
+        app, tmp_path, {"script": work.find}, {"script": work.find, "remove": None, "select": []},
+        image=work.image(), annotations=ANNOTATIONS, window=False,
+    )  # fmt: skip
+    assert good["failure"] is None
+    assert good["annotations"]["Tumour"]["types"] == work.inside(HOLED)
+    assert good["dialogs"] == []
+    assert "nuclei in 2 regions" in (tmp_path / "log.txt").read_text()
+    assert bad["failure"] is None
+    (tmp_path / "none").mkdir()
+    [none] = play(app, tmp_path / "none", {"script": work.find}, image=work.image(), window=False)
+    assert "draw a region" in none["failure"]  # a batch never works on a whole slide unasked
+
+
+def test_a_project_keeps_the_tables(app, work, tmp_path):
+    project = tmp_path / "my project" / "project.qpproj"
+    project.parent.mkdir()
+    run = {"script": work.find, "select": ["Tumour"]}
+    first, _ = play(app, tmp_path, run, run, image=work.image(), annotations=ANNOTATIONS, project=str(project))
+    kept = sorted((project.parent / "cytolite").glob("*/*/cells.parquet"))
+    assert len(kept) == 2
+    assert str(kept[0].parent) in first["dialogs"][-1]["text"]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+def test_the_menu_entry_of_the_startup_script(app, work, tmp_path):
+    """Set up from inside QuPath, then started from the menu, which is on the thread of the window."""
+    show = str(work.place.scripts / "Show_in_the_Extensions_menu.groovy")
+    shown, ran = play(
+        app, tmp_path, {"script": show}, {"command": "Extensions>cytolite>Find nuclei"},
+        image=work.image(), annotations=ANNOTATIONS,
+    )  # fmt: skip
+    assert shown["failure"] is None
+    assert shown["startup"] == str(work.place.startup)
+    assert set(shown["commands"]) == {"Extensions>cytolite>Find nuclei", "Extensions>cytolite>Import a result"}
+    assert errors(ran) == []
+    assert ran["annotations"]["parts"]["types"] == work.inside(PARTS)
+    (tmp_path / "other").mkdir()
+    [kept] = play(app, tmp_path / "other", {"script": show}, image=work.image(), startup="/home/me/mine.groovy")
+    assert "add this line" in kept["failure"]
+    assert kept["startup"] == "/home/me/mine.groovy"
+
+
+# ---- Import a result ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def results(work) -> Path:
+    """Results of the command line: the whole slide in `whole`, the regions in `regions`."""
+    regions = work.folder / "regions.geojson"
+    features = [
+        {"type": "Feature", "properties": {"objectType": "annotation", "name": name}, "geometry": mapping(region)}
+        for name, region in (("Tumour", HOLED), ("Stroma", PARTS))
+    ]
+    regions.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    for name, options in {"whole": {}, "regions": {"roi": regions}}.items():
+        package.segment(work.slide, work.folder / name, model=work.folder / "fake", tissue="all", **options)
+    return work.folder
+
+
+def file_of(folder: Path, name: str) -> str:
+    return str(next((folder / name).glob("*/cells.geojson.gz")))
+
+
+def test_import_a_result(app, work, results, tmp_path):
+    whole, regions, nothing = play(
+        app, tmp_path, {"script": work.bring, "choose": file_of(results, "whole")},
+        {"script": work.bring, "choose": file_of(results, "regions"), "cells": True}, {"script": work.bring},
+        image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN,
+    )  # fmt: skip
+    n = len(work.points)
+    assert whole["root"] == {"null": 3, "cytolite": n}
+    # The regions take over what lies in them; the rest of the whole image's cells stays.
+    inside = sum(sum(work.inside(region).values()) for region in (HOLED, PARTS))
+    assert regions["root"] == {"null": 3, "cytolite": n - inside}
+    check_cells(regions["annotations"]["parts"]["cells"], work, PARTS)
+    assert nothing["dialogs"] == []  # nothing was chosen
+    assert nothing["annotations"]["parts"]["types"] == regions["annotations"]["parts"]["types"]
+
+
+def test_what_cannot_be_imported(app, work, results, tmp_path):
+    good = Path(file_of(results, "whole"))
+    damaged, foreign, far = (tmp_path / name for name in ("damaged.geojson.gz", "foreign.geojson", "far.geojson"))
+    damaged.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
+    feature = {"type": "Feature", "geometry": square, "properties": {"objectType": "detection", "name": "cytolite"}}
+    foreign.write_text(json.dumps({"features": [feature | {"properties": {"name": "StarDist"}}]}))
+    far.write_text(
+        json.dumps(
+            {"features": [feature, feature | {"geometry": square | {"coordinates": [square["coordinates"][0]] * 2}}]}
+        )
+    )
+    paths = [damaged, foreign, far, tmp_path / "missing.gz", Path(file_of(results, "regions"))]
+    answers = play(
+        app, tmp_path, *({"script": work.bring, "choose": str(path)} for path in paths),
+        image=work.image(), annotations=ANNOTATIONS[:1], foreign=FOREIGN,
+    )  # fmt: skip
+    words = [
+        "whole cells.geojson.gz",
+        "object 1 is not one of cytolite's",
+        "cannot be read",
+        "cannot be read",
+        "no annotation of that name",
+    ]
+    for answer, word in zip(answers, words, strict=True):
+        [text] = errors(answer)
+        assert word in text
+        assert answer["root"] == {"null": 3}  # nothing was changed
+        assert answer["annotations"]["Tumour"]["children"] == 0
+
+
+def test_cells_with_a_nucleus_of_their_own(app, work, tmp_path):
+    """Not what cytolite writes today, but what QuPath calls a cell; with the order of keys turned around."""
+    square = [[[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]]
+    nucleus = [[[10, 10], [20, 10], [20, 20], [10, 10]]]
+    feature = {
+        "properties": {
+            "measurements": {"a": "NaN", "b": 0.25}, "name": "cytolite", "isLocked": True,
+            "classification": {"color": [1, 2, 3], "name": "Só"}, "objectType": "cell",
+        },
+        "nucleusGeometry": {"coordinates": nucleus, "type": "Polygon"},
+        "geometry": {"coordinates": square, "type": "Polygon"}, "id": "x", "type": "Feature",
+    }  # fmt: skip
+    path = tmp_path / "cells.geojson"
+    path.write_text(json.dumps({"features": [feature], "type": "FeatureCollection"}), encoding="utf-8")
+    [answer] = play(app, tmp_path, {"script": work.bring, "choose": str(path)}, image=work.image())
+    assert errors(answer) == []
+    assert answer["root"] == {"cytolite": 1}
+    assert ["Só", 0x010203] in answer["classes"]
+
+
+# ---- the server -----------------------------------------------------------------------------------------------------
+
+
+class FakeServer:
+    """`cytolite serve`, as the scripts see it: three polls until a job is done."""
+
+    def __init__(self, home: Path, result: Path, refuse: bool = False) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.jobs: list[dict[str, Any]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self, code: int, content: bytes) -> None:
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                server.calls.append((self.command, self.path))
+                if self.headers["Authorization"] != "Bearer secret" or refuse:
+                    self.answer(403, b'{"detail": "not in an allowed folder"}')
+                elif self.command == "POST":
+                    server.jobs.append(json.loads(body))
+                    self.answer(200, b'{"id": "j1"}')
+                elif self.path.endswith("cells.geojson.gz"):
+                    self.answer(200, (result / "cells.geojson.gz").read_bytes())
+                else:
+                    self.answer(200, json.dumps(server.state(result)).encode())
+
+            do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        home.mkdir(exist_ok=True)
+        self.polls_needed = 3
+        url = f"http://127.0.0.1:{self._http.server_port}"
+        (home / "server.json").write_text(json.dumps({"url": url, "token": "secret"}))
+
+    def state(self, result: Path) -> dict[str, Any]:
+        polls = self.calls.count(("GET", "/jobs/j1"))
+        state = "queued" if polls == 1 else "running" if polls < self.polls_needed else "done"
+        done = {"done_mm2": min(1.0, polls / 4), "total_mm2": 1.0, "error": None, "result": None}
+        return {"id": "j1", "state": state, **done} | ({"result": str(result)} if state == "done" else {})
+
+    def stop(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("CYTOLITE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def plain(work) -> Iterator[Work]:
+    """Without options in the script, so that the server is asked."""
+    script = Path(work.find)
+    lines = ["def options = []" if x.startswith("def options") else x for x in script.read_text().splitlines()]
+    script.write_text("\n".join(lines))
+    yield work
+    work.install()
+
+
+def test_a_running_server_does_the_work(app, plain, results, home, tmp_path):
+    server = FakeServer(home, Path(file_of(results, "regions")).parent)
+    [answer] = play(app, tmp_path, {"script": plain.find}, image=plain.image(), annotations=ANNOTATIONS)
+    server.stop()
+    assert errors(answer) == []
+    assert answer["annotations"]["parts"]["types"] == plain.inside(PARTS)
+    assert answer["annotations"]["parts"]["measurements"]["cytolite: nuclei"] == sum(plain.inside(PARTS).values())
+    [job] = server.jobs
+    assert (job["slide"], job["mpp"], job["output"]) == (str(plain.slide), None, None)
+    assert [f["properties"]["name"] for f in job["roi"]["features"]] == ["Tumour", "Stroma"]
+    sent = [shapely.geometry.shape(f["geometry"]) for f in job["roi"]["features"]]
+    assert all(
+        shapely.equals_exact(a.normalize(), b.normalize(), 1e-3) or a.symmetric_difference(b).area < 1
+        for a, b in zip(sent, (HOLED, PARTS), strict=True)
+    )
+    assert [share for share in answer["bar"] if share >= 0] == [0.25, 0.5]
+
+
+def test_cancel_reaches_the_server(app, plain, results, home, tmp_path):
+    server = FakeServer(home, Path(file_of(results, "regions")).parent)
+    server.polls_needed = 1000
+    [answer] = play(
+        app, tmp_path, {"script": plain.find, "cancel_at": 0.5}, image=plain.image(), annotations=ANNOTATIONS
+    )
+    server.stop()
+    assert server.calls[-1] == ("DELETE", "/jobs/j1")
+    assert answer["annotations"]["Tumour"]["children"] == 0
+    assert errors(answer) == []
+
+
+@pytest.mark.parametrize("kind", ["refuses", "is gone", "nonsense", "none"])
+def test_without_an_answer_a_process_does_the_work(app, plain, results, home, tmp_path, kind):
+    if kind == "nonsense":
+        home.mkdir()
+        (home / "server.json").write_text("{")
+    elif kind != "none":
+        server = FakeServer(home, results, refuse=kind == "refuses")
+        if kind == "is gone":
+            server.stop()
+    small = [{"name": "small", "wkt": shapely.box(100, 100, 200, 200).wkt}]
+    [answer] = play(app, tmp_path, {"script": plain.find}, image=plain.image(), annotations=small)
+    assert errors(answer) == []
+    log = (tmp_path / "log.txt").read_text()
+    assert "-m cytolite segment" in log
+    assert ("running a process instead" in log) == (kind in {"refuses", "is gone"})
+    assert ("No server runs" in log) == (kind in {"none", "nonsense"})
+
+
+# ---- installed paths ------------------------------------------------------------------------------------------------
+
+
+def test_groovy_reads_any_path_back(app, tmp_path):
+    paths = [r"C:\Users\new\python.exe", "/a b/it's/$HOME/${x}", "/é/日本/😀", 'quote " and \\u0041', "//server/share"]
+    script = tmp_path / "paths.groovy"
+    script.write_text(
+        f"new File({groovy_literal(str(tmp_path / 'out.json'))}).setText("
+        f"groovy.json.JsonOutput.toJson([{', '.join(map(groovy_literal, paths))}]), 'UTF-8')"
+    )
+    [answer] = play(app, tmp_path, {"script": str(script)})
+    assert answer["failure"] is None
+    assert json.loads((tmp_path / "out.json").read_text()) == paths
+
+
+# ---- a real slide ---------------------------------------------------------------------------------------------------
+
+
+def test_a_real_slide(app, work, shared_data, tmp_path):
+    """Two regions of a TCGA slide with the embedded model: what QuPath gets is what the command writes."""
+    slide = shared_data / "slides" / "TCGA-V5-A7RE_stitched_40x.tiff"
+    place: Installation = work.place
+    script = place.scripts / "Find_nuclei.groovy"
+    lines = ["def options = []" if x.startswith("def options") else x for x in script.read_text().splitlines()]
+    script.write_text("\n".join(lines))
+    regions = {"a": shapely.box(5000, 2600, 5900, 3400), "b": shapely.Point(7000, 4000).buffer(400)}
+    [answer] = play(
+        app, tmp_path, {"script": str(script), "cells": True},
+        image={"uri": slide.as_uri(), "width": 12544, "height": 7744, "mpp": 0.2485},
+        annotations=[{"name": name, "wkt": region.wkt} for name, region in regions.items()],
+    )  # fmt: skip
+    work.install()
+    assert errors(answer) == []
+    roi = tmp_path / "roi.geojson"
+    features = [{"type": "Feature", "properties": {"name": n}, "geometry": mapping(r)} for n, r in regions.items()]
+    roi.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    done = cytolite("segment", slide, "-o", tmp_path / "out", "--roi", roi)
+    assert done.code == 0, done.err
+    from cytolite.interop.parquet import read_cells
+
+    table = read_cells(next((tmp_path / "out").glob("*/cells.parquet")))
+    for index, name in enumerate(regions):
+        mine = table.select(np.flatnonzero(table.regions == index))
+        found = answer["annotations"][name]
+        assert found["children"] == len(mine) > 50
+        assert found["types"] == Counter(CELL_TYPES[t - 1].qupath_class for t in mine.types)
+        outlines = [wkt.loads(cell["wkt"]) for cell in found["cells"]]
+        for i, outline in enumerate(outlines):
+            assert outline.symmetric_difference(shapely.Polygon(mine.outline(i))).area < 0.1 + 1e-3 * outline.area
+
+
+if os.name == "nt":  # pragma: no cover - the stand-ins' temporary folders are named as on Linux and macOS
+    pytest.skip("written for Linux and macOS", allow_module_level=True)

@@ -1,0 +1,15 @@
+package qupath.lib.roi.interfaces
+
+import org.locationtech.jts.geom.Geometry
+import qupath.lib.regions.ImagePlane
+
+interface ROI {
+    ImagePlane getImagePlane()
+    boolean isArea()
+    boolean isEmpty()
+    double getCentroidX()
+    double getCentroidY()
+    double getArea()
+    boolean contains(double x, double y)
+    Geometry getGeometry()
+}

@@ -1,0 +1,9 @@
+package javafx.stage
+
+class Stage { }
+
+enum Modality { NONE }
+
+class FileChooser {
+    static class ExtensionFilter { }
+}
