@@ -88,7 +88,7 @@ def test_what_is_not_an_area_is_counted_in_whole_units(clock, capsys, monkeypatc
         update(1500, 6000)
     assert capsys.readouterr().err.splitlines() == [
         "crops ...",
-        "crops: 1,500 of 6,000 cells, 50 cells/s, 0:01:30 left",
+        "crops: 1,500 of 6,000 cells, 50.0 cells/s, 0:01:30 left",
     ]
 
 
