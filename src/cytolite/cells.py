@@ -104,3 +104,11 @@ class CellTable:
             regions=np.concatenate([t.regions for t in tables]),
             features={name: np.concatenate([t.features[name] for t in tables]) for name in tables[0].features},
         )
+
+
+def with_known_types(type_probs: NDArray[np.float32], types: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return probabilities, float32 (N, 7), where rows that are not all known say that the type is certain."""
+    probs = np.ascontiguousarray(type_probs).copy()
+    unknown = np.isnan(probs).any(axis=1)
+    probs[unknown] = np.eye(N_TYPES, dtype=np.float32)[types[unknown].astype(np.intp) - 1]
+    return probs

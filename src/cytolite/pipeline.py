@@ -10,7 +10,7 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +24,7 @@ from cytolite.progress import Display, Update, choose, silent
 
 if TYPE_CHECKING:
     from cytolite.cells import CellTable
+    from cytolite.inference.predict import Model
     from cytolite.models.bundle import Bundle
     from cytolite.relabel.run import Relabelled
     from cytolite.slides.reader import Slide
@@ -100,13 +101,12 @@ def segment(
     }  # fmt: skip
     settings = make_settings(SegmentSettings, given)
     from cytolite.interop.parquet import read_cells
-    from cytolite.models.bundle import load_bundle
 
     with tempfile.TemporaryDirectory(prefix="cytolite-") as temporary:
         folder = Path(temporary if output is None else output)
         prepare_output(folder)
         [target] = result_folders([Path(slide)], folder)
-        outcome = _segment_or_skip(Path(slide), target, load_bundle(settings.model), settings, choose(quiet))
+        outcome = _segment_or_skip(Path(slide), target, load_model(settings), settings, choose(quiet))
         for warning in outcome.warnings:
             warnings.warn(f"{slide}: {warning}", stacklevel=2)
         return read_cells(target / "cells.parquet")
@@ -144,10 +144,8 @@ def segment_slides(
     CytoliteError
         If nothing can be done at all: no slide, no model, regions that cannot be read, no writable output.
     """
-    from cytolite.models.bundle import load_bundle
-
     found = find_slides(slides)
-    bundle = load_bundle(settings.model)
+    model = load_model(settings)
     if settings.roi is not None:
         from cytolite.interop.roi import read_regions
 
@@ -155,9 +153,46 @@ def segment_slides(
     prepare_output(output)
     outcomes = []
     for slide, folder in zip(found, result_folders(found, output), strict=True):
-        outcomes.append(_try_slide(slide, folder, bundle, settings, display))
+        outcomes.append(_try_slide(slide, folder, model, settings, display))
         report(outcomes[-1])
     return outcomes
+
+
+def load_model(settings: SegmentSettings) -> Model:
+    """Return the model that the settings name, for one slide or many; its network is loaded when it is first used.
+
+    Raises
+    ------
+    BundleError
+        If there is no such bundle, or it is damaged.
+    """
+    from cytolite.inference.predict import Model
+    from cytolite.models.bundle import load_bundle
+
+    return Model(load_bundle(settings.model), settings.device)
+
+
+def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
+    """Segment one slide into `folder`; a result there is replaced if anything decisive is different now.
+
+    Parameters
+    ----------
+    slide, folder : pathlib.Path
+        The slide, and the folder of its own results.
+    model : Model
+        From `load_model`.
+    settings : SegmentSettings
+        Everything else; `overwrite` is decided here.
+    display : Display
+        Shows progress. A `KeyboardInterrupt` raised by its `Update` stops the work and keeps the tiles done.
+
+    Returns
+    -------
+    Outcome
+        Also says what went wrong; nothing but the interrupt is raised.
+    """
+    stale = is_result(folder) and bool(_differences(folder, model.bundle, settings))
+    return _try_slide(slide, folder, model, settings.model_copy(update={"overwrite": stale}), display)
 
 
 def inspect(model: str | Path | None = None) -> str:
@@ -174,6 +209,28 @@ def inspect(model: str | Path | None = None) -> str:
     card = bundle.path / CARD_NAME
     text = f"{bundle.path}\n\n{bundle.spec.model_dump_json(indent=2)}\n"
     return text + (f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "")
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    classes: Mapping[str, str] | None = None,
+    mpp: float | None = None,
+    outlines: bool = False,
+    overwrite: bool = False,
+    update: Update = lambda done_mb, total_mb: None,
+) -> tuple[int, list[str]]:
+    """Convert a file of cells to another format; return the number of cells, and what was not taken over as it was.
+
+    See `cytolite.interop.convert.convert`.
+    """
+    from cytolite.config import MPP_MAX, MPP_MIN
+    from cytolite.interop.convert import convert as run
+
+    if mpp is not None and not MPP_MIN <= mpp <= MPP_MAX:
+        raise InputError(f"--mpp {mpp} is no microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g}.")
+    return run(source, target, classes=classes, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update)
 
 
 def inspect_stores(
@@ -353,9 +410,9 @@ def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()
     return release(run, out, model_version, stores)
 
 
-def _try_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
+def _try_slide(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
     try:
-        return _segment_or_skip(slide, folder, bundle, settings, display)
+        return _segment_or_skip(slide, folder, model, settings, display)
     except CytoliteError as error:
         message = str(error)
     except OSError as error:
@@ -369,9 +426,18 @@ def _try_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSetti
     return Outcome(slide, folder, "failed", message)
 
 
-def _segment_or_skip(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
+def _segment_or_skip(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
     if settings.overwrite or not is_result(folder):
-        return _segment_slide(slide, folder, bundle, settings, display)
+        return _segment_slide(slide, folder, model, settings, display)
+    other = _differences(folder, model.bundle, settings)
+    warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
+    record = read_record(folder)
+    cells, area_mm2 = record.get("cells", 0), record.get("tissue_mm2", 0.0)
+    return Outcome(slide, folder, "skipped", "", (warning,) if other else (), cells, area_mm2)
+
+
+def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> list[str]:
+    """Name what the result in `folder` was made with another of."""
     record = read_record(folder)
     found = {**record.get("settings", {}), "model": record.get("model"), "roi": record.get("roi_sha256")}
     wanted = {
@@ -379,12 +445,10 @@ def _segment_or_skip(slide: Path, folder: Path, bundle: Bundle, settings: Segmen
         "model": _model_record(bundle),
         "roi": _roi_sha256(settings),
     }
-    other = [name for name, value in wanted.items() if found.get(name) != value]
-    warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
-    return Outcome(slide, folder, "skipped", warnings=(warning,) if other else ())
+    return [name for name, value in wanted.items() if found.get(name) != value]
 
 
-def _segment_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentSettings, display: Display) -> Outcome:
+def _segment_slide(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
     """Work on one slide, from opening it to the folder under its final name."""
     from cytolite.inference.slide import segment_slide
     from cytolite.slides.reader import open_slide
@@ -392,8 +456,9 @@ def _segment_slide(slide: Path, folder: Path, bundle: Bundle, settings: SegmentS
     check_free(folder)
     start = time.perf_counter()
     with open_slide(slide, settings.mpp) as opened, display(slide.name) as update:
+        record = run_record(opened, model.bundle, settings)
         result = segment_slide(
-            opened, folder, bundle, settings, record=run_record(opened, bundle, settings), update=update
+            opened, folder, model.bundle, settings, record=record, update=update, predictor=lambda: model.predictor
         )
     seconds = time.perf_counter() - start
     notes = result.warnings or (() if result.n_cells else ("no nuclei were found",))

@@ -249,9 +249,9 @@ def test_chunks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_same_cells_give_the_same_file(tmp_path: Path) -> None:
-    for name in ("a", "b"):
+    for name in ("a.gz", "b.gz"):
         write(tmp_path / name, make_cells(5), slide="s")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
 
 def test_ids() -> None:

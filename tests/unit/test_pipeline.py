@@ -33,7 +33,7 @@ def work(monkeypatch):
     """Replace the work on one slide: what a slide's text says happens; returns the slides worked on."""
     worked = []
 
-    def segment_slide(slide, folder, bundle, settings, display):
+    def segment_slide(slide, folder, model, settings, display):
         worked.append(slide.name)
         what = slide.read_text()
         faults = {
@@ -45,7 +45,7 @@ def work(monkeypatch):
         if what in faults:
             raise faults[what]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RUN_FILE).write_text(json.dumps(run_record(opened(slide), bundle, settings)))
+        (folder / RUN_FILE).write_text(json.dumps(run_record(opened(slide), model.bundle, settings)))
         return Outcome(slide, folder, "done", cells=1)
 
     monkeypatch.setattr(pipeline, "_segment_slide", segment_slide)

@@ -27,12 +27,12 @@ app = App(
 Config = Annotated[Path | None, Parameter(help="TOML file of settings; what is given on the command line wins.")]
 
 
-def with_extra(work: Callable[[], Result]) -> Result:
-    """Do what needs the extra `train`; where a package of it is missing, say how to get it."""
+def with_extra(work: Callable[[], Result], extra: str = "train") -> Result:
+    """Do what needs an extra; where a package of it is missing, say how to get it."""
     try:
         return work()
     except ModuleNotFoundError as error:
-        raise InputError(f"This needs {error.name}, which is not installed: pip install 'cytolite[train]'.") from None
+        raise InputError(f"This needs {error.name}, which is not installed: pip install 'cytolite[{extra}]'.") from None
 
 
 def print_error(message: str) -> None:

@@ -44,8 +44,16 @@ def segment(
     from cytolite import pipeline
     from cytolite.progress import choose
 
-    show: Callable[[str], None] = _silent if resolved.quiet else print
-    outcomes = pipeline.segment_slides(slides, output, resolved, choose(resolved.quiet, progress), _report(show))
+    display = choose(resolved.quiet, progress)
+    return print_outcomes(
+        resolved.quiet, lambda report: pipeline.segment_slides(slides, output, resolved, display, report)
+    )
+
+
+def print_outcomes(quiet: bool, work: Callable[[Callable[[Outcome], None]], list[Outcome]]) -> int:
+    """Do work on several slides, say what became of each as soon as it is known, and return the exit code."""
+    show: Callable[[str], None] = _silent if quiet else print
+    outcomes = work(_report(show))
     if any(outcome.status == "done" for outcome in outcomes):
         show(RESEARCH_USE)
     failures = [outcome for outcome in outcomes if outcome.status == "failed"]

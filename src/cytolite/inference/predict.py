@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,19 @@ class Predictor:
                 f"of {self.spec.stride} promises {expected[0]} x {expected[1]}: 'stride' in its {SPEC_NAME} is wrong."
             )
         return flows, type_logits
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle and where it runs; its network is loaded when it is first used, once for all slides."""
+
+    bundle: Bundle
+    device: str = "cpu"
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The network; raises what `Predictor` raises."""
+        return Predictor(self.bundle, self.device)
 
 
 def _provider(device: str) -> str:

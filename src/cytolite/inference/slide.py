@@ -21,7 +21,7 @@ from cytolite.inference.finish import write_results
 from cytolite.inference.parts import WorkFolder
 from cytolite.inference.plan import Plan, plan_key, plan_slide
 from cytolite.inference.predict import Predictor
-from cytolite.inference.stitch import BAND_UM, own_or_offer, stitch
+from cytolite.inference.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.inference.tile import tile_cells
 from cytolite.models.bundle import Bundle
 from cytolite.slides.reader import Slide
@@ -64,6 +64,7 @@ def segment_slide(
     *,
     record: dict[str, Any] | None = None,
     update: Update = lambda done_mm2, total_mm2: None,
+    predictor: Callable[[], Predictor] | None = None,
 ) -> SlideResult:
     """Find, outline and type the nuclei of a slide and write the results.
 
@@ -81,7 +82,10 @@ def segment_slide(
     record : dict, optional
         What ``run.json`` shall say of the run, besides its results.
     update : callable
-        Called with the area done and the whole area, mm2, after each piece of work.
+        Called with the area done and the whole area, mm2, after each piece of work. What it raises ends the run, once
+        the tiles in work are done; a `KeyboardInterrupt` is how to stop it from another thread.
+    predictor : callable, optional
+        Gives the bundle's network when it is needed, for runs that share a loaded one; loaded here if not given.
 
     Raises
     ------
@@ -96,11 +100,19 @@ def segment_slide(
     """
     work = WorkFolder(folder)
     with work.alone():
-        return _segment_slide(slide, work, bundle, settings, record=record or {}, update=update)
+        network = predictor or (lambda: Predictor(bundle, settings.device))
+        return _segment_slide(slide, work, bundle, settings, record=record or {}, update=update, predictor=network)
 
 
 def _segment_slide(
-    slide: Slide, work: WorkFolder, bundle: Bundle, settings: SegmentSettings, *, record: dict[str, Any], update: Update
+    slide: Slide,
+    work: WorkFolder,
+    bundle: Bundle,
+    settings: SegmentSettings,
+    *,
+    record: dict[str, Any],
+    update: Update,
+    predictor: Callable[[], Predictor],
 ) -> SlideResult:
     start = time.perf_counter()
     plan = plan_slide(slide, bundle, settings)
@@ -113,11 +125,17 @@ def _segment_slide(
 
     if todo:
         tiles_left(len(todo))
-        job = _TileJob(slide, plan, bundle, Predictor(bundle, settings.device), work)
+        job = _TileJob(slide, plan, bundle, predictor(), work)
         run_tiles(job, batches(todo, settings.batch), settings.workers or os.cpu_count() or 1, tiles_left)
-    kept = (work.load(tile) for tile in plan.tiles)
+
+    def kept() -> Iterator[TileCells]:
+        for number, tile in enumerate(plan.tiles):
+            if number % 16 == 0:
+                tiles_left(0)  # so that it can be stopped here too
+            yield work.load(tile)
+
     with work.result_folder() as result:
-        n_cells = write_results(result, stitch(kept), plan, slide=slide, bundle=bundle, record=record)
+        n_cells = write_results(result, stitch(kept()), plan, slide=slide, bundle=bundle, record=record)
     seconds = time.perf_counter() - start
     return SlideResult(work.final, n_cells, area_mm2, seconds, tuple(_warnings(plan, slide, stale)))
 

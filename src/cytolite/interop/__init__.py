@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +49,32 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
             file.close()
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give a folder to write into that gets its name when the block ends: as `whole_file`, for many files.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses, or a folder of that name is there already and is not empty.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    with plain_refusal(path):
+        if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+            raise OutputError(f"{path} is there already; name another folder, or move it away.")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    try:
+        yield part
+        with plain_refusal(path):
+            if path.is_dir():
+                path.rmdir()
+            os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

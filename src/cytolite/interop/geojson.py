@@ -1,4 +1,4 @@
-"""Cells as GeoJSON that QuPath 0.5 to 0.7 opens as detections, gzipped.
+"""Cells as GeoJSON that QuPath 0.5 to 0.7 opens as detections.
 
 One bad feature makes QuPath refuse the whole file, so each outline is closed, valid after rounding, and has a
 classification with a colour. Every object is named `TAG` and has an id that follows from slide, model and cell id:
@@ -44,7 +44,7 @@ _LARGEST = 1e14  # what an int64 holds with so many decimals
 
 
 class GeoJSONWriter:
-    """Write cells to a ``.geojson.gz`` for QuPath, table by table; a context manager.
+    """Write cells to a ``.geojson`` or, compressed, ``.geojson.gz`` for QuPath, table by table; a context manager.
 
     The file gets its name when the block ends; if an exception ends it, there is no file.
 
@@ -58,6 +58,8 @@ class GeoJSONWriter:
         Features to write as measurements, where the cells have them, besides ``p_<type>`` and ``area_um2``.
     region_names : sequence of str
         Names that `CellTable.regions` points to; a cell's goes into its metadata.
+    first_id : int
+        Id of the first cell, where a file is the continuation of another.
 
     Raises
     ------
@@ -72,9 +74,12 @@ class GeoJSONWriter:
         model: str = "",
         measurements: Sequence[str] = MEASUREMENTS,
         region_names: Sequence[str] = (),
+        *,
+        first_id: int = 1,
     ) -> None:
         self.path = Path(path)
         self.n_cells = 0
+        self._first_id = first_id
         self._key = _id_key(slide, model)
         self._measurements = tuple(measurements)
         # What ends an object: one for cells outside of any region (-1), then one for each region.
@@ -84,9 +89,8 @@ class GeoJSONWriter:
     def __enter__(self) -> GeoJSONWriter:
         with ExitStack() as stack:
             self._file = stack.enter_context(whole_file(self.path))
-            self._gzip = zlib.compressobj(
-                3, zlib.DEFLATED, 31
-            )  # 31: a gzip header, without a time: same cells, same file
+            # 31: a gzip header, without a time: same cells, same file
+            self._gzip = zlib.compressobj(3, zlib.DEFLATED, 31) if self.path.suffix == ".gz" else None
             stack.push(self._finish)
             self._write(b'{"type":"FeatureCollection","features":[')
             self._stack = stack.pop_all()
@@ -100,13 +104,15 @@ class GeoJSONWriter:
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._write(b"\n]}\n")
-            with plain_refusal(self.path):
-                self._file.write(self._gzip.flush())
+            if self._gzip is not None:
+                with plain_refusal(self.path):
+                    self._file.write(self._gzip.flush())
 
     def _write(self, data: bytes | memoryview) -> None:
-        compressed = self._gzip.compress(data)
+        if self._gzip is not None:
+            data = self._gzip.compress(data)
         with plain_refusal(self.path):
-            self._file.write(compressed)
+            self._file.write(data)
 
     def append(self, table: CellTable) -> None:
         """Add the rows of `table` to the file; ids count on.
@@ -143,11 +149,12 @@ class GeoJSONWriter:
             ]
         ).astype(np.float64)
         values[~(np.abs(values) < _LARGEST)] = np.nan
-        first_id = self.n_cells + 1
+        first_id, is_first = self._first_id + self.n_cells, self.n_cells == 0
         self.n_cells += stop - start
         size = _largest_size(rings, names, values, self._tails)
         types, regions = table.types[start:stop], table.regions[start:stop]
-        return _format_features(rings, names, values, types, _CLASSES, self._key, first_id, regions, self._tails, size)
+        ids = (self._key, first_id, is_first)
+        return _format_features(rings, names, values, types, _CLASSES, ids, regions, self._tails, size)
 
 
 def _tail(model: str, region: str | None) -> bytes:
@@ -355,7 +362,8 @@ def _put_id(out, at, key, cell_id):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _format_features(rings, names, values, types, classes, key, first_id, regions, tails, size):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _format_features(rings, names, values, types, classes, ids, regions, tails, size):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    key, first_id, is_first = ids
     vertices, offsets = rings
     name_bytes, name_starts = names
     class_bytes, class_starts = classes
@@ -363,7 +371,7 @@ def _format_features(rings, names, values, types, classes, key, first_id, region
     out = np.empty(size, np.uint8)
     at = 0
     for i in range(len(types)):
-        if first_id + i > 1:
+        if i > 0 or not is_first:
             out[at] = 44  # ,
             at += 1
         out[at] = 10

@@ -27,19 +27,19 @@ from cytolite.interop import plain_refusal, whole_file
 
 ROW_GROUP = 50_000
 _METADATA_KEY = b"cytolite"
-_PROBS = tuple(f"p_{name}" for name in TYPE_NAMES)
+PROBS = tuple(f"p_{name}" for name in TYPE_NAMES)
 _NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
 _FIXED_FIELDS = (
     pa.field("cell_id", pa.int64(), nullable=False),
     pa.field("geometry", pa.binary(), nullable=False),
     pa.field("cell_type", _NAME_TYPE, nullable=False),
-    *(pa.field(name, pa.float32(), nullable=False) for name in _PROBS),
+    *(pa.field(name, pa.float32(), nullable=False) for name in PROBS),
     pa.field("x_px", pa.float64(), nullable=False),
     pa.field("y_px", pa.float64(), nullable=False),
     pa.field("area_um2", pa.float32(), nullable=False),
     pa.field("region", _NAME_TYPE),
 )
-_COLUMNS = tuple(field.name for field in _FIXED_FIELDS)
+COLUMNS = tuple(field.name for field in _FIXED_FIELDS)
 # A WKB polygon of one ring: byte order, type, number of rings, number of points, then the points.
 _WKB_HEADER, _WKB_POINT = 1 + 4 + 4 + 4, 16
 _WKB_PREFIX = b"\x01" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little")
@@ -226,7 +226,7 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
     with _open(path) as file:
         names = file.schema_arrow.names
         region_names = _metadata_of(file).get("regions", [])
-        feature_names = [name for name in names if name not in _COLUMNS]
+        feature_names = [name for name in names if name not in COLUMNS]
         empty = True
         for rows in file.iter_batches(batch):
             empty = False
@@ -254,7 +254,7 @@ def _open(path: str | Path) -> pq.ParquetFile:
         raise InputError(f"There is no file {path}.") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is not a readable Parquet file ({error}).") from None
-    if missing := [name for name in _COLUMNS if name not in file.schema_arrow.names]:
+    if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
         file.close()
         raise InputError(f"{path} is no table of cells: it lacks the columns {', '.join(missing)}.")
     return file
@@ -274,7 +274,7 @@ def _from_arrow(rows: pa.RecordBatch, feature_names: Sequence[str], region_names
         offsets=offsets,
         centroids=np.column_stack([numbers("x_px"), numbers("y_px")]),
         types=(_positions(rows.column("cell_type"), TYPE_NAMES) + 1).astype(np.uint8),
-        type_probs=np.column_stack([numbers(name) for name in _PROBS]),
+        type_probs=np.column_stack([numbers(name) for name in PROBS]),
         area_um2=numbers("area_um2"),
         regions=_positions(rows.column("region"), region_names),
         features={name: numbers(name) for name in feature_names},

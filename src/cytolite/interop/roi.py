@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,16 +188,19 @@ def _features(content: Any, path: Path) -> list[dict[str, Any]]:
     return [item if item["type"] == "Feature" else {"geometry": item} for item in content]
 
 
-def _name(properties: dict[str, Any]) -> str:
-    """Return an annotation's name, else its class, else an empty string."""
+def class_name(properties: Mapping[str, Any]) -> str:
+    """Return the name of an object's class, in any of the ways that QuPath has written it; empty if it has none."""
     classification = properties.get("classification")
     if isinstance(classification, dict):
         names = classification.get("names")
         classification = classification.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else "")
-    for name in (properties.get("name"), classification):
-        if isinstance(name, str) and name.strip():
-            return name.strip()
-    return ""
+    return classification.strip() if isinstance(classification, str) else ""
+
+
+def _name(properties: dict[str, Any]) -> str:
+    """Return an annotation's name, else its class, else an empty string."""
+    name = properties.get("name")
+    return (name.strip() if isinstance(name, str) else "") or class_name(properties)
 
 
 def _unique(name: str, regions: Sequence[Region]) -> str:

@@ -1,0 +1,57 @@
+"""`cytolite convert`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cytolite.cli.app import app, with_extra
+from cytolite.errors import InputError
+
+
+@app.command
+def convert(
+    source: Annotated[Path, Parameter(help="Cells: a file, or a folder of results or of GeoJSON files.")],
+    target: Annotated[Path, Parameter(help="File to write; a folder gets GeoJSON files of 50,000 cells for QuPath.")],
+    /,
+    *,
+    classes: Annotated[
+        tuple[str, ...],
+        Parameter(name="--class", help="Type of a class that others named, as 'Tumor=neoplastic'; may be repeated."),
+    ] = (),
+    mpp: Annotated[float | None, Parameter(help="um per pixel, for areas that the source does not say.")] = None,
+    outlines: Annotated[bool, Parameter(help="Write outlines into a .csv too.")] = False,
+    overwrite: Annotated[bool, Parameter(help="Replace a file that is there.")] = False,
+    quiet: Annotated[bool, Parameter(help="No progress; errors and warnings are still printed.")] = False,
+) -> int:
+    """Convert cells between .parquet, .geojson, .geojson.gz, .csv, .h5ad, .zarr and folders of files for QuPath.
+
+    The formats follow from the names. .h5ad needs the extra `anndata`, .zarr the extra `spatialdata`.
+    """
+    from cytolite import pipeline, progress
+
+    types = dict(_pair(text) for text in classes)
+
+    def work() -> tuple[int, list[str]]:
+        with progress.choose(quiet)(source.name, "MB") as update:
+            return pipeline.convert(
+                source, target, classes=types, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update
+            )
+
+    extra = "spatialdata" if ".zarr" in (source.suffix, target.suffix) else "anndata"
+    n, warnings = with_extra(work, extra)
+    for warning in warnings:
+        print(f"warning: {source}: {warning}", file=sys.stderr)
+    if not quiet:
+        print(f"{target}: {n:,} nuclei")
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, cell_type = text.rpartition("=")
+    if not equals:
+        raise InputError(f"--class {text!r} has no '='; write the class, then the type, as 'Tumor=neoplastic'.")
+    return name.strip(), cell_type.strip()

@@ -1,0 +1,136 @@
+"""Cells as AnnData (``.h5ad``), for scanpy and squidpy. Needs the extra `anndata`.
+
+One observation per cell: shape and stain are the matrix, everything else is in ``obs``, centroids are in
+``obsm["spatial"]``, where squidpy looks for them, probabilities in ``obsm["type_probs"]``. Outlines are in
+``uns["outlines"]``, by cell id, so that they are found again after rows were dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytolite.cells import CellTable
+from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES, by_name
+from cytolite.errors import InputError
+from cytolite.interop import NOTICE, plain_refusal
+
+
+def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[str, Any] | None = None) -> Any:
+    """Return an `anndata.AnnData` of the cells."""
+    import anndata
+    import pandas as pd
+
+    ids = np.arange(1, len(cells) + 1)
+    obs = pd.DataFrame(
+        {
+            "cell_id": ids,
+            "cell_type": pd.Categorical.from_codes(cells.types.astype(np.int64) - 1, list(TYPE_NAMES)),
+            "area_um2": cells.area_um2,
+            "region": pd.Categorical.from_codes(cells.regions, list(region_names)),
+        },
+        index=ids.astype(str),
+    )
+    columns = [cells.features[name] for name in cells.features]
+    matrix = np.column_stack(columns) if columns else np.empty((len(cells), 0), np.float32)
+    return anndata.AnnData(
+        X=matrix,
+        obs=obs,
+        var=pd.DataFrame(index=list(cells.features)),
+        obsm={"spatial": cells.centroids, "type_probs": cells.type_probs},
+        uns={
+            "outlines": {"cell_id": ids, "offsets": cells.offsets, "vertices": cells.vertices},
+            "cell_type_colors": ["#{:02x}{:02x}{:02x}".format(*t.colour) for t in CELL_TYPES],
+            "type_probs": list(TYPE_NAMES),
+            "cytolite": {
+                "notice": NOTICE,
+                **{key: value for key, value in (about or {}).items() if isinstance(value, str | int | float)},
+            },
+        },
+    )
+
+
+def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
+    """Return the cells of what `to_anndata` made, also if rows were dropped or put in another order, and their regions.
+
+    Raises
+    ------
+    InputError
+        If it has no outlines, or cells without one.
+    """
+    try:
+        stored = data.uns["outlines"]
+        known, offsets, vertices = (np.asarray(stored[name]) for name in ("cell_id", "offsets", "vertices"))
+        wanted, names = data.obs["cell_id"].to_numpy(), [str(name) for name in data.obs["cell_type"]]
+        spatial, probs = np.asarray(data.obsm["spatial"], np.float64), np.asarray(data.obsm["type_probs"], np.float32)
+    except (KeyError, AttributeError) as error:
+        raise InputError(f"{where} holds no cells of cytolite: it lacks {error}.") from None
+    place = np.searchsorted(known, wanted)
+    if len(wanted) and (
+        place.max(initial=0) >= len(known) or (known[np.minimum(place, len(known) - 1)] != wanted).any()
+    ):
+        raise InputError(f"{where} has cells whose outline is not in it.")
+    region = data.obs["region"].astype("category") if "region" in data.obs else None
+    n = len(known)
+    every = CellTable(
+        vertices=vertices.astype(np.float64),
+        offsets=offsets.astype(np.int64),
+        centroids=np.zeros((n, 2)),
+        types=np.zeros(n, np.uint8),
+        type_probs=np.zeros((n, N_TYPES), np.float32),
+        area_um2=np.zeros(n, np.float32),
+        regions=np.full(n, -1, np.int32),
+    ).select(place)
+    matrix = np.asarray(data.X, np.float32)
+    cells = CellTable(
+        vertices=every.vertices,
+        offsets=every.offsets,
+        centroids=spatial,
+        types=np.array([by_name(name).id for name in names], np.uint8),
+        type_probs=probs,
+        area_um2=data.obs["area_um2"].to_numpy(np.float32),
+        regions=every.regions if region is None else region.cat.codes.to_numpy(np.int32),
+        features={str(name): np.ascontiguousarray(matrix[:, i]) for i, name in enumerate(data.var_names)},
+    )
+    return cells, [] if region is None else [str(name) for name in region.cat.categories]
+
+
+def write_h5ad(path: Path, cells: CellTable, region_names: Sequence[str], about: dict[str, Any]) -> None:
+    """Write an ``.h5ad``; it gets its name when it is whole.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    data = to_anndata(cells, region_names, about)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with plain_refusal(path):
+            data.write_h5ad(part, compression="gzip")
+            os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def read_h5ad(path: Path) -> tuple[CellTable, list[str]]:
+    """Read an ``.h5ad`` that `write_h5ad` wrote.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is of something else.
+    """
+    import anndata
+
+    try:
+        data = anndata.read_h5ad(path)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not a readable .h5ad file ({error}).") from None
+    return from_anndata(data, str(path))

@@ -1,0 +1,286 @@
+"""From one file of cells to another, in whatever formats, a piece at a time where the formats allow it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cytolite.cells import CellTable
+from cytolite.errors import InputError, OutputError, did_you_mean
+from cytolite.interop import NOTICE, whole_folder
+from cytolite.interop.geojson import MEASUREMENTS, GeoJSONWriter
+from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
+
+Format = Literal["parquet", "geojson", "chunks", "csv", "h5ad", "zarr"]
+# By the end of the name; the longest first.
+ENDINGS: dict[str, Format] = {
+    ".geojson.gz": "geojson", ".geojson": "geojson", ".json.gz": "geojson", ".json": "geojson",
+    ".parquet": "parquet", ".csv": "csv", ".h5ad": "h5ad", ".zarr": "zarr",
+}  # fmt: skip
+# QuPath reads a file of so many in some seconds, and stays within the memory it starts with.
+CHUNK = 50_000
+
+
+@dataclass
+class Source:
+    """Cells to be converted.
+
+    Attributes
+    ----------
+    tables : iterator of CellTable
+        All with the same features.
+    feature_names, region_names : list of str
+        Of the cells.
+    about : dict
+        What the file says of where it comes from.
+    total : float
+        Size of the file, MB.
+    done : callable
+        Returns how much of it is read, MB.
+    left_out : mapping of str to int
+        What is not taken over as it was, once all tables were read.
+    """
+
+    tables: Iterator[CellTable]
+    feature_names: list[str]
+    region_names: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+    total: float = 0.0
+    done: Callable[[], float] = lambda: 0.0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    classes: Mapping[str, str] | None = None,
+    mpp: float | None = None,
+    outlines: bool = False,
+    overwrite: bool = False,
+    update: Callable[[float, float], None] = lambda done_mb, total_mb: None,
+) -> tuple[int, list[str]]:
+    """Convert a file of cells; the formats follow from the names.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        ``.parquet``, ``.geojson``, ``.geojson.gz``, ``.csv``, ``.h5ad`` or ``.zarr``; or a folder: a slide's results,
+        or one of GeoJSON files.
+    target : pathlib.Path
+        The same; a folder gets GeoJSON files of at most `CHUNK` cells.
+    classes, mpp
+        As for `GeoJSONReader`.
+    outlines : bool
+        Whether a CSV gets the outlines.
+    overwrite : bool
+        Whether to replace a file that is there; folders never are.
+    update : callable
+        Called with the MB read and the MB there are.
+
+    Returns
+    -------
+    n : int
+        Number of cells.
+    warnings : list of str
+        What was not taken over as it was.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be used, or a name's format is not known.
+    OutputError
+        If the target is there already, or cannot be written.
+    """
+    wanted = _target_format(target)
+    if os.path.lexists(target) and os.path.lexists(source) and os.path.samefile(source, target):
+        raise InputError(f"{target} is what is to be converted; name another target.")
+    if os.path.lexists(target) and wanted not in {"chunks", "zarr"} and not overwrite:
+        raise OutputError(f"{target} is there already; --overwrite replaces it.")
+    with open_cells(source, classes, mpp) as cells:
+        n = _write(target, wanted, cells, _watched(cells, update), outlines)
+        return n, [f"{count:,} {what}" for what, count in cells.left_out.items() if count]
+
+
+def _watched(source: Source, update: Callable[[float, float], None]) -> Iterator[CellTable]:
+    for table in source.tables:
+        yield table
+        update(source.done(), source.total)
+
+
+def _format(path: Path) -> Format | None:
+    return next((kind for ending, kind in ENDINGS.items() if path.name.lower().endswith(ending)), None)
+
+
+def _target_format(path: Path) -> Format:
+    kind = _format(path)
+    if kind is None and path.suffix and not path.is_dir():
+        raise InputError(
+            f"The format of {path} is not known; names end in {', '.join(ENDINGS)}, and a folder gets GeoJSON files "
+            f"for QuPath.{did_you_mean(path.suffix.lower(), ENDINGS)}"
+        )
+    return kind or "chunks"
+
+
+@contextmanager
+def open_cells(path: Path, classes: Mapping[str, str] | None = None, mpp: float | None = None) -> Iterator[Source]:
+    """Open a file of cells, of any format, for reading once.
+
+    Raises
+    ------
+    InputError
+        If it is missing, or of no known format; more while it is read.
+    """
+    if not path.exists():
+        raise InputError(f"There is no file {path}.")
+    kind = _format(path)
+    if kind is None and path.is_dir() and (path / "cells.parquet").is_file():
+        path, kind = path / "cells.parquet", "parquet"
+    if kind is None and path.is_dir():
+        kind = "chunks"
+    if kind == "parquet":
+        yield _open_parquet(path)
+    elif kind in {"geojson", "chunks"}:
+        with _open_geojson(path, classes, mpp) as source:
+            yield source
+    elif kind == "csv":
+        from cytolite.interop.csv_table import read_csv
+
+        yield _peeked(read_csv(path), {}, total=path.stat().st_size / 1e6)
+    elif kind is not None:
+        yield _open_whole(path, kind)
+    else:
+        raise InputError(
+            f"The format of {path} is not known; names end in {', '.join(ENDINGS)}.{did_you_mean(path.suffix, ENDINGS)}"
+        )
+
+
+def _peeked(tables: Iterator[CellTable], about: dict[str, Any], **more: Any) -> Source:
+    """Make a source of tables whose first one says what features there are."""
+    first = next(tables, None) or CellTable.empty()
+    return Source(chain([first], tables), list(first.features), about=about, **more)
+
+
+def _open_parquet(path: Path) -> Source:
+    about = read_metadata(path)
+    regions = list(about.pop("regions", []))
+    total, read = path.stat().st_size / 1e6, 0.0
+    n_rows = max(1, pq.read_metadata(path).num_rows)
+
+    def tables() -> Iterator[CellTable]:
+        nonlocal read
+        for table in iter_cells(path):
+            read += total * len(table) / n_rows
+            yield table
+
+    return _peeked(tables(), about, region_names=regions, total=total, done=lambda: read)
+
+
+@contextmanager
+def _open_geojson(path: Path, classes: Mapping[str, str] | None, mpp: float | None) -> Iterator[Source]:
+    """Open a file, or a folder of files, in the order of their names."""
+    from cytolite.interop.geojson_reader import GeoJSONReader
+
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if _format(p) == "geojson")
+    if not files:
+        raise InputError(f"The folder {path} holds neither cells.parquet nor GeoJSON files.")
+    left_out: Counter[str] = Counter()
+    sizes = [file.stat().st_size / 1e6 for file in files]
+    position = 0.0
+
+    def tables() -> Iterator[CellTable]:
+        nonlocal position
+        names: list[str] | None = None
+        for i, file in enumerate(files):
+            with GeoJSONReader(file, classes, mpp, names) as reader:
+                for table in reader.tables():
+                    names = list(table.features)
+                    position = sum(sizes[:i]) + reader.n_read / 1e6
+                    yield table
+                left_out.update(reader.left_out)
+
+    about = {"notice": NOTICE, "converted_from": path.name}
+    yield _peeked(tables(), about, total=sum(sizes), done=lambda: position, left_out=left_out)
+
+
+def _open_whole(path: Path, kind: Format) -> Source:
+    """Open what cannot be read in pieces."""
+    if kind == "h5ad":
+        from cytolite.interop.anndata_file import read_h5ad as read
+    else:
+        from cytolite.interop.spatialdata_store import read_zarr as read
+    cells, regions = read(path)
+    about = {"notice": NOTICE, "converted_from": path.name}
+    return Source(iter([cells]), list(cells.features), regions, about)
+
+
+def _write(target: Path, kind: Format, source: Source, tables: Iterator[CellTable], outlines: bool) -> int:
+    if kind == "parquet":
+        with CellsWriter(target, source.feature_names, source.region_names, source.about) as writer:
+            return _append_all(writer, tables)
+    slide, model = _identity(source)
+    measured = [name for name in source.feature_names if name in MEASUREMENTS] or source.feature_names
+    if kind == "geojson":
+        with GeoJSONWriter(target, slide, model, measured, region_names=source.region_names) as geojson:
+            return _append_all(geojson, tables)
+    if kind == "chunks":
+        return _write_chunks(target, tables, source, measured)
+    if kind == "csv":
+        from cytolite.interop.csv_table import CSVWriter
+
+        with CSVWriter(target, source.region_names, outlines) as csv:
+            return _append_all(csv, tables)
+    cells = CellTable.concatenate(list(tables))
+    if kind == "h5ad":
+        from cytolite.interop.anndata_file import write_h5ad as write
+    else:
+        from cytolite.interop.spatialdata_store import write_zarr as write
+    write(target, cells, source.region_names, source.about)
+    return len(cells)
+
+
+def _append_all(writer: Any, tables: Iterator[CellTable]) -> int:
+    n = 0
+    for table in tables:
+        writer.append(table)
+        n += len(table)
+    return n
+
+
+def _identity(source: Source) -> tuple[str, str]:
+    """Return slide and model as they were when the cells were found, from which ids in QuPath follow."""
+    model = source.about.get("model")
+    name = model.get("name", "") if isinstance(model, dict) else ""
+    return Path(str(source.about.get("slide") or source.about.get("converted_from", ""))).stem, str(name)
+
+
+def _write_chunks(folder: Path, tables: Iterator[CellTable], source: Source, measured: list[str]) -> int:
+    """Write files of at most `CHUNK` cells each, numbered from 1."""
+    slide, model = _identity(source)
+    n, waiting = 0, CellTable.empty()
+    with whole_folder(folder) as part:
+
+        def write(cells: CellTable) -> None:
+            nonlocal n
+            name = f"cells-{n // CHUNK + 1:04d}.geojson.gz"
+            with GeoJSONWriter(part / name, slide, model, measured, source.region_names, first_id=n + 1) as writer:
+                writer.append(cells)
+            n += len(cells)
+
+        for table in tables:
+            waiting = table if not len(waiting) else CellTable.concatenate([waiting, table])
+            while len(waiting) >= CHUNK:
+                write(waiting.select(np.arange(CHUNK)))
+                waiting = waiting.select(np.arange(CHUNK, len(waiting)))
+        if len(waiting) or n == 0:
+            write(waiting)
+    return n

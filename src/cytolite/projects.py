@@ -1,0 +1,105 @@
+"""QuPath projects: made, and worked on image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from cytolite.batch import find_slides, prepare_output, result_folders
+from cytolite.config import SegmentSettings
+from cytolite.errors import CytoliteError, InputError
+from cytolite.interop.qupath import ImageRegions, OpenProject, open_project
+from cytolite.interop.qupath_project import write_project
+from cytolite.pipeline import Outcome, load_model, segment_again
+from cytolite.progress import Display, silent
+from cytolite.slides.reader import open_slide
+
+if TYPE_CHECKING:
+    from cytolite.inference.predict import Model
+
+
+def make_project(slides: Sequence[str | Path], output: Path) -> Path:
+    """Make a QuPath project of slides, without QuPath; return the file to open.
+
+    Raises
+    ------
+    CytoliteError
+        If there is no slide, one cannot be read, or the folder is not empty.
+    """
+    return write_project(output, find_slides(slides), _write_thumbnail)
+
+
+def _write_thumbnail(slide: Path, target: Path) -> None:
+    """Write a slide as QuPath's list of images shows it; one that cannot be read is told by this."""
+    with open_slide(slide, mpp=1.0) as opened:  # any will do: the size in pixels is asked for
+        Image.fromarray(opened.thumbnail(1000)).save(target, "JPEG", quality=85)
+
+
+def run_project(
+    project: Path,
+    settings: SegmentSettings,
+    *,
+    images: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    whole: bool = False,
+    qupath: Path | None = None,
+    other_project_open: bool = False,
+    display: Display = silent,
+    report: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Segment images of a QuPath project within their annotations, and add the cells to them.
+
+    Parameters
+    ----------
+    project, qupath, other_project_open
+        As for `cytolite.interop.qupath.open_project`.
+    settings : SegmentSettings
+        For all images; regions are the project's.
+    images, classes, whole
+        As for `OpenProject.images`.
+    display, report
+        As for `segment_slides`.
+
+    Returns
+    -------
+    list of Outcome
+        One per image; when one fails the others go on.
+
+    Raises
+    ------
+    CytoliteError
+        If nothing can be done at all.
+    """
+    if settings.roi is not None:
+        raise InputError("The regions are the project's annotations: leave out --roi, or choose a --class of them.")
+    model = load_model(settings)
+    outcomes = []
+    with open_project(project, qupath, other_project_open) as opened:
+        for image in opened.images(images, classes, whole):
+            outcomes.append(_run_image(opened, image, model, settings, display))
+            report(outcomes[-1])
+    return outcomes
+
+
+def _run_image(
+    project: OpenProject, image: ImageRegions, model: Model, settings: SegmentSettings, display: Display
+) -> Outcome:
+    folder = project.path.parent / "cytolite" / image.folder_name
+    try:
+        slide = image.slide()
+        prepare_output(folder)
+        if image.regions:
+            settings = settings.model_copy(update={"roi": folder / "regions.geojson"})
+            image.write_regions(folder / "regions.geojson")
+        settings = settings.model_copy(update={"mpp": settings.mpp or image.mpp()})
+        [target] = result_folders([slide], folder)
+        outcome = segment_again(slide, target, model, settings, display)
+        if outcome.status == "failed":
+            return outcome
+        return replace(outcome, status="done", cells=project.add_result(image, target))
+    except CytoliteError as error:
+        return Outcome(Path(image.name), folder, "failed", str(error))
