@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cytolite import flows
 from cytolite.celltypes import CELL_TYPES, N_TYPES
 from cytolite.models.bundle import Bundle, ModelSpec, write_bundle
+from cytolite.patches import Patch
 
 # Blue of class 0 (background) to 7; far apart, and white is background.
 CLASS_BLUE = np.array([255, 20, 50, 80, 110, 140, 170, 200], np.float32)
@@ -110,6 +111,20 @@ def paint(instance_map: np.ndarray, types: np.ndarray) -> np.ndarray:
     image[inside, 1] = np.rint(dy[inside] * 127 + 128)
     image[inside, 2] = CLASS_BLUE[types[instance_map[inside]]]
     return image
+
+
+def coloured_patch(name: str, source: str, seed: int) -> Patch:
+    """Return a patch of dark discs of all types on pink ground, for training runs of seconds."""
+    rng = np.random.default_rng(seed)
+    instances = np.zeros((150, 140), np.int32)
+    rows, cols = np.mgrid[:150, :140]
+    for i in range(1, 20):
+        y, x = rng.integers(8, 130, 2)
+        instances[(rows - y) ** 2 + (cols - x) ** 2 < 64] = i
+    image = np.where(instances[..., None] > 0, [90, 40, 120], [230, 190, 220]).astype(np.uint8)
+    image += rng.integers(0, 20, image.shape).astype(np.uint8)
+    types = np.where(instances > 0, instances % 7 + 1, 0).astype(np.uint8)
+    return Patch(name, image, instances, types, 0.25, source, name)
 
 
 def write_slide(path: Path, image: np.ndarray, mpp: float = 0.5, levels: int = 1) -> Path:

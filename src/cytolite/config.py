@@ -13,7 +13,7 @@ from cytolite.errors import InputError, did_you_mean
 # What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
 MPP_MIN, MPP_MAX = 0.05, 5.0
 # Tables of a settings file, one per verb; a verb reads its own and leaves the others alone.
-TABLES = ("segment", "train", "relabel")
+TABLES = ("segment", "train", "distill", "relabel")
 
 
 class Settings(BaseModel):
@@ -63,9 +63,14 @@ SOURCE_SHARES = {"consep": 0.38, "pannuke": 0.26, "monuseg": 0.18, "monusac": 0.
 class TrainSettings(Settings):
     """What determines a trained network, beside the store."""
 
-    encoder: str = Field("efficientnet_lite0", description="Row of the encoder table.")
-    pretrained: bool = Field(True, description="Start the encoder from ImageNet weights.")
-    start: str | None = Field(None, description="Bundle, by name or path, whose weights training starts from.")
+    encoder: str = Field("efficientnet_lite0", description="Row of the encoder table, or a CNN or ViT of timm.")
+    decoder: Literal["light", "unetr", "unetpp"] | None = Field(
+        None, description="light: fast student; unetr: teacher; unetpp: the paper's student; default: the encoder's."
+    )
+    pretrained: bool = Field(True, description="Start the encoder from pretrained weights.")
+    weights: Path | None = Field(None, description="File of the pretrained weights; default: a package or the hub.")
+    frozen: bool | None = Field(None, description="Keep the encoder as it is; default: those trained on pathology.")
+    start: str | None = Field(None, description="Bundle or run, by name or path, whose weights training starts from.")
     mpp: float = Field(0.25, description="Resolution of the images the network sees, um per pixel.")
     crop_px: int = Field(256, description="Side of a training crop, a multiple of 32.")
     batch: int = Field(16, description="Crops per step.")
@@ -76,9 +81,17 @@ class TrainSettings(Settings):
     weight_decay: float = Field(0.02)
     warmup_steps: int = Field(100)
     ema_decay: float = Field(0.998, description="Of the averaged weights that are validated and exported.")
+    loss: Literal["light", "paper"] = Field(
+        "light",
+        description="light: nucleus and type apart; paper: smoothed cross-entropy and focal loss of all classes.",
+    )
     flow_weight: float = Field(3.0)
-    nucleus_weight: float = Field(1.0)
-    type_weight: float = Field(0.7)
+    nucleus_weight: float = Field(1.0, description="Nucleus against background, in the loss 'light'.")
+    type_weight: float = Field(0.7, description="Types in the loss 'light', cross-entropy in the loss 'paper'.")
+    focal_weight: float = Field(1.0, description="Focal loss, in the loss 'paper'.")
+    focal_gamma: float = Field(2.0, ge=0)
+    decoupling_weight: float = Field(0.01, description="Spectral decoupling, in the loss 'paper'.")
+    smoothing_px: float = Field(1.0, ge=0.3, description="Sigma of the label smoothing, in the loss 'paper'.")
     balanced_share: float = Field(0.25, description="Share of crops centred on a nucleus of a type drawn uniformly.")
     source_shares: dict[str, float] = Field(default_factory=lambda: dict(SOURCE_SHARES))
     held_back: float = Field(0.2, description="Share of each source's groups that validate.")
@@ -86,6 +99,35 @@ class TrainSettings(Settings):
     seed: int = Field(0)
     threads: int = Field(2, description="CPU threads of torch.")
     loaders: int = Field(1, description="Processes that prepare crops.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step.")
+    devices: str = Field("auto", description="How many GPUs, or which ('0,1'); Lightning's devices.")
+    nodes: int = Field(1, ge=1, description="Machines.")
+    strategy: str = Field("auto", description="Lightning's strategy for several devices, such as ddp.")
+    precision: str = Field("32-true", description="Lightning's precision; 16-mixed or bf16-mixed on a GPU.")
+    patience: int = Field(0, ge=0, description="Stop after so many epochs without a better score; 0: never.")
+    fixed_crops: int = Field(
+        0, ge=0, description="Draw so many crops once and use them again and again; 0: always new."
+    )
+    cache: Path | None = Field(
+        None, description="Folder that keeps a frozen encoder's maps, or the teacher's answers, of the fixed crops."
+    )
+
+
+class DistillSettings(TrainSettings):
+    """What determines a distilled network, beside the teacher and the stores."""
+
+    temperature: float = Field(
+        14.0, ge=1, description="Softens the teacher's and the student's classes (the paper's T)."
+    )
+    hard_weight: float = Field(0.3, ge=0, description="Weight of the losses against the truth (the paper's alpha).")
+    soft_weight: float = Field(0.7, ge=0, description="Weight of the losses against the teacher (the paper's beta).")
+    soft_on: Literal["known", "all"] = Field(
+        "known", description="Pixels that learn from the teacher: where the truth is known, or all."
+    )
+    teacher_image: Literal["clean", "same"] = Field(
+        "clean",
+        description="What the teacher sees: the crop before stain and scanner are varied, or what the student sees.",
+    )
 
 
 class RelabelSettings(Settings):
@@ -152,6 +194,11 @@ def make_settings(kind: type[AnySettings], given: dict[str, Any], config: Path |
         return kind(**(from_file | given))
     except ValidationError as error:
         raise InputError(explain(error, kind)) from None
+
+
+def all_settings(kind: type[Settings] = Settings) -> list[type[Settings]]:
+    """Return all kinds of settings, those that extend others included."""
+    return [found for child in kind.__subclasses__() for found in (child, *all_settings(child))]
 
 
 def explain(error: ValidationError, kind: type[Settings]) -> str:

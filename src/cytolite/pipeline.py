@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, read_record, result_folders
-from cytolite.config import RelabelSettings, SegmentSettings, TrainSettings, make_settings
+from cytolite.config import DistillSettings, RelabelSettings, SegmentSettings, TrainSettings, make_settings
 from cytolite.errors import CytoliteError, InputError
 from cytolite.progress import Display, Update, choose, silent
 
@@ -195,8 +195,15 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
     return _try_slide(slide, folder, model, settings.model_copy(update={"overwrite": stale}), display)
 
 
-def inspect(model: str | Path | None = None) -> str:
-    """Return what a model bundle says about itself: ``model.json``, then its card.
+def inspect(model: str | Path | None = None, speed: bool = False) -> str:
+    """Return what a model bundle says about itself: ``model.json``, its size (and what it needs here), its card.
+
+    Parameters
+    ----------
+    model : str or pathlib.Path, optional
+        By default the embedded one.
+    speed : bool
+        Measure memory and speed of its network on this machine, which takes seconds to minutes.
 
     Raises
     ------
@@ -207,7 +214,10 @@ def inspect(model: str | Path | None = None) -> str:
 
     bundle = load_bundle(model)
     card = bundle.path / CARD_NAME
-    text = f"{bundle.path}\n\n{bundle.spec.model_dump_json(indent=2)}\n"
+    size = sum(path.stat().st_size for path in bundle.path.iterdir())
+    text = f"{bundle.path}\n\n{bundle.spec.model_dump_json(indent=2)}\n\n"
+    text += f"parameters           {bundle.spec.parameters:,}\nsize on disk         {size / 2**20:.1f} MB\n"
+    text += _needs(bundle) if speed else ""
     return text + (f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "")
 
 
@@ -231,6 +241,18 @@ def convert(
     if mpp is not None and not MPP_MIN <= mpp <= MPP_MAX:
         raise InputError(f"--mpp {mpp} is no microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g}.")
     return run(source, target, classes=classes, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update)
+
+
+def _needs(bundle: Bundle) -> str:
+    """The rest of the paper's Table 4, measured here."""
+    from cytolite.inference.measure import measure
+
+    found = measure(bundle)
+    memory = "not told by this system" if found.memory_mb is None else f"{found.memory_mb:,.0f} MB"
+    return (
+        f"memory at batch 32   {memory} (32 images of 256 x 256 px, growth of the peak of resident memory)\n"
+        f"speed                {found.mm2_per_s:.2f} mm2/s (network alone, one thread)\n"
+    )
 
 
 def inspect_stores(
@@ -386,6 +408,36 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
     return run(stores, out, settings)
 
 
+def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSettings) -> Path:
+    """Train a student on stores and on a teacher's answers, or go on with it; return its last checkpoint.
+
+    Parameters
+    ----------
+    teacher : str
+        Folder of a run, or a bundle by name or path.
+    stores, out, settings
+        As of `train`.
+
+    Raises
+    ------
+    InputError
+        If the teacher or a store cannot be read, or `out` holds another run.
+    """
+    from cytolite.training.record import RECORD
+    from cytolite.training.run import distill as run
+    from cytolite.training.run import run_teacher
+    from cytolite.training.teacher import maps_teacher
+
+    if (Path(teacher) / RECORD).exists():
+        return run(run_teacher(Path(teacher)), stores, out, settings)
+    from cytolite.inference.predict import Predictor
+    from cytolite.models.bundle import load_bundle
+
+    bundle = load_bundle(teacher)
+    predictor = Predictor(bundle, threads=settings.threads)
+    return run(maps_teacher(str(bundle.path), bundle.sha256, bundle.spec.mpp, predictor.maps), stores, out, settings)
+
+
 def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()) -> Bundle:
     """Make a bundle of a training run: ONNX checked against torch, scored on the held-back images, with its card.
 
@@ -408,6 +460,38 @@ def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()
     from cytolite.release import release
 
     return release(run, out, model_version, stores)
+
+
+def export_variant(model: str, out: Path, kind: Literal["float16", "int8"], stores: Sequence[Path]) -> str:
+    """Make a smaller variant of a bundle; return, as text, what it costs on held-back images.
+
+    Raises
+    ------
+    CytoliteError
+        If there is no such bundle, or a store cannot be read.
+    """
+    from cytolite.models.bundle import load_bundle
+    from cytolite.variants import make_variant
+
+    variant, found = make_variant(load_bundle(model), out, kind, stores)
+    return "\n".join([*(f"{c.name}: {c.before:.3f} -> {c.after:.3f}, n = {c.n}" for c in found), str(variant.path)])
+
+
+def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> float:
+    """Write a run's network as TorchScript; return its largest difference from torch on a held-back image.
+
+    Raises
+    ------
+    CytoliteError
+        If the run is not whole, or the difference is too large.
+    """
+    from cytolite.export import export_torchscript as write
+    from cytolite.training.run import split, trained_network
+    from cytolite.training.validate import pad_to_stride, resize
+
+    network, settings, trained_on = trained_network(run)
+    patch = split(list(stores) or trained_on, settings)[1][0]
+    return write(network, out, pad_to_stride(resize(patch.image, patch.mpp / settings.mpp))[None])
 
 
 def _try_slide(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS, N_TYPES
-from cytolite.config import TrainSettings
+from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
 from cytolite.datasets.census import nuclei_per_label
 from cytolite.evaluation.scoring import ImageScore, headline, score_image
@@ -21,8 +21,8 @@ from cytolite.inference.tile import find_nuclei, vote_types
 from cytolite.models.bundle import Bundle, ModelSpec, load_bundle, write_bundle
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
-from cytolite.models.network import STRIDE
 from cytolite.patches import Patch
+from cytolite.temperature import fit_temperature
 from cytolite.training.losses import allowed_table
 from cytolite.training.run import split, trained_network
 from cytolite.training.validate import pad_to_stride, resize
@@ -43,7 +43,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
         version=version,
         colours=tuple(t.colour for t in CELL_TYPES),
         mpp=settings.mpp,
-        stride=STRIDE,
+        stride=network.stride,
         mean=encoder.mean,
         std=encoder.std,
         tile=TILE_PX,
@@ -60,6 +60,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
             patch = next(p for p in held_back if p.source == source)
             export_onnx(network, onnx_path, pad_to_stride(resize(patch.image, patch.mpp / spec.mpp))[None])
         bundle = write_bundle(out, onnx_path, spec, "")
+        spec = spec.model_copy(update={"type_temperature": fit_temperature(bundle, held_back).temperature})
         scores = score_bundle(bundle, held_back)
         intervals = headline(scores)
         spec = spec.model_copy(update={"validation": {name: round(i.value, 4) for name, i in intervals.items()}})
@@ -137,10 +138,11 @@ def commands(settings: TrainSettings, spec: ModelSpec) -> list[str]:
     changed = {
         k: v
         for k, v in settings.model_dump().items()
-        if v != TrainSettings.model_fields[k].get_default(call_default_factory=True)
+        if v != type(settings).model_fields[k].get_default(call_default_factory=True)
     }
     flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
     stores = [f"{source}.h5" for source in spec.data]
     prepare = [f"cytolite prepare {source} data/{source} -o {source}.h5" for source in spec.data]
-    train = f"cytolite train {' '.join(stores)} -o runs/{spec.name}{flags}"
+    verb = "distill TEACHER" if isinstance(settings, DistillSettings) else "train"
+    train = f"cytolite {verb} {' '.join(stores)} -o runs/{spec.name}{flags}"
     return [*prepare, train, f"cytolite export runs/{spec.name} -o {spec.name} --model-version {spec.version}"]

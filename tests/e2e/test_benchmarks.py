@@ -1,5 +1,6 @@
 """Every benchmark still runs; what it measures is not judged here."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -12,8 +13,28 @@ from qupath_session import NoGroovyError, groovy_jars
 SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("bench_*.py"))
 
 
+def test_experiments_ask_for_settings_that_there_are():
+    from cytolite.config import DistillSettings, TrainSettings, make_settings
+
+    spec = importlib.util.spec_from_file_location("experiments", SCRIPTS[0].parent / "experiments.py")
+    experiments = importlib.util.module_from_spec(spec)
+    sys.modules["experiments"] = experiments  # dataclasses look their module up
+    spec.loader.exec_module(experiments)
+    names = [e.name for e in experiments.EXPERIMENTS]
+    assert len(set(names)) == len(names)
+    assert set(experiments.DEFAULT) <= set(names)
+    for e in experiments.EXPERIMENTS:
+        flags = [flag for flag in e.flags if flag != "--no-pretrained"]
+        given = {name[2:].replace("-", "_"): value for name, value in zip(flags[::2], flags[1::2], strict=True)}
+        make_settings(DistillSettings if e.teacher else TrainSettings, given)
+        # A teacher is run before its students.
+        assert not e.teacher or names.index(e.teacher) < names.index(e.name)
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_quick_mode_prints_numbers(script, tmp_path):
+    if script.stem in ("bench_cache", "bench_models"):
+        pytest.importorskip("segmentation_models_pytorch", reason="the networks need the extra `train`")
     if script.stem == "bench_decode":
         pytest.importorskip("cellpose", reason="the comparison needs cellpose")
     if script.stem == "bench_qupath":

@@ -15,12 +15,14 @@ from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.export import DeployedNetwork, export_onnx  # noqa: E402
 from cytolite.inference.predict import Predictor  # noqa: E402
 from cytolite.models.decoders import LightDecoder  # noqa: E402
-from cytolite.models.encoders import encoder_spec, find_weights  # noqa: E402
+from cytolite.models.encoders import encoder_spec  # noqa: E402
 from cytolite.models.network import CellNetwork  # noqa: E402
 from cytolite.models.warm_start import module_name, start_from  # noqa: E402
-from cytolite.patches import Patch  # noqa: E402
+from cytolite.models.weights import find_weights  # noqa: E402
 from cytolite.training import tasks  # noqa: E402
-from cytolite.training.run import Crops, first_network, split, trained_network  # noqa: E402
+from cytolite.training.run import first_network, split, trained_network  # noqa: E402
+from cytolite.training.sampling import CropDataset  # noqa: E402
+from fakes import coloured_patch  # noqa: E402
 
 TINY = TrainSettings(
     encoder="efficientnet_lite0", pretrained=False, crop_px=64, batch=2, steps_per_epoch=2, epochs=3, warmup_steps=1,
@@ -28,23 +30,10 @@ TINY = TrainSettings(
 )  # fmt: skip
 
 
-def painted(name: str, source: str, seed: int) -> Patch:
-    rng = np.random.default_rng(seed)
-    instances = np.zeros((150, 140), np.int32)
-    rows, cols = np.mgrid[:150, :140]
-    for i in range(1, 20):
-        y, x = rng.integers(8, 130, 2)
-        instances[(rows - y) ** 2 + (cols - x) ** 2 < 64] = i
-    image = np.where(instances[..., None] > 0, [90, 40, 120], [230, 190, 220]).astype(np.uint8)
-    image += rng.integers(0, 20, image.shape).astype(np.uint8)
-    types = np.where(instances > 0, instances % 7 + 1, 0).astype(np.uint8)
-    return Patch(name, image, instances, types, 0.25, source, name)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "s.h5"
-    write_store(path, [painted(str(i), source, i) for source in ("consep", "monusac") for i in range(2)])
+    write_store(path, [coloured_patch(str(i), source, i) for source in ("consep", "monusac") for i in range(2)])
     return path
 
 
@@ -109,7 +98,7 @@ def bundle(whole_run, tmp_path_factory):
 
 def images(n: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(
-        np.stack([painted("", "", seed + i).image[:128, :128].transpose(2, 0, 1) for i in range(n)])
+        np.stack([coloured_patch("", "", seed + i).image[:128, :128].transpose(2, 0, 1) for i in range(n)])
     )
 
 
@@ -133,7 +122,7 @@ def test_a_network_started_from_a_bundle_answers_as_it_does(bundle, deeper):
 
 def test_a_run_starts_from_a_bundle(bundle, store):
     settings = TINY.model_copy(update={"start": str(bundle.path)})
-    network = first_network(settings, Crops(split([store], settings)[0], settings)).eval()
+    network = first_network(settings, CropDataset(split([store], settings)[0], settings, stride=2)).eval()
     with torch.no_grad():
         flows, _ = network(images(1, 5))
     wanted, _ = Predictor(bundle).maps(np.ascontiguousarray(images(1, 5).permute(0, 2, 3, 1).numpy()))

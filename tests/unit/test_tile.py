@@ -31,13 +31,14 @@ def test_nucleus_is_one_minus_background(threshold):
     np.testing.assert_array_equal(is_nucleus(logits, threshold), expected)
 
 
-def test_votes_and_probabilities():
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_votes_and_probabilities(temperature):
     rng = np.random.default_rng(0)
     instance_map, _ = random_nuclei(rng, (120, 110), 40)
     n = instance_map.max()
     logits = rng.normal(0, 2, (8, *instance_map.shape)).astype(np.float32)
-    types, probs = vote_types(instance_map, logits, n)
-    per_pixel = softmax(logits[1:].astype(float), axis=0)
+    types, probs = vote_types(instance_map, logits, n, temperature)
+    per_pixel = softmax(logits[1:].astype(float) / temperature, axis=0)
     for index in range(n):
         inside = instance_map == index + 1
         votes = np.bincount(logits[1:, inside].argmax(axis=0), minlength=7)
@@ -46,6 +47,23 @@ def test_votes_and_probabilities():
         best = np.flatnonzero(votes == votes.max())
         assert types[index] == best[mean[best].argmax()] + 1
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_temperature_of_one_changes_no_bit():
+    """Bundles without a temperature give what they gave before there was one."""
+    rng = np.random.default_rng(1)
+    instance_map, _ = random_nuclei(rng, (60, 60), 12)
+    logits = rng.normal(0, 3, (8, 60, 60)).astype(np.float32)
+    n = int(instance_map.max())
+    top = logits[1:].max(0)
+    terms = [np.exp(logits[k] - top, dtype=np.float32) for k in range(1, 8)]
+    total = np.zeros_like(top)
+    for term in terms:
+        total += term
+    sums = np.stack([np.bincount(instance_map.ravel(), (t / total).astype(float).ravel(), n + 1)[1:] for t in terms], 1)
+    found = vote_types(instance_map, logits, n)[1]
+    np.testing.assert_allclose(found, sums / sums.sum(1, keepdims=True), rtol=3e-7)
+    np.testing.assert_array_equal(found, vote_types(instance_map, logits, n, 1.0)[1])
 
 
 def test_equal_votes_go_to_the_more_probable():

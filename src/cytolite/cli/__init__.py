@@ -24,7 +24,7 @@ from cytolite.cli import (  # noqa: F401 - registers the verbs
     serve,
 )  # fmt: skip
 from cytolite.cli.app import FAILED, INTERRUPTED, WRONG_USE, app, print_error
-from cytolite.config import Settings, explain
+from cytolite.config import all_settings, explain
 from cytolite.errors import CytoliteError
 
 __all__ = ["app", "main"]
@@ -50,6 +50,6 @@ def _usage(error: CycloptsError) -> str:
     if isinstance(error.__cause__, ValidationError):
         # Pydantic names what it validated, as "SegmentSettings" or "nullable[SegmentSettings]".
         title = error.__cause__.title
-        return explain(error.__cause__, next(kind for kind in Settings.__subclasses__() if kind.__name__ in title))
+        return explain(error.__cause__, next(kind for kind in all_settings() if kind.__name__ in title))
     message = " ".join(str(error).split()).rstrip(".")
     return f"{message}; see cytolite --help."

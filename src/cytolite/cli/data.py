@@ -52,6 +52,9 @@ def inspect(
     ] = None,
     pairs: Annotated[Path | None, Parameter(help="Of stores: CSV to write near-duplicates to, for training.")] = None,
     duplicates: Annotated[bool, Parameter(help="Of stores: look for near-duplicates, which can take minutes.")] = True,
+    speed: Annotated[
+        bool, Parameter(negative="", help="Of a model: measure memory and speed of its network here.")
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Print what a model bundle says about itself, or what stores hold: types, sources, near-duplicates."""
@@ -61,7 +64,7 @@ def inspect(
     if not paths or (len(paths) == 1 and not is_store(paths[0])):
         if output or pairs:
             raise InputError("A model bundle has no patches to draw or compare; --output and --pairs are for stores.")
-        print(pipeline.inspect(*what))
+        print(pipeline.inspect(what[0] if what else None, speed))
         return 0
     display = progress.choose(quiet)
     print(

@@ -62,7 +62,7 @@ def is_nucleus(type_logits: NDArray[np.float32], threshold: float) -> NDArray[np
 
 
 def vote_types(
-    instance_map: NDArray[np.int32], type_logits: NDArray[np.float32], n: int
+    instance_map: NDArray[np.int32], type_logits: NDArray[np.float32], n: int, temperature: float = 1.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the type of each nucleus by majority of its pixels, and the mean probabilities over them.
 
@@ -74,6 +74,8 @@ def vote_types(
         float32 (8, H, W). Background is left out: probabilities are among the seven types.
     n : int
         Number of nuclei.
+    temperature : float
+        Logits are divided by it before they become probabilities, so that these are calibrated; votes do not change.
 
     Returns
     -------
@@ -82,7 +84,9 @@ def vote_types(
     type_probs : numpy.ndarray
         float32 (n, 7); rows sum to 1.
     """
-    votes, sums = _vote(np.ascontiguousarray(instance_map), np.ascontiguousarray(type_logits), n)
+    votes, sums = _vote(
+        np.ascontiguousarray(instance_map), np.ascontiguousarray(type_logits), n, np.float32(temperature)
+    )
     probs = sums / np.maximum(sums.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     # A probability is below 1, so it decides between equal counts only.
     types = np.argmax(votes + probs / 2, axis=1) + 1
@@ -129,7 +133,7 @@ def tile_cells(
     rings = outlines.trace(fine)
     enlarge = FACTOR // spec.stride
     measures = outlines.measure(fine, image.repeat(enlarge, 0).repeat(enlarge, 1), mpp / FACTOR, rings)
-    types, type_probs = vote_types(instance_map, type_logits, len(measures.area_px))
+    types, type_probs = vote_types(instance_map, type_logits, len(measures.area_px), spec.type_temperature)
     vertices, offsets = rings
     corner = np.array([x0, y0], np.float64)
     cells = CellTable(
@@ -176,7 +180,7 @@ def _is_nucleus(type_logits, least):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _vote(instance_map, type_logits, n):  # type: ignore[no-untyped-def]
+def _vote(instance_map, type_logits, n, temperature):  # type: ignore[no-untyped-def]
     """Return int64 votes and float64 sums of probabilities, (n, 7) each."""
     height, width = instance_map.shape
     votes = np.zeros((n, N_TYPES), np.int64)
@@ -196,7 +200,7 @@ def _vote(instance_map, type_logits, n):  # type: ignore[no-untyped-def]
             largest = terms[best]
             total = np.float32(0)
             for k in range(N_TYPES):
-                terms[k] = math.exp(terms[k] - largest)
+                terms[k] = math.exp((terms[k] - largest) / temperature)
                 total += terms[k]
             for k in range(N_TYPES):
                 sums[nucleus, k] += np.float64(terms[k] / total)

@@ -39,6 +39,7 @@ class ModelSpec(BaseModel):
     halo: int = Field(64, ge=0, le=1024, description="Margin read around the core, px of the maps.")
     foreground_threshold: float = Field(0.5, gt=0, lt=1, description="A pixel is nucleus where P(nucleus) is above it.")
     flow_threshold: float = Field(0.4, ge=0, description="Largest mean squared flow error of a nucleus; 0 = no check.")
+    type_temperature: float = Field(1.0, gt=0, description="Type logits are divided by it for probabilities.")
     min_area_um2: float = Field(4.0, ge=0, description="Smaller nuclei are dropped.")
     licence: str = Field(description="Licence of the weights.")
     data: tuple[str, ...] = Field((), description="Data it was trained on.")

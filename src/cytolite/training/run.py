@@ -1,36 +1,42 @@
-"""A training run: from stores to checkpoints, resumable."""
+"""A training run: from stores to checkpoints, resumable; a network alone, or a student under a teacher."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
-from cytolite.config import TrainSettings
+from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.duplicates import read_pairs
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
 from cytolite.models.bundle import load_bundle
-from cytolite.models.encoders import encoder_spec, find_weights
-from cytolite.models.network import CellNetwork
+from cytolite.models.encoders import encoder_spec
+from cytolite.models.network import CellNetwork, NucleusNetwork, build_network
 from cytolite.models.warm_start import start_from
+from cytolite.models.weights import file_hash, find_weights, tensors_hash
 from cytolite.patches import Patch
-from cytolite.training.losses import allowed_table
+from cytolite.training.cache import CropCache
+from cytolite.training.objectives import objective
+from cytolite.training.record import RECORD, claim, read_record, recorded_settings, store_hashes
 from cytolite.training.sampling import CropDataset
-from cytolite.training.tasks import SupervisedTask, class_weights
+from cytolite.training.tasks import FROZEN_KEYS, DistillationTask, SupervisedTask
+from cytolite.training.teacher import Teacher, network_teacher
 
 CHECKPOINT = "checkpoints/last.ckpt"
-RECORD = "settings.json"
+PICTURES = "pictures"
 # Crops that show a bundle's network what its inner activations look like.
 CALIBRATION_CROPS = 64
+# Settings that decide which crops there are, and so what is cached of them.
+CROP_SETTINGS = {"seed", "mpp", "crop_px", "balanced_share", "source_shares", "held_back", "duplicates"}
 
 
 def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch]]:
@@ -48,12 +54,14 @@ def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch],
 class Crops(lightning.LightningDataModule):
     """Hands Lightning the crops of each epoch, so that a resumed run sees what an uninterrupted one would."""
 
-    def __init__(self, patches: Sequence[Patch], settings: TrainSettings) -> None:
+    def __init__(self, crops: CropDataset, settings: TrainSettings) -> None:
         super().__init__()
-        self.crops, self.settings = CropDataset(patches, settings), settings
+        self.crops, self.settings = crops, settings
 
     def train_dataloader(self) -> DataLoader[dict[str, torch.Tensor]]:
-        self.crops.start_epoch(self.trainer.current_epoch if self.trainer else 0)
+        if self.trainer:
+            self.crops.per_step = self.settings.accumulate * self.trainer.world_size
+            self.crops.start_epoch(self.trainer.current_epoch)
         workers = self.settings.loaders
         return DataLoader(self.crops, self.settings.batch, num_workers=workers, prefetch_factor=4 if workers else None)
 
@@ -63,10 +71,10 @@ class Crops(lightning.LightningDataModule):
 
 
 def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
-    """Train a student and return its last checkpoint.
+    """Train a network and return its last checkpoint.
 
-    Run again with the same folder and settings, it goes on where it stopped. Logs (CSV, TensorBoard), checkpoints and
-    ``settings.json`` lie in `out`.
+    Run again with the same folder and settings, it goes on where it stopped. Logs (CSV, TensorBoard), checkpoints, a
+    picture of predictions per epoch and ``settings.json`` lie in `out`.
 
     Parameters
     ----------
@@ -80,78 +88,218 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
     Raises
     ------
     InputError
-        If `out` holds a run of other settings or of other stores.
+        If `out` holds a run of other settings or of other stores, or the encoder's weights cannot be had.
     """
-    _claim(out, stores, settings)
-    training, validation = split(stores, settings)
-    lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    torch.set_num_threads(settings.threads)
-    crops = Crops(training, settings)
-    # Channels last: oneDNN's depthwise kernels train 2.5 times as fast on it (measured on two AVX2 cores).
-    network = first_network(settings, crops).to(memory_format=torch.channels_last)
-    task = SupervisedTask(network, settings, class_weights(training, allowed_table()), validation)
+    _check_cache(settings)
+    if settings.cache is not None and not _is_frozen(settings):
+        raise InputError(
+            f"The encoder {settings.encoder} is trained, so its maps cannot be cached: set frozen or no cache."
+        )
+    claim(out, stores, settings, encoder=_encoder_record(settings))
+    training, validation, crops = _prepare(stores, settings)
+    network = first_network(settings, crops)
+    if settings.cache is not None:
+        crops.cache = _cache(settings, stores, network.stride, encoder=tensors_hash(network.encoder))
+        _fill(crops, settings, lambda batch: _maps(network, batch))
+    task = SupervisedTask(network, settings, objective(settings, training), validation, out / PICTURES)
+    return fit(task, crops, out, settings)
+
+
+def distill(teacher: Teacher, stores: Sequence[Path], out: Path, settings: DistillSettings) -> Path:
+    """Train a student on stores and on a teacher's answers to the same crops; return its last checkpoint.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        Of any resolution and stride.
+    stores, out, settings
+        As of `train`.
+
+    Raises
+    ------
+    InputError
+        As `train`, or if `out` holds a run with another teacher.
+    """
+    _check_cache(settings)
+    source = {"path": teacher.name, "sha256": teacher.sha256}
+    claim(out, stores, settings, teacher=source, encoder=_encoder_record(settings))
+    training, validation, crops = _prepare(stores, settings)
+    network = first_network(settings, crops)
+    crops.with_clean = settings.teacher_image == "clean"
+    task = DistillationTask(teacher, network, settings, objective(settings, training), validation, out / PICTURES)
+    if settings.cache is not None:
+        size = (settings.crop_px // network.stride,) * 2
+        sees = settings.teacher_image
+        crops.cache = _cache(settings, stores, network.stride, teacher=teacher.sha256, sees=sees)
+        _fill(crops, settings, lambda batch: task.ask(batch, size))
+    return fit(task, crops, out, settings)
+
+
+def fit(task: SupervisedTask, crops: CropDataset, out: Path, settings: TrainSettings) -> Path:
+    """Let Lightning train a task, from its last checkpoint if there is one.
+
+    Raises
+    ------
+    InputError
+        If Lightning does not know, or does not have, the devices, the strategy or the precision.
+    """
     last = out / CHECKPOINT
-    trainer = lightning.Trainer(
-        accelerator="auto",
-        max_epochs=settings.epochs,
-        reload_dataloaders_every_n_epochs=1,
-        gradient_clip_val=1.0,
-        log_every_n_steps=min(25, settings.steps_per_epoch),
-        num_sanity_val_steps=0,
-        # Each start logs into a version of its own, so that a resumed run keeps what was logged before.
-        logger=[CSVLogger(out / "csv", name=""), TensorBoardLogger(out / "tensorboard", name="")],
-        callbacks=[ModelCheckpoint(last.parent, save_last=True, save_on_train_epoch_end=False)],
-        enable_model_summary=False,
-    )
-    trainer.fit(task, crops, ckpt_path=last if last.exists() else None, weights_only=False)
+    callbacks: list[Callback] = [ModelCheckpoint(last.parent, save_last=True, save_on_train_epoch_end=False)]
+    if settings.patience:
+        callbacks.append(
+            EarlyStopping("val/score", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
+        )
+    try:
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy=settings.strategy,
+            precision=settings.precision,  # type: ignore[arg-type]
+            accumulate_grad_batches=settings.accumulate,
+            max_epochs=settings.epochs,
+            reload_dataloaders_every_n_epochs=1,
+            gradient_clip_val=1.0,
+            log_every_n_steps=min(25, settings.steps_per_epoch),
+            num_sanity_val_steps=0,
+            # Each start logs into a version of its own, so that a resumed run keeps what was logged before.
+            logger=[CSVLogger(out / "csv", name=""), TensorBoardLogger(out / "tensorboard", name="")],
+            callbacks=callbacks,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        given = f"devices = {settings.devices}, strategy = {settings.strategy}, precision = {settings.precision}"
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"This machine cannot train with {given}: {reason}.") from None
+    trainer.fit(task, Crops(crops, settings), ckpt_path=last if last.exists() else None, weights_only=False)
     return last
 
 
-def first_network(settings: TrainSettings, crops: Crops) -> CellNetwork:
-    """Return the network as it is before the first step: a bundle's, or with ImageNet weights, or random."""
-    from_imagenet = settings.pretrained and settings.start is None
-    network = CellNetwork(settings.encoder, find_weights(encoder_spec(settings.encoder)) if from_imagenet else None)
-    if settings.start is not None:
-        images = torch.stack([crops.crops[i]["image"] for i in range(CALIBRATION_CROPS)])
+def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork:
+    """Return the network as it is before the first step: a bundle's or a run's, or with pretrained weights, or random.
+
+    Channels last: oneDNN's depthwise kernels train 2.5 times as fast on it (measured on two AVX2 cores).
+    """
+    network = build_network(settings.encoder, settings.decoder, encoder_weights(settings), settings.frozen)
+    crops.stride = network.stride
+    if settings.start is not None and (Path(settings.start) / RECORD).exists():
+        other = trained_network(Path(settings.start))[0]
+        if {k: v.shape for k, v in other.state_dict().items()} != {k: v.shape for k, v in network.state_dict().items()}:
+            raise InputError(
+                f"The run {settings.start} cannot be started from: its network is another; use the encoder and the "
+                "decoder that it was made with."
+            )
+        network.load_state_dict(other.state_dict())
+    elif settings.start is not None:
+        if not isinstance(network, CellNetwork):
+            raise InputError("Only the light network can be started from a bundle; give the folder of a run.")
+        images = torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])
         start_from(network, load_bundle(settings.start), images)
-    return network
+    return network.to(memory_format=torch.channels_last)
 
 
-def trained_network(out: Path) -> tuple[CellNetwork, TrainSettings, list[Path]]:
+def encoder_weights(settings: TrainSettings) -> Path | None:
+    """Return the file of the encoder's pretrained weights, if the run needs one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be had.
+    """
+    if not settings.pretrained or settings.start is not None:
+        return None
+    return find_weights(encoder_spec(settings.encoder), settings.weights)
+
+
+def trained_network(out: Path) -> tuple[NucleusNetwork, TrainSettings, list[Path]]:
     """Return a run's averaged network, its settings and the stores that it was trained on.
 
     Raises
     ------
     InputError
-        If `out` holds no run, or one without a checkpoint yet.
+        If `out` holds no run, or one without a checkpoint yet, or a frozen encoder's weights are not where they were.
     """
-    if not (out / RECORD).exists() or not (out / CHECKPOINT).exists():
-        raise InputError(f"{out} holds no finished epoch of a run; give the folder that `cytolite train` wrote.")
-    record = json.loads((out / RECORD).read_text())
-    settings = TrainSettings(**record["settings"])
-    network = CellNetwork(settings.encoder)
+    record = read_record(out)
+    if not (out / CHECKPOINT).exists():
+        raise InputError(f"{out} holds no finished epoch of a run; let `cytolite train` go on.")
+    settings = recorded_settings(record)
+    weights = _recorded_weights(record.get("encoder"), settings)
+    network = build_network(settings.encoder, settings.decoder, weights, settings.frozen)
     state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=False)["state_dict"]
-    average = "average.module."
-    network.load_state_dict({k.removeprefix(average): v for k, v in state.items() if k.startswith(average)})
+    average = FROZEN_KEYS[1].removesuffix("encoder.")
+    given = {k.removeprefix(average): v for k, v in state.items() if k.startswith(average)}
+    if weights is not None:  # the frozen encoder is not in the checkpoint
+        given |= {k: v for k, v in network.state_dict().items() if k.startswith("encoder.")}
+    network.load_state_dict(given)
     return network.eval(), settings, [Path(store["path"]) for store in record["stores"]]
 
 
-def _claim(out: Path, stores: Sequence[Path], settings: TrainSettings) -> None:
-    """Write the run's settings into its folder, or check that they are those it was begun with."""
-    hashes = []
-    for path in stores:
-        with Store(path) as store:
-            hashes.append({"path": str(path), "sha256": store.sha256})
-    record = {"settings": settings.model_dump(mode="json"), "stores": hashes}
-    path = out / RECORD
-    if path.exists() and _identity(json.loads(path.read_text())) != _identity(record):
-        raise InputError(f"{out} holds a run of other settings or of other stores; choose another folder or remove it.")
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1))
+def run_teacher(out: Path) -> Teacher:
+    """Return a run's averaged network as a teacher."""
+    network, settings, _ = trained_network(out)
+    return network_teacher(str(out), tensors_hash(network), settings.mpp, network)
 
 
-def _identity(record: dict[str, Any]) -> tuple[Any, list[str]]:
-    """Return what must not change when a run is taken up again: stores may have moved, their content may not."""
-    # Settings that are newer than the record had their default.
-    settings = TrainSettings(**record["settings"]).model_dump(mode="json")
-    return settings, [store["sha256"] for store in record["stores"]]
+def _check_cache(settings: TrainSettings) -> None:
+    if settings.cache is not None and not settings.fixed_crops:
+        raise InputError("A cache needs crops that come again: set fixed_crops to their number, 10000 for example.")
+
+
+def _prepare(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch], CropDataset]:
+    training, validation = split(stores, settings)
+    lightning.seed_everything(settings.seed, workers=True, verbose=False)
+    torch.set_num_threads(settings.threads)
+    return training, validation, CropDataset(training, settings, stride=1)
+
+
+def _cache(settings: TrainSettings, stores: Sequence[Path], stride: int, **others: Any) -> CropCache:
+    decisive = {
+        **settings.model_dump(mode="json", include=CROP_SETTINGS),
+        "stores": [store["sha256"] for store in store_hashes(stores)],
+        "stride": stride,
+        **others,
+    }
+    assert settings.cache is not None
+    return CropCache(settings.cache, decisive, settings.fixed_crops)
+
+
+def _fill(
+    crops: CropDataset, settings: TrainSettings, compute: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> None:
+    assert crops.cache is not None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def on_device(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return compute({name: tensor.to(device) for name, tensor in batch.items()})
+
+    crops.cache.fill(crops.draw, on_device, settings.batch, settings.loaders)
+
+
+def _maps(network: NucleusNetwork, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    image = batch["image"]
+    network.encoder.to(image.device)
+    return {f"maps_{n}": feature for n, feature in enumerate(network.encode(image))}
+
+
+def _is_frozen(settings: TrainSettings) -> bool:
+    return encoder_spec(settings.encoder).frozen if settings.frozen is None else settings.frozen
+
+
+def _encoder_record(settings: TrainSettings) -> dict[str, str] | None:
+    """Where a frozen encoder's weights are, which checkpoints leave out."""
+    weights = encoder_weights(settings)
+    if weights is None or not _is_frozen(settings):
+        return None
+    return {"path": str(weights), "sha256": file_hash(weights)}
+
+
+def _recorded_weights(source: dict[str, str] | None, settings: TrainSettings) -> Path | None:
+    if source is None:
+        return None
+    path = Path(source["path"]) if Path(source["path"]).exists() else find_weights(encoder_spec(settings.encoder))
+    if file_hash(path) != source["sha256"]:
+        raise InputError(
+            f"The run was trained on other weights of {settings.encoder} than those in {path}; put back the file "
+            f"{source['path']} with SHA-256 {source['sha256'][:12]}...."
+        )
+    return path

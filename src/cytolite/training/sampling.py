@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from cytolite.celltypes import IGNORE, N_TYPES, UNKNOWN_NUCLEUS
 from cytolite.config import TrainSettings
-from cytolite.models.network import STRIDE
 from cytolite.patches import Patch
 from cytolite.training.augment import Crop, crop, degrade, jitter_stain, warp_matrix
+from cytolite.training.cache import CropCache
 
 POINTS_PER_PATCH = 64
 # Nuclei weigh by the inverse root of their area, so that small and slender ones count; this area weighs 1.
@@ -55,12 +55,27 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         Training patches, held in memory.
     settings : TrainSettings
         Resolution, crop size, shares and seed.
+    stride : int
+        Of the network: pixels of the image per pixel of the truth.
+    per_step : int
+        Batches that make one step, over all devices.
+
+    Attributes
+    ----------
+    with_clean : bool
+        Whether a crop comes with its image as it was before stain and scanner were varied, as ``clean``.
+    cache : CropCache or None
+        What was computed of the fixed crops and comes with them.
     """
 
-    def __init__(self, patches: Sequence[Patch], settings: TrainSettings) -> None:
+    def __init__(self, patches: Sequence[Patch], settings: TrainSettings, stride: int, per_step: int = 1) -> None:
         self.patches = patches
         self.settings = settings
+        self.stride = stride
+        self.per_step = per_step
         self.first = 0
+        self.with_clean = False
+        self.cache: CropCache | None = None
         self.points = points_of_types(patches, np.random.default_rng(settings.seed))
         area = np.array([p.image.shape[0] * p.image.shape[1] * p.mpp**2 for p in patches])
         self.chance = np.zeros(len(patches))
@@ -75,16 +90,31 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         self.first = epoch * len(self)
 
     def __len__(self) -> int:
-        return self.settings.batch * self.settings.steps_per_epoch
+        return self.settings.batch * self.settings.steps_per_epoch * self.per_step
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng([self.settings.seed, self.first + index])
+        number = self._number(self.first + index)
+        item = self.draw(number)
+        return item if self.cache is None else item | self.cache.read(number)
+
+    def _number(self, i: int) -> int:
+        """Which crop comes i-th: always another, or the fixed ones in an order of its own in each round."""
+        if not self.settings.fixed_crops:
+            return i
+        turn, place = divmod(i, self.settings.fixed_crops)
+        order = np.random.default_rng([self.settings.seed, turn, 1]).permutation(self.settings.fixed_crops)
+        return int(order[place])
+
+    def draw(self, number: int) -> dict[str, torch.Tensor]:
+        """Return a crop, which is a function of the seed and its number alone."""
+        rng = np.random.default_rng([self.settings.seed, number])
         patch, x, y = self._place(rng)
         scale = self.settings.mpp / patch.mpp * np.exp(rng.uniform(-0.2, 0.2))
         matrix = warp_matrix((x, y), scale, rng.uniform(0, 2 * np.pi), rng.random() < 0.5, self.settings.crop_px)
-        taken = crop(patch, matrix, self.settings.crop_px, STRIDE)
+        taken = crop(patch, matrix, self.settings.crop_px, self.stride)
         image = degrade(jitter_stain(taken.image, rng), rng)
-        return as_tensors(taken, image, self.settings.mpp * STRIDE)
+        item = as_tensors(taken, image, self.settings.mpp * self.stride)
+        return item | {"clean": channels_first(taken.image)} if self.with_clean else item
 
     def _place(self, rng: np.random.Generator) -> tuple[Patch, float, float]:
         """Choose a patch and the point, (x, y) in its pixels, that comes to lie at the crop's centre."""
@@ -117,7 +147,7 @@ def as_tensors(taken: Crop, image: NDArray[np.uint8], mpp: float) -> dict[str, t
     weight = np.clip(np.sqrt(REFERENCE_AREA_UM2 / np.maximum(area_um2, 1)), 0.5, 2).astype(np.float32)
     known = nucleus & (labels != IGNORE)
     return {
-        "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+        "image": channels_first(image),
         "flows": torch.from_numpy(taken.flows),
         "labels": torch.from_numpy(labels.astype(np.uint8)),
         "nucleus": torch.from_numpy(nucleus),
@@ -125,3 +155,8 @@ def as_tensors(taken: Crop, image: NDArray[np.uint8], mpp: float) -> dict[str, t
         "nucleus_weight": torch.from_numpy(np.where(known, weight, background).astype(np.float32)),
         "type_weight": torch.from_numpy(np.where(nucleus, weight, 1).astype(np.float32)),
     }
+
+
+def channels_first(image: NDArray[np.uint8]) -> torch.Tensor:
+    """Return an image (H, W, 3) as a tensor (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,22 +1,30 @@
-"""SupervisedTask: the network, its losses, its optimiser and its running average, as Lightning trains them."""
+"""Tasks: a network, its losses, its optimiser and its running average, as Lightning trains them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from cytolite.config import TrainSettings
+from cytolite.celltypes import IGNORE
+from cytolite.config import DistillSettings, TrainSettings
 from cytolite.evaluation.scoring import headline
-from cytolite.models.network import CellNetwork
+from cytolite.models.network import NucleusNetwork
 from cytolite.patches import Patch
-from cytolite.training.losses import allowed_table, flow_loss, nucleus_loss, type_loss
+from cytolite.training.average import Average
+from cytolite.training.losses import distillation_loss, flow_loss
+from cytolite.training.objectives import LightObjective, PaperObjective
+from cytolite.training.picture import draw_patch, save_picture
+from cytolite.training.teacher import Teacher
 from cytolite.training.validate import score_network
+
+Batch = dict[str, torch.Tensor]
 
 
 class SupervisedTask(lightning.LightningModule):
@@ -24,41 +32,51 @@ class SupervisedTask(lightning.LightningModule):
 
     Parameters
     ----------
-    network : CellNetwork
+    network : NucleusNetwork
         Trained in place; its exponential moving average is what is validated and exported.
     settings : TrainSettings
         Rates and weights.
-    class_weights : torch.Tensor
-        float (7,), of the types in the type loss.
+    objective : LightObjective or PaperObjective
+        The losses against the truth.
     validation : sequence of Patch
         Whole held-back images.
+    pictures : Path or None
+        Folder for a picture of predictions per epoch.
     """
 
     def __init__(
-        self, network: CellNetwork, settings: TrainSettings, class_weights: torch.Tensor, validation: Sequence[Patch]
+        self,
+        network: NucleusNetwork,
+        settings: TrainSettings,
+        objective: LightObjective | PaperObjective,
+        validation: Sequence[Patch],
+        pictures: Path | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.average = AveragedModel(network, avg_fn=moving_average(settings.ema_decay), use_buffers=True)
+        self.average = Average(network, settings.ema_decay)
         self.settings = settings
+        self.objective = objective
         self.validation = validation
-        allowed = allowed_table()
-        self.register_buffer("allowed", allowed, persistent=False)
-        # A coarse label weighs as the mean of its types.
-        label_weights = (allowed * class_weights).sum(1) / allowed.sum(1).clamp_min(1)
-        self.register_buffer("label_weights", label_weights, persistent=False)
+        self.pictures = pictures
 
-    def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-        flows, type_logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
-        labels = batch["labels"].long()
-        parts = {
-            "flow": flow_loss(flows, batch["flows"], batch["flow_weight"]),
-            "nucleus": nucleus_loss(type_logits, batch["nucleus"], batch["nucleus_weight"]),
-            "type": type_loss(type_logits, labels, self.allowed, batch["type_weight"] * self.label_weights[labels]),
-        }
-        self.log_dict({f"train/{name}": value.detach() for name, value in parts.items()}, on_step=True)
-        s = self.settings
-        return s.flow_weight * parts["flow"] + s.nucleus_weight * parts["nucleus"] + s.type_weight * parts["type"]
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        flows, type_logits = self.predict(batch)
+        losses, weights = self.losses(flows.float(), type_logits.float(), batch)
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, on_step=True)
+        return sum((weights[name] * value for name, value in losses.items()), torch.zeros((), device=self.device))
+
+    def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the network; where a frozen encoder's maps were computed before, its decoder alone."""
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        maps = [batch[name] for name in sorted(batch) if name.startswith("maps_")]
+        return self.network.decode(maps, image) if maps else self.network(image)
+
+    def losses(
+        self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch
+    ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Return the losses by name, and their weights."""
+        return self.objective(flows, type_logits, batch), self.objective.weights
 
     def on_before_zero_grad(self, *_: object) -> None:
         """Average after every optimiser step."""
@@ -70,11 +88,12 @@ class SupervisedTask(lightning.LightningModule):
         for module, rate in ((self.network.encoder, s.learning_rate * s.encoder_rate), (None, s.learning_rate)):
             inside = set(self.network.encoder.parameters())
             chosen = [p for p in self.network.parameters() if (p in inside) == (module is not None)]
+            chosen = [p for p in chosen if p.requires_grad]
             groups += [
                 {"params": [p for p in chosen if p.ndim > 1], "lr": rate, "weight_decay": s.weight_decay},
                 {"params": [p for p in chosen if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
             ]
-        optimiser = torch.optim.AdamW(groups)
+        optimiser = torch.optim.AdamW([group for group in groups if group["params"]])
         total = s.epochs * s.steps_per_epoch
 
         def rate_at(step: int) -> float:
@@ -88,32 +107,81 @@ class SupervisedTask(lightning.LightningModule):
         """Nothing per batch: whole images are scored at the end of the epoch."""
 
     def on_validation_epoch_end(self) -> None:
-        found = headline(score_network(self.exported(), self.validation, self.settings.mpp))
+        rows: dict[str, Any] = {}
+
+        def keep(patch: Patch, instances: Any, types: Any) -> None:
+            """The first image of each source is drawn."""
+            if patch.source not in rows:
+                rows[patch.source] = draw_patch(patch, instances, types)
+
+        found = headline(score_network(self.exported(), self.validation, self.settings.mpp, keep))
         self.log_dict({f"val/{name}": interval.value for name, interval in found.items()})
+        # What early stopping watches: the mean over sources.
+        self.log("val/score", float(np.nanmean([interval.value for interval in found.values()])))
         self.print(f"epoch {self.current_epoch}:", ", ".join(f"{name} {i}" for name, i in found.items()))
+        if self.pictures is not None and self.global_rank == 0:
+            save_picture(self.pictures / f"epoch_{self.current_epoch:03d}.png", list(rows.values()))
 
     def exported(self) -> nn.Module:
         """The averaged network, in evaluation mode."""
         return self.average.module.eval()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out a frozen encoder that is on disk already: its file's hash is in the run's record."""
+        if self._encoder_is_on_disk():
+            kept = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith(FROZEN_KEYS)}
+            checkpoint["state_dict"] = kept
 
-def moving_average(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Exponential moving average whose memory grows with the steps done, so that the random start is forgotten."""
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the frozen encoder back, so that what is loaded is checked to be whole."""
+        if self._encoder_is_on_disk():
+            mine = self.state_dict()
+            checkpoint["state_dict"].update({k: v for k, v in mine.items() if k.startswith(FROZEN_KEYS)})
 
-    def update(average: torch.Tensor, value: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-        n = float(steps)
-        keep = min(decay, (1 + n) / (10 + n))
-        return average * keep + value * (1 - keep)
-
-    return update
+    def _encoder_is_on_disk(self) -> bool:
+        """Not so if it came from another run, which may have trained it."""
+        return self.network.frozen and self.settings.pretrained and self.settings.start is None
 
 
-def class_weights(patches: Sequence[Patch], allowed: torch.Tensor) -> torch.Tensor:
-    """Weights of the seven types, float (7,): fourth root of the inverse share of typed pixels, mean 1, at most 3."""
-    pixels = np.zeros(256)
-    for patch in patches:
-        pixels += np.bincount(patch.type_map.ravel(), minlength=256) * patch.mpp**2
-    table = allowed.numpy()
-    fine = (table * (table.sum(1, keepdims=True) == 1) * pixels[:, None]).sum(0)
-    weights = (np.maximum(fine, 1).mean() / np.maximum(fine, 1)) ** 0.25
-    return torch.tensor(np.clip(weights / weights.mean(), 0.3, 3), dtype=torch.float32)
+FROZEN_KEYS = ("network.encoder.", "average.module.encoder.")
+
+
+class DistillationTask(SupervisedTask):
+    """Learn from patches and from a teacher's answers to the same crops.
+
+    ``hard_weight * L(truth) + soft_weight * (flow_weight * L_flow(teacher) + T^2 KL(teacher || student))``; see
+    `cytolite.training.losses.distillation_loss`.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        Asked at every step, unless a batch brings its answers along.
+    network, settings, objective, validation, pictures
+        As of `SupervisedTask`.
+    """
+
+    settings: DistillSettings
+
+    def __init__(self, teacher: Teacher, network: NucleusNetwork, settings: DistillSettings, *args: Any) -> None:
+        super().__init__(network, settings, *args)
+        self.teacher = teacher
+
+    def losses(
+        self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch
+    ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        s = self.settings
+        hard, weights = super().losses(flows, type_logits, batch)
+        answers = batch if "teacher_flows" in batch else self.ask(batch, tuple(flows.shape[2:]))
+        known = torch.ones_like(batch["flow_weight"]) if s.soft_on == "all" else (batch["labels"] != IGNORE).float()
+        soft = {
+            "soft_flow": flow_loss(flows, answers["teacher_flows"], known),
+            "soft_type": distillation_loss(type_logits, answers["teacher_logits"], known, s.temperature),
+        }
+        soft_weights = {"soft_flow": s.soft_weight * s.flow_weight, "soft_type": s.soft_weight}
+        return hard | soft, {name: s.hard_weight * weight for name, weight in weights.items()} | soft_weights
+
+    def ask(self, batch: Batch, size: tuple[int, ...]) -> Batch:
+        """Return the teacher's answers to a batch of crops, on a grid of `size`."""
+        image = batch["clean" if self.settings.teacher_image == "clean" else "image"]
+        flows, type_logits = self.teacher(image, self.settings.mpp, (size[0], size[1]))
+        return {"teacher_flows": flows, "teacher_logits": type_logits}

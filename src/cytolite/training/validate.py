@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from cytolite import flows
 from cytolite.celltypes import N_TYPES
 from cytolite.evaluation.scoring import ImageScore, score_image
-from cytolite.models.network import STRIDE
+from cytolite.models.network import NucleusNetwork
 from cytolite.patches import Patch
 
 FOREGROUND_THRESHOLD = 0.5
@@ -32,24 +31,37 @@ def pad_to_stride(image: NDArray[np.uint8], stride: int = 32) -> NDArray[np.uint
     return np.pad(image, ((0, below), (0, right), (0, 0)), constant_values=255)
 
 
-@torch.no_grad()
-def score_network(network: nn.Module, patches: Sequence[Patch], mpp: float) -> list[ImageScore]:
-    """Predict each patch at the network's resolution, `mpp`, and match it to its truth."""
+def score_network(
+    network: NucleusNetwork,
+    patches: Sequence[Patch],
+    mpp: float,
+    seen: Callable[[Patch, NDArray[np.int32], NDArray[np.int64]], None] = lambda *_: None,
+) -> list[ImageScore]:
+    """Predict each patch at the network's resolution, `mpp`, and match it to its truth; `seen` is shown each."""
     scores = []
     for patch in patches:
-        image = resize(patch.image, patch.mpp / mpp)
-        h, w = (-(-side // STRIDE) for side in image.shape[:2])
-        field, logits = network(torch.from_numpy(pad_to_stride(image).transpose(2, 0, 1)[None].copy()))
-        probs = logits[0, :, :h, :w].softmax(0).numpy()
-        instances = flows.decode(
-            np.ascontiguousarray(field[0, :, :h, :w].numpy()),
-            probs[0] < 1 - FOREGROUND_THRESHOLD,
-            min_size_px=round(MIN_AREA_UM2 / (mpp * STRIDE) ** 2),
-        )
-        types = majority_types(instances, probs)
-        fine = instances.repeat(STRIDE, 0).repeat(STRIDE, 1)[: image.shape[0], : image.shape[1]]
-        scores.append(score_image(patch, fine, types))
+        instances, types = predict_patch(network, patch, mpp)
+        scores.append(score_image(patch, instances, types))
+        seen(patch, instances, types)
     return scores
+
+
+@torch.no_grad()
+def predict_patch(network: NucleusNetwork, patch: Patch, mpp: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the nuclei of a patch, int32 (H, W) at the network's resolution, and the type of each, int (n,)."""
+    image = resize(patch.image, patch.mpp / mpp)
+    stride = network.stride
+    h, w = (-(-side // stride) for side in image.shape[:2])
+    given = torch.from_numpy(pad_to_stride(image).transpose(2, 0, 1)[None].copy())
+    field, logits = network(given.to(next(network.parameters()).device))
+    probs = logits[0, :, :h, :w].float().softmax(0).cpu().numpy()
+    instances = flows.decode(
+        np.ascontiguousarray(field[0, :, :h, :w].float().cpu().numpy()),
+        probs[0] < 1 - FOREGROUND_THRESHOLD,
+        min_size_px=round(MIN_AREA_UM2 / (mpp * stride) ** 2),
+    )
+    fine = instances.repeat(stride, 0).repeat(stride, 1)[: image.shape[0], : image.shape[1]]
+    return fine, majority_types(instances, probs)
 
 
 def majority_types(instances: NDArray[np.int32], probs: NDArray[np.float32]) -> NDArray[np.int64]:

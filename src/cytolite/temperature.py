@@ -1,0 +1,84 @@
+"""Probabilities of types that can be taken at their word: one temperature, fitted on nuclei held back from training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolite.evaluation.matching import match
+from cytolite.inference.predict import Predictor
+from cytolite.inference.tile import find_nuclei, vote_types
+from cytolite.models.bundle import Bundle
+from cytolite.patches import Patch
+from cytolite.training.losses import allowed_table
+from cytolite.training.validate import pad_to_stride, resize
+
+# Temperatures that are tried, a step of 5%.
+TEMPERATURES = np.geomspace(0.25, 8.0, 72)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The temperature with the lowest negative log likelihood of the true types.
+
+    Attributes
+    ----------
+    temperature : float
+    before, after : float
+        Mean negative log likelihood at temperature 1 and at `temperature`, nats per nucleus.
+    n : int
+        Matched nuclei whose type is known, wholly or to a set.
+    """
+
+    temperature: float
+    before: float
+    after: float
+    n: int
+
+
+def fit_temperature(bundle: Bundle, patches: Sequence[Patch]) -> Fit:
+    """Fit the temperature that a nucleus's logits are divided by (Guo et al. 2017) before they become probabilities.
+
+    What is fitted is what the user gets: the mean of the softened probabilities over a nucleus's pixels, for nuclei
+    that match true ones (IoU > 0.5). A coarse label asks for the probability of its set. Names do not change.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Whatever temperature it has is not used.
+    patches : sequence of Patch
+        Held back from training.
+    """
+    predictor = Predictor(bundle, threads=2)
+    parts = [_likelihoods(predictor, patch) for patch in patches]
+    likelihood = np.concatenate([*parts, np.empty((0, len(TEMPERATURES) + 1))])
+    if not len(likelihood):
+        return Fit(1.0, 0.0, 0.0, 0)
+    loss = -np.log(np.maximum(likelihood, 1e-6)).mean(0)
+    best = int(loss[:-1].argmin())
+    return Fit(round(float(TEMPERATURES[best]), 4), float(loss[-1]), float(loss[best]), len(likelihood))
+
+
+def _likelihoods(predictor: Predictor, patch: Patch) -> NDArray[np.float64]:
+    """Probability of each matched nucleus's true type at every temperature tried, and in the last column at 1."""
+    spec = predictor.spec
+    image = resize(patch.image, patch.mpp / spec.mpp)
+    flows, logits = predictor.maps(pad_to_stride(image)[None])
+    height, width = (-(-side // spec.stride) for side in image.shape[:2])
+    inside = (slice(0, height), slice(0, width))
+    instances = find_nuclei(flows[0], logits[0], spec, spec.mpp * spec.stride, inside)
+    size = patch.instance_map.shape[::-1]
+    enlarged = cv2.resize(instances[inside].astype(np.float32), size, interpolation=cv2.INTER_NEAREST_EXACT)
+    found = match(patch.instance_map, enlarged.astype(np.int32))
+    ids, first = np.unique(patch.instance_map, return_index=True)
+    allowed = allowed_table().numpy()[patch.type_map.ravel()[first][np.searchsorted(ids, found.true_ids)]]
+    known = allowed.any(1) & ~allowed.all(1)
+    columns = []
+    for temperature in (*TEMPERATURES, 1.0):
+        probs = vote_types(instances, logits[0], int(instances.max(initial=0)), float(temperature))[1]
+        columns.append((probs[found.predicted_ids - 1] * allowed).sum(1)[known])
+    return np.stack(columns, 1).astype(float)

@@ -1,0 +1,97 @@
+"""Objectives: which losses a network is trained on, and with what weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from cytolite.config import TrainSettings
+from cytolite.datasets.census import nuclei_per_label
+from cytolite.patches import Patch
+from cytolite.training.losses import (
+    allowed_table,
+    flow_loss,
+    focal_loss,
+    frequency_weights,
+    nucleus_loss,
+    set_codes,
+    set_table,
+    smoothed_cross_entropy,
+    spectral_decoupling,
+    type_loss,
+)
+
+Batch = Mapping[str, torch.Tensor]
+
+
+class LightObjective(nn.Module):
+    """Flows, nucleus against background, and types within nuclei: what the light student is trained on."""
+
+    def __init__(self, settings: TrainSettings, patches: Sequence[Patch]) -> None:
+        super().__init__()
+        self.weights = {
+            "flow": settings.flow_weight,
+            "nucleus": settings.nucleus_weight,
+            "type": settings.type_weight,
+        }
+        allowed = allowed_table()
+        self.register_buffer("allowed", allowed, persistent=False)
+        # A coarse label weighs as the mean of its types.
+        label_weights = (allowed * class_weights(patches, allowed)).sum(1) / allowed.sum(1).clamp_min(1)
+        self.register_buffer("label_weights", label_weights, persistent=False)
+
+    def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the losses by name, not weighted yet."""
+        labels = batch["labels"].long()
+        return {
+            "flow": flow_loss(flows, batch["flows"], batch["flow_weight"]),
+            "nucleus": nucleus_loss(type_logits, batch["nucleus"], batch["nucleus_weight"]),
+            "type": type_loss(type_logits, labels, self.allowed, batch["type_weight"] * self.label_weights[labels]),
+        }
+
+
+class PaperObjective(nn.Module):
+    """Flows, and cross-entropy and focal loss over background and types (section 3 of the paper)."""
+
+    def __init__(self, settings: TrainSettings, patches: Sequence[Patch]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.weights = {
+            "flow": settings.flow_weight,
+            "cross_entropy": settings.type_weight,
+            "decoupling": settings.type_weight * settings.decoupling_weight,
+            "focal": settings.focal_weight,
+        }
+        self.register_buffer("table", set_table(), persistent=False)
+        self.register_buffer("class_weights", frequency_weights(nuclei_per_label(patches)), persistent=False)
+
+    def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the losses by name, not weighted yet."""
+        codes = set_codes(batch["labels"].long(), batch["nucleus"])
+        known = (codes >= 0).float()
+        sigma, gamma = self.settings.smoothing_px, self.settings.focal_gamma
+        return {
+            "flow": flow_loss(flows, batch["flows"], batch["flow_weight"]),
+            "cross_entropy": smoothed_cross_entropy(type_logits, codes, self.table, known, sigma),
+            "decoupling": spectral_decoupling(type_logits, known),
+            "focal": focal_loss(type_logits, codes, self.table, self.class_weights, known, gamma=gamma),
+        }
+
+
+def objective(settings: TrainSettings, patches: Sequence[Patch]) -> LightObjective | PaperObjective:
+    """Return the objective that the settings name, with class weights from the patches that train."""
+    return (PaperObjective if settings.loss == "paper" else LightObjective)(settings, patches)
+
+
+def class_weights(patches: Sequence[Patch], allowed: torch.Tensor) -> torch.Tensor:
+    """Weights of the seven types, float (7,): fourth root of the inverse share of typed pixels, mean 1, at most 3."""
+    pixels = np.zeros(256)
+    for patch in patches:
+        pixels += np.bincount(patch.type_map.ravel(), minlength=256) * patch.mpp**2
+    table = allowed.numpy()
+    fine = (table * (table.sum(1, keepdims=True) == 1) * pixels[:, None]).sum(0)
+    weights = (np.maximum(fine, 1).mean() / np.maximum(fine, 1)) ** 0.25
+    return torch.tensor(np.clip(weights / weights.mean(), 0.3, 3), dtype=torch.float32)

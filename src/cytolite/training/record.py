@@ -1,0 +1,85 @@
+"""The record of a run, ``settings.json``: what it was begun with, so that it goes on with the same and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cytolite.config import DistillSettings, TrainSettings
+from cytolite.datasets.store import Store
+from cytolite.errors import InputError
+
+RECORD = "settings.json"
+# Settings that say where things are or what is shown, not what comes out.
+PLACES = {"cache", "weights"}
+
+
+def store_hashes(stores: Sequence[Path]) -> list[dict[str, str]]:
+    """Return path and content hash of each store."""
+    found = []
+    for path in stores:
+        with Store(path) as store:
+            found.append({"path": str(path), "sha256": store.sha256})
+    return found
+
+
+def claim(out: Path, stores: Sequence[Path], settings: TrainSettings, **sources: dict[str, str] | None) -> None:
+    """Write a run's record into its folder, or check that it is the one it was begun with.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the run.
+    stores : sequence of Path
+    settings : TrainSettings
+    **sources
+        Whatever else decides the result, by name: each a mapping with the hash of its content under ``sha256``.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run.
+    """
+    verb = type(settings).__name__.removesuffix("Settings").lower()
+    given = {name: source for name, source in sources.items() if source is not None}
+    record = {"verb": verb, "settings": settings.model_dump(mode="json"), "stores": store_hashes(stores), **given}
+    path = out / RECORD
+    if path.exists() and identity(json.loads(path.read_text())) != identity(record):
+        raise InputError(
+            f"{out} holds a run of other settings, of other stores or of another teacher; choose another folder or "
+            "remove it."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1))
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """Return a run's record.
+
+    Raises
+    ------
+    InputError
+        If `out` holds no run.
+    """
+    path = out / RECORD
+    if not path.exists():
+        raise InputError(
+            f"{out} holds no finished epoch of a run; give the folder that `cytolite train` or `distill` wrote."
+        )
+    return json.loads(path.read_text())
+
+
+def recorded_settings(record: dict[str, Any]) -> TrainSettings:
+    """Return the settings of a record; those that an older version did not know have their defaults."""
+    kind = DistillSettings if record.get("verb") == "distill" else TrainSettings
+    return kind(**record["settings"])
+
+
+def identity(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what must not change when a run is taken up again: stores may have moved, their content may not."""
+    settings = recorded_settings(record).model_dump(mode="json", exclude=PLACES)
+    hashes = [store["sha256"] for store in record["stores"]]
+    others = {name: record.get(name, {}).get("sha256") for name in ("teacher", "encoder")}
+    return {"settings": settings, "stores": hashes, **others}

@@ -1,0 +1,103 @@
+"""The teacher: a network or a bundle whose answers a student learns, at any resolution, on the student's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F  # noqa: N812 - the field's name
+
+from cytolite.models.network import ALIGN_PX, NucleusNetwork
+
+Answers = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Who answers.
+
+    Attributes
+    ----------
+    name : str
+        Where it came from.
+    sha256 : str
+        Of its weights.
+    mpp : float
+        Resolution of the images it sees, um per pixel.
+    answer : callable
+        uint8 (B, 3, H, W), sides multiples of 32, to flows and type logits, at whatever stride.
+    """
+
+    name: str
+    sha256: str
+    mpp: float
+    answer: Callable[[torch.Tensor], Answers]
+
+    @torch.no_grad()
+    def __call__(self, image: torch.Tensor, mpp: float, size: tuple[int, int]) -> Answers:
+        """Answer for a batch of the student's crops.
+
+        The crop is resampled to the teacher's resolution and the answers to the student's grid; flows are of unit
+        length, so that their values do not change with the scale.
+
+        Parameters
+        ----------
+        image : torch.Tensor
+            uint8 (B, 3, H, W).
+        mpp : float
+            Resolution of `image`.
+        size : tuple of int
+            Height and width of the student's maps.
+
+        Returns
+        -------
+        flows, type_logits : torch.Tensor
+            float (B, 2, h, w) and (B, 8, h, w).
+        """
+        seen, (height, width) = self._seen(image, mpp)
+        flows, type_logits = self.answer(seen)
+        stride = seen.shape[2] / flows.shape[2]
+        rows, cols = round(height / stride), round(width / stride)
+        return tuple(_resize(maps[:, :, :rows, :cols].float(), size) for maps in (flows, type_logits))  # type: ignore[return-value]
+
+    def _seen(self, image: torch.Tensor, mpp: float) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Return the image at the teacher's resolution, padded to multiples of 32, and its size before padding."""
+        height, width = (max(1, round(side * mpp / self.mpp)) for side in image.shape[2:])
+        scaled = _resize(image.float(), (height, width))
+        padded = F.pad(scaled, (0, -width % ALIGN_PX, 0, -height % ALIGN_PX), mode="replicate")
+        return padded.round().clamp(0, 255).to(torch.uint8), (height, width)
+
+
+def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if tuple(maps.shape[2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=size[0] < maps.shape[2])
+
+
+def network_teacher(name: str, sha256: str, mpp: float, network: NucleusNetwork) -> Teacher:
+    """Return a network as a teacher; it goes to the device of the images that it is shown."""
+    network.eval().requires_grad_(False)
+
+    def answer(image: torch.Tensor) -> Answers:
+        return network.to(image.device)(image)
+
+    return Teacher(name, sha256, mpp, answer)
+
+
+def maps_teacher(
+    name: str,
+    sha256: str,
+    mpp: float,
+    maps: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> Teacher:
+    """Return a bundle as a teacher; `maps` is that of its `Predictor`: uint8 (B, H, W, 3) to flows and type logits."""
+
+    def answer(image: torch.Tensor) -> Answers:
+        given = np.ascontiguousarray(image.permute(0, 2, 3, 1).cpu().numpy())
+        flows, type_logits = (torch.from_numpy(found).to(image.device) for found in maps(given))
+        return flows, type_logits
+
+    return Teacher(name, sha256, mpp, answer)

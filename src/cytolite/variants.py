@@ -1,0 +1,159 @@
+"""Smaller variants of a bundle, float16 and int8, each with what it costs in quality, measured as the bundle was."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from cytolite.config import TrainSettings
+from cytolite.errors import InputError
+from cytolite.evaluation.scoring import ImageScore, headline
+from cytolite.models.bundle import CARD_NAME, Bundle, write_bundle
+from cytolite.patches import Patch
+from cytolite.release import score_bundle
+from cytolite.training.run import split
+from cytolite.training.validate import pad_to_stride, resize
+
+Kind = Literal["float16", "int8"]
+# Patches that show the ranges of activations, from every source alike, and the side that is cut out of each.
+CALIBRATION_PATCHES, CALIBRATION_PX = 48, 256
+# Their errors are the errors of the maps: these layers stay as they are.
+HEADS = ("flow_head", "type_head")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure of the bundle and of its variant on the same held-back images."""
+
+    name: str
+    before: float
+    after: float
+    n: int
+
+
+def make_variant(bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path]) -> tuple[Bundle, list[Comparison]]:
+    """Write a variant of `bundle` and compare the two on held-back images.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        float32.
+    out : Path
+        Folder of the variant; names it.
+    kind : {"float16", "int8"}
+        float16: half the size; faster on GPUs, not on CPUs. int8: static, weights per channel, activations calibrated
+        on patches that the bundle was trained on; heads stay float32.
+    stores : sequence of Path
+        What the bundle was trained on, split as by default: patches that train calibrate, those held back compare.
+
+    Raises
+    ------
+    InputError
+        If there are no stores.
+    """
+    if not stores:
+        raise InputError(f"Give the stores that the model was trained on with --stores: {kind} is measured on them.")
+    training, held_back = split(stores, TrainSettings())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        if kind == "float16":
+            to_float16(bundle.onnx_path, path)
+        else:
+            to_int8(bundle.onnx_path, path, calibration_images(training, bundle.spec.mpp))
+        spec = bundle.spec.model_copy(update={"name": out.name})
+        variant = write_bundle(out, path, spec, "")
+        found = compare(score_bundle(bundle, held_back), score_bundle(variant, held_back))
+        spec = spec.model_copy(update={"validation": {c.name: round(c.after, 4) for c in found}})
+        variant = write_bundle(out, path, spec, card(bundle, variant, kind, found))
+    return variant, found
+
+
+def to_float16(source: Path, target: Path) -> None:
+    """Write a graph whose weights and arithmetic are float16; its outputs stay float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(target))
+
+
+def to_int8(source: Path, target: Path, images: Sequence[NDArray[np.uint8]]) -> None:
+    """Write a graph whose convolutions are int8, with ranges of activations seen on `images`, uint8 (1, H, W, 3)."""
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = target.with_name("prepared.onnx")
+    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    heads = [node.name for node in onnx.load(str(prepared)).graph.node if any(head in node.name for head in HEADS)]
+    quantize_static(
+        str(prepared),
+        str(target),
+        _Images(images),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        activation_type=QuantType.QUInt8,
+        nodes_to_exclude=heads,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+
+
+def _reader_base() -> type:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    return CalibrationDataReader
+
+
+class _Images(_reader_base()):  # type: ignore[misc]
+    """Hands the images to the calibration one by one."""
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        self.left: Iterator[NDArray[np.uint8]] = iter(images)
+
+    def get_next(self) -> dict[str, Any] | None:
+        image = next(self.left, None)
+        return None if image is None else {"image": image}
+
+
+def calibration_images(patches: Sequence[Patch], mpp: float) -> list[NDArray[np.uint8]]:
+    """Return the middles of patches of every source in turn, at the model's resolution, uint8 (1, H, W, 3)."""
+    sources = sorted({p.source for p in patches})
+    queues = [[p for p in patches if p.source == source] for source in sources]
+    chosen = [queue[i] for i in range(CALIBRATION_PATCHES) for queue in queues if i < len(queue)][:CALIBRATION_PATCHES]
+    images = []
+    for patch in chosen:
+        image = resize(patch.image, patch.mpp / mpp)
+        top, left = (max(0, (side - CALIBRATION_PX) // 2) for side in image.shape[:2])
+        images.append(pad_to_stride(image[top : top + CALIBRATION_PX, left : left + CALIBRATION_PX])[None])
+    return images
+
+
+def compare(before: Sequence[ImageScore], after: Sequence[ImageScore]) -> list[Comparison]:
+    """Return each source's headline measure of the bundle and of the variant."""
+    old, new = headline(before), headline(after)
+    return [Comparison(name, old[name].value, new[name].value, old[name].n) for name in old]
+
+
+def card(bundle: Bundle, variant: Bundle, kind: Kind, found: Sequence[Comparison]) -> str:
+    """Return the bundle's card with what the variant is and costs put in front."""
+    spec = bundle.spec
+    sizes = [path.stat().st_size / 2**20 for path in (bundle.onnx_path, variant.onnx_path)]
+    rows = "\n".join(f"| `{c.name}` (n = {c.n}) | {c.before:.3f} | {c.after:.3f} |" for c in found)
+    head = f"""# {variant.spec.name} {spec.version}
+
+{kind} variant of {spec.name} {spec.version}. **For research use only; not for diagnosis.** Everything below the table
+is of the original.
+
+| held-back images | {spec.name} | {kind} |
+| --- | --- | --- |
+{rows}
+| size of the graph, MB | {sizes[0]:.1f} | {sizes[1]:.1f} |
+"""
+    original = bundle.path / CARD_NAME
+    return head + ("\n" + original.read_text(encoding="utf-8") if original.is_file() else "")

@@ -1,0 +1,49 @@
+"""Calibration: the fitted temperature makes confidence and share of right names meet."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="scoring on patches needs the extra `train`")
+pytest.importorskip("cv2", reason="scoring on patches needs the extra `train`")
+
+from cytolite.celltypes import INFLAMMATORY
+from cytolite.inference.predict import Predictor
+from cytolite.inference.tile import find_nuclei, vote_types
+from cytolite.patches import Patch
+from cytolite.temperature import TEMPERATURES, fit_temperature
+from fakes import fake_bundle, paint, random_nuclei
+
+
+def patch(wrong: float, label: int | None = None) -> Patch:
+    """Painted nuclei of which a share is painted as another type than they are."""
+    rng = np.random.default_rng(0)
+    instances, types = random_nuclei(rng, (512, 512), 250, gap=1)
+    painted = types.copy()
+    chosen = rng.permutation(np.arange(1, len(types)))[: round(wrong * (len(types) - 1))]
+    painted[chosen] = (types[chosen] + rng.integers(0, 6, len(chosen))) % 7 + 1
+    truth = types if label is None else np.where(types > 0, label, 0).astype(np.uint8)
+    return Patch("p", paint(instances, painted), instances, truth[instances], 0.5, "s", "g")
+
+
+@pytest.mark.parametrize("wrong", [0.1, 0.2])
+def test_confidence_meets_the_share_that_is_right(tmp_path, wrong):
+    """The painted network is always sure; a share of its names is wrong."""
+    bundle, given = fake_bundle(tmp_path), patch(wrong)
+    fit = fit_temperature(bundle, [given])
+    assert fit.n > 100
+    assert fit.after < fit.before
+    flows, logits = Predictor(bundle).maps(given.image[None])
+    instances = find_nuclei(flows[0], logits[0], bundle.spec, 0.5)
+    probs = vote_types(instances, logits[0], int(instances.max()), fit.temperature)[1]
+    assert probs.max(1).mean() == pytest.approx(1 - wrong, abs=0.03)
+
+
+def test_a_network_that_is_always_right_may_be_sure(tmp_path):
+    assert fit_temperature(fake_bundle(tmp_path), [patch(0.0)]).temperature == pytest.approx(TEMPERATURES[0])
+
+
+def test_a_label_that_leaves_all_types_open_fits_nothing(tmp_path):
+    bundle = fake_bundle(tmp_path)
+    assert fit_temperature(bundle, [patch(0.0, label=10)]).n == 0
+    assert fit_temperature(bundle, []).temperature == 1
+    assert fit_temperature(bundle, [patch(0.0, label=INFLAMMATORY)]).n > 100
