@@ -1,0 +1,424 @@
+"""Count once: one image's truth and prediction to a row per class, from which every metric follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolite.errors import InputError
+from cytolite.evaluation.assignment import assign
+from cytolite.evaluation.calibration import BINS, bin_counts
+from cytolite.evaluation.classes import Classes
+from cytolite.evaluation.matching import (
+    Overlaps,
+    aggregated_jaccard,
+    aggregated_jaccard_plus,
+    centroids,
+    compact,
+    matches,
+    overlaps,
+)
+
+# Columns per image and class; see `Counts`.
+FIELDS = (
+    "n_true", "n_predicted", "tp", "fp", "fn", "fp_type", "fn_type", "iou_sum",
+    "near_tp", "near_fp", "near_fn", "near_fp_type", "near_fn_type", "labelled",
+)  # fmt: skip
+# Columns per image alone.
+PIXELS = ("aji_intersection", "aji_union", "aji_plus_intersection", "aji_plus_union", "overlap_px", "nucleus_px")
+# HoVer-Net's distance for detection, in pixels of its images, and their resolution in um per pixel.
+NEAR_PX, NEAR_MPP = 12.0, 0.25
+# Pairing by distance looks at all pairs of nuclei; above this it is left out (its columns are NaN).
+_MOST_DISTANCES = 16_000_000
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true nuclei of an image.
+
+    Attributes
+    ----------
+    instance_map : numpy.ndarray
+        int (H, W), 0 = background.
+    ids : numpy.ndarray
+        int64 (n,), ascending; all that occur.
+    allowed : numpy.ndarray
+        bool (n, types), the types that each nucleus's label leaves open: all of them where it is unknown.
+    label : numpy.ndarray
+        int64 (n,), the class that says exactly what the label says; 0 where the type is unknown.
+    void : numpy.ndarray, optional
+        bool (H, W), where it is not known whether there is a nucleus, or how far it reaches.
+    """
+
+    instance_map: NDArray[np.integer]
+    ids: NDArray[np.int64]
+    allowed: NDArray[np.bool_]
+    label: NDArray[np.int64]
+    void: NDArray[np.bool_] | None = None
+
+    @property
+    def partly(self) -> bool:
+        """Whether most of the ground beside the nuclei is not labelled: what is found there cannot be called wrong."""
+        if self.void is None:
+            return False
+        ground = self.void.size - np.count_nonzero(self.instance_map)
+        return 2 * np.count_nonzero(self.void) > ground
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The predicted nuclei of an image.
+
+    Attributes
+    ----------
+    instance_map : numpy.ndarray
+        int (H, W), 0 = background.
+    ids : numpy.ndarray
+        int64 (m,), ascending; all that occur, perhaps more.
+    types : numpy.ndarray
+        int64 (m,), numbers of types from 1; 0 where there are none.
+    probs : numpy.ndarray, optional
+        float (m, types).
+    """
+
+    instance_map: NDArray[np.integer]
+    ids: NDArray[np.int64]
+    types: NDArray[np.int64]
+    probs: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The table of counts: everything that metrics need.
+
+    Attributes
+    ----------
+    classes : Classes
+        Their `names` are the second axis of all arrays; the first of them is "all", which asks for no type.
+    images : dict of str to numpy.ndarray
+        Columns of the image table, text (images,); ``image`` and ``source`` are always there.
+    partly : numpy.ndarray
+        bool (images,), most of whose ground is not labelled.
+    values : dict of str to numpy.ndarray
+        float64 (images, classes) for each of `FIELDS`: matched at IoU > 0.5 (``tp``, ``fp``, ``fn``, ``iou_sum``; of
+        ``fp`` and ``fn`` those that were matched to a nucleus of another type are ``fp_type`` and ``fn_type``), paired
+        by distance (``near_``; there the wrongly typed are not in ``near_fp`` and ``near_fn``), and ``labelled``: true
+        nuclei whose label says exactly this class, unknown ones under "all".
+    pixels : dict of str to numpy.ndarray
+        float64 (images,) for each of `PIXELS`.
+    confusion : numpy.ndarray
+        float64 (images, classes, types): matched nuclei of exactly this label that were predicted as this type.
+    bins : numpy.ndarray
+        float64 (images, classes, 3, bins): matched nuclei predicted to be in the class, by confidence: how many, sum of
+        confidence, how many right. Zeros where there were no probabilities.
+    """
+
+    classes: Classes
+    images: dict[str, NDArray[np.str_]]
+    partly: NDArray[np.bool_]
+    values: dict[str, NDArray[np.float64]]
+    pixels: dict[str, NDArray[np.float64]]
+    confusion: NDArray[np.float64]
+    bins: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.partly)
+
+    @cached_property
+    def measured(self) -> NDArray[np.bool_]:
+        """Where each class can be judged, bool (images, classes).
+
+        What a source's labels tell apart decides: a wider label is judged where its source uses it, and the types
+        within it are not; the others are. An image most of whose nuclei have no known type is judged on "all" alone.
+        """
+        labelled, members = self.values["labelled"], self.classes.members
+        measured = np.zeros(labelled.shape, bool)
+        n_types = len(self.classes.types)
+        for source in np.unique(self.images["source"]):
+            rows = self.images["source"] == source
+            used = labelled[rows].sum(0) > 0
+            for c in range(1, len(self.classes.names)):
+                others = [w for w in range(1 + n_types, len(used)) if used[w] and w != c]
+                inside_wider = any((members[c] <= members[w]).all() for w in others)
+                measured[rows, c] = (c <= n_types or used[c]) and not inside_wider
+        unknown, n_true = labelled[:, 0], self.values["n_true"][:, 0]
+        measured[2 * unknown > n_true] = False
+        measured[:, 0] = True
+        return measured
+
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Counts:
+        """Return the images named by a boolean mask or by indices.
+
+        Note that `measured` looks at whole sources: select whole ones, or compare only what their labels share.
+        """
+        return Counts(
+            self.classes,
+            {name: column[rows] for name, column in self.images.items()},
+            self.partly[rows],
+            {name: array[rows] for name, array in self.values.items()},
+            {name: array[rows] for name, array in self.pixels.items()},
+            self.confusion[rows],
+            self.bins[rows],
+        )
+
+    def column(self, name: str) -> NDArray[np.str_]:
+        """Return a column of the image table.
+
+        Raises
+        ------
+        InputError
+            If there is none of this name.
+        """
+        if name not in self.images:
+            raise InputError(f"The table of images has no column {name!r}; it has {', '.join(self.images)}.")
+        return self.images[name]
+
+
+def true_nuclei(
+    instance_map: NDArray[np.integer],
+    type_map: NDArray[np.integer] | None,
+    classes: Classes,
+    where: str,
+) -> Truth:
+    """Return the nuclei of a truth, with ignored ones taken out.
+
+    Parameters
+    ----------
+    instance_map, type_map : numpy.ndarray
+        int (H, W); without a type map the types are unknown. A nucleus has the label of most of its pixels.
+    classes : Classes
+        What the labels mean.
+    where : str
+        Names the truth in errors.
+
+    Raises
+    ------
+    InputError
+        If a label is not among the classes, or a nucleus has none.
+    """
+    if type_map is None:
+        ids, _, _ = compact(instance_map)
+        return Truth(
+            instance_map, ids, np.ones((len(ids), len(classes.types)), bool), np.zeros(len(ids), np.int64), None
+        )
+    known = {0, *classes.labels, *classes.ignored}
+    ids, labels = majority_labels(instance_map, type_map, known, where)
+    void = np.isin(type_map, [*classes.ignored])
+    # A type on ground where no nucleus is outlined marks a cell of unknown outline.
+    void |= (type_map > 0) & (instance_map == 0)
+    ignored = np.isin(labels, [*classes.ignored])
+    if ignored.any():
+        lost = np.isin(instance_map, ids[ignored])
+        void |= lost
+        instance_map = np.where(lost, 0, instance_map)
+        ids, labels = ids[~ignored], labels[~ignored]
+    label = classes.class_of_label[labels]
+    return Truth(instance_map, ids, classes.allowed[labels], label, void if void.any() else None)
+
+
+def predicted_nuclei(
+    instance_map: NDArray[np.integer], type_map: NDArray[np.integer] | None, classes: Classes, where: str
+) -> Prediction:
+    """Return the nuclei of a prediction that is given as label maps, as `true_nuclei`; a label must name one type.
+
+    Raises
+    ------
+    InputError
+        If a label does not name one type, or a nucleus has none.
+    """
+    if type_map is None:
+        ids, _, _ = compact(instance_map)
+        return Prediction(instance_map, ids, np.zeros(len(ids), np.int64))
+    known = {0, *np.flatnonzero(classes.type_of_label).tolist()}
+    ids, labels = majority_labels(instance_map, type_map, known, where)
+    return Prediction(instance_map, ids, classes.type_of_label[labels])
+
+
+def majority_labels(
+    instance_map: NDArray[np.integer], type_map: NDArray[np.integer], known: set[int], where: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ids of the nuclei and the label, not 0, that most pixels of each have.
+
+    Raises
+    ------
+    InputError
+        If the type map holds a label that is not `known`, or is 0 all over a nucleus.
+    """
+    found = np.flatnonzero(np.bincount(type_map.ravel()))
+    if strange := sorted(set(found.tolist()) - known):
+        raise InputError(
+            f"{where} holds the types {', '.join(map(str, strange))}; known are {', '.join(map(str, sorted(known)))}. "
+            "Say what they mean with --types."
+        )
+    ids, _, flat = compact(instance_map)
+    width = int(found.max(initial=0)) + 1
+    votes = np.bincount(flat.astype(np.int64) * width + type_map.ravel(), minlength=(len(ids) + 1) * width)
+    votes = votes.reshape(-1, width)[1:]
+    votes[:, 0] = 0
+    if len(untyped := ids[votes.sum(1) == 0]):
+        raise InputError(
+            f"{where} gives no type to {len(untyped):,} of {len(ids):,} nuclei (the first has the id {untyped[0]}); "
+            "each nucleus needs one."
+        )
+    return ids, votes.argmax(1) if len(ids) else np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """The counts of one image: as `Counts`, without the axis of images."""
+
+    partly: bool
+    values: dict[str, NDArray[np.float64]]
+    pixels: dict[str, float]
+    confusion: NDArray[np.float64]
+    bins: NDArray[np.float64]
+
+
+def count_image(truth: Truth, predicted: Prediction, classes: Classes, mpp: float | None = None) -> ImageCounts:
+    """Match a prediction to the truth and count.
+
+    A predicted nucleus that matches none and lies by more than half on void ground is left out, as are, for a class,
+    those that lie so on nuclei of which it is not known whether they belong to it (the void rule of panoptic quality,
+    Kirillov et al. 2019).
+
+    Parameters
+    ----------
+    truth, predicted : Truth, Prediction
+        Of the same size.
+    classes : Classes
+        Whose types the arrays are about.
+    mpp : float, optional
+        um per pixel; scales the 12 px of pairing by distance, which are meant at 0.25 um per pixel.
+
+    Raises
+    ------
+    InputError
+        If the sizes differ.
+    """
+    found = overlaps(truth.instance_map, predicted.instance_map)
+    found, void_px = _without_void(found, truth, predicted)
+    allowed = truth.allowed[np.searchsorted(truth.ids, found.true_ids)]
+    label = truth.label[np.searchsorted(truth.ids, found.true_ids)]
+    rows = np.searchsorted(predicted.ids, found.predicted_ids)
+    types = predicted.types[rows]
+    membership = _membership(allowed, types, classes)
+    membership = replace(membership, spared=_spared(found, void_px, membership))
+
+    match = matches(found)
+    i, j = match.true_index, match.predicted_index
+    values = _tally(membership, i, j)
+    values["iou_sum"] = ((membership.inside[i] & membership.given[j]) * match.iou[:, None]).sum(0)
+    near = _near_pairs(truth, predicted, found, NEAR_PX * NEAR_MPP / (mpp or NEAR_MPP))
+    if near is None:
+        values |= {name: np.full(len(classes.names), np.nan) for name in FIELDS if name.startswith("near_")}
+    else:
+        values |= {f"near_{name}": value for name, value in _tally(membership, *near).items()}
+    for name in ("fp", "fn"):  # of the IoU's counts the wrongly typed are a part
+        values[name] = values[name] + values[f"{name}_type"]
+    values["n_true"] = values["tp"] + values["fn"]
+    values["n_predicted"] = values["tp"] + values["fp"]
+    values["labelled"] = np.bincount(label, minlength=len(classes.names)).astype(float)
+
+    confusion = np.zeros((len(classes.names), len(classes.types)))
+    typed = (label[i] > 0) & (types[j] > 0)
+    np.add.at(confusion, (label[i][typed], types[j][typed] - 1), 1)
+    bins = np.zeros((len(classes.names), 3, BINS))
+    if predicted.probs is not None and len(i):
+        confidence = predicted.probs[rows[j]].astype(np.float64) @ classes.members.T
+        judged = membership.given[j] & ~membership.undecided[i]
+        bins = bin_counts(confidence, membership.inside[i], judged)
+        bins[0] = 0
+    jaccard, plus = aggregated_jaccard(found), aggregated_jaccard_plus(found)
+    areas = int(found.true_area.sum() + found.predicted_area.sum())
+    pixels = dict(zip(PIXELS, map(float, (*jaccard, *plus, found.pixels.sum(), areas)), strict=True))
+    return ImageCounts(truth.partly, {name: values[name] for name in FIELDS}, pixels, confusion, bins)
+
+
+def collect(images: Sequence[Mapping[str, str]], counted: Sequence[ImageCounts], classes: Classes) -> Counts:
+    """Return the table of images that were counted one by one; columns that one lacks are empty there."""
+    columns = list(dict.fromkeys(["image", "source", *(name for row in images for name in row)]))
+    shape = (len(counted), len(classes.names))
+    return Counts(
+        classes,
+        {name: np.array([row.get(name, "") for row in images], dtype=np.str_) for name in columns},
+        np.array([c.partly for c in counted], bool),
+        {name: np.array([c.values[name] for c in counted]).reshape(shape) for name in FIELDS},
+        {name: np.array([c.pixels[name] for c in counted]) for name in PIXELS},
+        np.array([c.confusion for c in counted]).reshape(*shape, len(classes.types)),
+        np.array([c.bins for c in counted]).reshape(*shape, 3, BINS),
+    )
+
+
+@dataclass(frozen=True)
+class _Membership:
+    """Which nuclei belong to which class: bool (n, classes) of true, (m, classes) of predicted ones."""
+
+    inside: NDArray[np.bool_]
+    undecided: NDArray[np.bool_]
+    given: NDArray[np.bool_]
+    spared: NDArray[np.bool_]
+
+
+def _membership(allowed: NDArray[np.bool_], types: NDArray[np.int64], classes: Classes) -> _Membership:
+    members = classes.members.T.astype(np.int64)
+    touching = allowed.astype(np.int64) @ members > 0
+    inside = touching & (allowed.astype(np.int64) @ (1 - members) == 0)
+    untyped = np.zeros((1, len(classes.names)), bool)
+    untyped[0, 0] = True
+    given = np.concatenate([untyped, classes.members.T])[types]
+    return _Membership(inside, touching & ~inside, given, np.zeros_like(given))
+
+
+def _without_void(found: Overlaps, truth: Truth, predicted: Prediction) -> tuple[Overlaps, NDArray[np.int64]]:
+    """Leave out what lies on void ground; return also the void pixels under each nucleus that is kept."""
+    void_px = np.zeros(len(found.predicted_ids), np.int64)
+    if truth.void is None:
+        return found, void_px
+    ids, counts = np.unique(predicted.instance_map[truth.void], return_counts=True)
+    void_px[np.searchsorted(found.predicted_ids, ids[ids > 0])] = counts[ids > 0]
+    keep = 2 * void_px <= found.predicted_area
+    keep[matches(found).predicted_index] = True
+    return found.keep(keep), void_px[keep]
+
+
+def _spared(found: Overlaps, void_px: NDArray[np.int64], membership: _Membership) -> NDArray[np.bool_]:
+    """Predicted nuclei, per class, that lie by more than half on void or on nuclei undecided for it."""
+    covered = np.repeat(void_px[:, None], membership.given.shape[1], 1)
+    np.add.at(covered, found.predicted_index, found.pixels[:, None] * membership.undecided[found.true_index])
+    return 2 * covered > found.predicted_area[:, None]
+
+
+def _tally(m: _Membership, i: NDArray[np.int64], j: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Count per class, given the pairs: right ones, wrongly typed ones, and those without a partner."""
+    inside, given = m.inside[i], m.given[j]
+    alone_t, alone_p = np.ones(len(m.inside), bool), np.ones(len(m.given), bool)
+    alone_t[i], alone_p[j] = False, False
+    counts = {
+        "tp": inside & given,
+        "fp_type": given & ~inside & ~m.undecided[i],
+        "fn_type": inside & ~given,
+        "fp": m.given[alone_p] & ~m.spared[alone_p],
+        "fn": m.inside[alone_t],
+    }
+    return {name: flags.sum(0).astype(float) for name, flags in counts.items()}
+
+
+def _near_pairs(
+    truth: Truth, predicted: Prediction, found: Overlaps, radius_px: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Pair nuclei by least sum of distances between centroids, then keep those within the radius (HoVer-Net)."""
+    n, m = len(found.true_ids), len(found.predicted_ids)
+    if n * m > _MOST_DISTANCES:
+        return None
+    if not n * m:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    a = centroids(truth.instance_map, found.true_ids)
+    b = centroids(predicted.instance_map, found.predicted_ids)
+    distance = np.hypot(np.subtract.outer(a[:, 0], b[:, 0]), np.subtract.outer(a[:, 1], b[:, 1]))
+    i, j = assign(distance)
+    near = distance[i, j] <= radius_px
+    return i[near], j[near]
