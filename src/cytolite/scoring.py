@@ -1,350 +1,298 @@
-"""Truth meets prediction: images with a known answer, whatever they come from, predicted or read, and counted."""
+"""A whole evaluation: truth and predictions in, a folder with counts, scores, charts and a page out."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cytolite.datasets.base import read_labels, read_rgb
-from cytolite.datasets.splits import held_back
-from cytolite.errors import InputError, did_you_mean
-from cytolite.evaluation.classes import Classes, require_own_types
-from cytolite.evaluation.counts import (
-    Counts,
-    Prediction,
-    Truth,
-    collect,
-    count_image,
-    predicted_nuclei,
-    true_nuclei,
+from cytolite.cases import (
+    Case,
+    Predict,
+    add_columns,
+    count_cases,
+    find_cases,
+    keep_held_back,
+    look_at,
+    model_predictions,
+    read_predictions,
 )
-from cytolite.evaluation.raster import rasterise
-from cytolite.interop.parquet import read_cells, read_metadata
-from cytolite.progress import Update
+from cytolite.config import EvaluateSettings
+from cytolite.errors import InputError, OutputError
+from cytolite.evaluation import html, page
+from cytolite.evaluation.bootstrap import score
+from cytolite.evaluation.classes import Classes, own_classes, read_classes
+from cytolite.evaluation.counts import Counts, join
+from cytolite.evaluation.metrics import quality
+from cytolite.evaluation.pictures import side_by_side
+from cytolite.evaluation.protocols import Protocol, in_fold, protocol, score_splits
+from cytolite.evaluation.report import Bootstrap, Section, as_json, sections
+from cytolite.evaluation.table import write_counts
+from cytolite.models.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
+from cytolite.progress import Display, silent
 
-if TYPE_CHECKING:
-    from cytolite.models.bundle import Bundle
-    from cytolite.patches import Patch
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-CELLS_NAME = "cells.parquet"
+REPORT_NAME, HTML_NAME, COUNTS_NAME = "report.json", "report.html", "counts.parquet"
+# Charts are drawn for the groups of a column up to this many; the tables hold all.
+MOST_CHARTED = 6
+NO_CHARTS = "Charts need the extra `report`: pip install 'cytolite[report]'."
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """An image with its truth, read into memory.
+class Contest:
+    """What is compared with what.
 
     Attributes
     ----------
-    where : str
-        Names the truth in errors.
-    instance_map : numpy.ndarray
-        int32 (H, W).
-    type_map : numpy.ndarray, optional
-        int (H, W).
-    image : numpy.ndarray, optional
-        uint8 (H, W, 3).
-    mpp : float, optional
-        um per pixel.
-    """
-
-    where: str
-    instance_map: NDArray[np.int32]
-    type_map: NDArray[np.integer] | None
-    image: NDArray[np.uint8] | None
-    mpp: float | None
-
-
-@dataclass(frozen=True)
-class Case:
-    """An image of the truth: its row in the image table, and how to read it."""
-
-    columns: Mapping[str, str]
-    read: Callable[[], Labelled]
-
-    @property
-    def name(self) -> str:
-        """The image's name."""
-        return self.columns["image"]
-
-
-Predict = Callable[[Case, Labelled], Prediction]
-
-
-def label_of_patch(patch: Patch) -> Labelled:
-    """Return a patch of a store as truth."""
-    return Labelled(
-        f"Patch {patch.name!r} of {patch.source}", patch.instance_map, patch.type_map, patch.image, patch.mpp
-    )
-
-
-def cases_of_patches(patches: Iterable[Patch]) -> list[Case]:
-    """Return patches in memory as cases."""
-    return [Case(_columns(p.name, p.source, p.group, p.tissue), lambda p=p: label_of_patch(p)) for p in patches]
-
-
-def find_cases(truths: Sequence[Path], mpp: float | None = None) -> list[Case]:
-    """Find the images of stores and label folders, without reading their pixels.
-
-    Parameters
-    ----------
     truths : sequence of pathlib.Path
-        Stores (files), or folders with ``inst/``, and ``type/`` and ``image/`` where there are any.
-    mpp : float, optional
-        um per pixel of label folders.
-
-    Raises
-    ------
-    InputError
-        If there is no such thing, or an image is there twice.
+        Stores and label folders.
+    predicted : sequence of pathlib.Path
+        Predictions; several where a protocol has several splits.
+    model : str, optional
+        Bundle that predicts, in place of `predicted`.
+    baseline : str, optional
+        Predictions or a bundle to compare with.
     """
-    cases: list[Case] = []
-    for path in truths:
-        if path.is_dir():
-            cases += _folder_cases(path, mpp)
-        elif path.exists():
-            cases += _store_cases(path)
-        else:
-            raise InputError(f"There is no truth {path}; give a label folder (inst/, type/) or a store.")
-    if not cases:
-        raise InputError("No truth was given; give a label folder (inst/, type/) or a store.")
-    seen: set[tuple[str, str]] = set()
-    for case in cases:
-        key = (case.columns["source"], case.name)
-        if key in seen:
-            raise InputError(
-                f"The image {case.name!r} of {key[0] or 'the truth'} is there twice; names must be unique."
-            )
-        seen.add(key)
-    return cases
+
+    truths: Sequence[Path]
+    predicted: Sequence[Path] = ()
+    model: str | None = None
+    baseline: str | None = None
+
+    def command(self, settings: EvaluateSettings) -> str:
+        """Return the command that asks for this, without where results go."""
+        words = ["cytolite evaluate", *(f"--truth {path}" for path in self.truths)]
+        words += [f"--predicted {path}" for path in self.predicted]
+        words += [f"--{name} {value}" for name, value in (("model", self.model), ("baseline", self.baseline)) if value]
+        for name, value in settings.model_dump(
+            exclude={"quiet", "overwrite", "threads"}, exclude_defaults=True
+        ).items():
+            flag = f"--{name.replace('_', '-')}"
+            words += [f"{flag} {v}" for v in value] if isinstance(value, tuple) else [f"{flag} {value}"]
+        return " ".join(words)
 
 
-def keep_held_back(cases: Sequence[Case], fraction: float, seed: int) -> list[Case]:
-    """Return the images that `train` holds back with these settings: never trained on, so fit to be reported.
-
-    Raises
-    ------
-    InputError
-        If the fraction is out of range, or a source cannot be split.
-    """
-    out = held_back([c.columns["source"] for c in cases], [c.columns["group"] for c in cases], fraction, seed)
-    return [case for case, chosen in zip(cases, out, strict=True) if chosen]
-
-
-def add_columns(cases: Sequence[Case], path: Path) -> list[Case]:
-    """Join a CSV file to the image table by its column ``image``; its columns win over those of the truth.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, has no such column, or lacks an image.
-    """
+def evaluate(contest: Contest, out: Path, settings: EvaluateSettings, display: Display = silent) -> list[Section]:
+    """Score predictions and write the report; see `cytolite.pipeline.evaluate`."""
+    _check_free(out, settings.overwrite)
+    classes = read_classes(settings.types) if settings.types else own_classes()
+    cases = find_cases(contest.truths, settings.mpp)
+    if settings.images:
+        cases = add_columns(cases, settings.images)
+    if settings.held_back is not None:
+        cases = keep_held_back(cases, settings.held_back, settings.seed)
+    bootstrap = Bootstrap(settings.group, settings.resamples, settings.seed)
+    plan = protocol(settings.protocol) if settings.protocol else None
+    about = _about(contest, settings)
+    baseline = None
+    if plan is None:
+        [predict] = _predictors(contest, [cases], classes, settings)
+        counts = _count("images", cases, predict, classes, display)
+        if contest.baseline is not None:
+            other = _open(contest.baseline, cases, classes, settings)
+            baseline = _count("images, baseline", cases, other, classes, display)
+        found = sections(counts, settings.by or _default_columns(counts), bootstrap, baseline)
+    else:
+        if contest.baseline is not None:
+            raise InputError("A protocol and a baseline do not go together; score the two one after the other.")
+        found, predict = _splits(plan, contest, cases, classes, settings, display=display)
+        counts = found[0].counts
+        about["protocol"] = f"{plan.name}: {plan.note}"
+    part = out.with_name(f".{out.name}.part")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = {row["image"]: row for row in reader if "image" in row}
-            if "image" not in (reader.fieldnames or ()):
-                raise InputError(
-                    f"{path} has no column 'image'; it has {', '.join(reader.fieldnames or ()) or 'none'}."
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"The table of images {path} cannot be read: {error}.") from None
-    if missing := [case.name for case in cases if case.name not in rows]:
-        raise InputError(
-            f"{path} lacks {len(missing):,} of {len(cases):,} images, the first is {missing[0]!r}."
-            f"{did_you_mean(missing[0], rows)}"
-        )
-    return [
-        replace(case, columns={**case.columns, **{k: (v or "") for k, v in rows[case.name].items() if k is not None}})
-        for case in cases
-    ]
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        write_counts(part / COUNTS_NAME, counts)
+        if baseline is not None:
+            write_counts(part / f"baseline_{COUNTS_NAME}", baseline)
+        _write(part, found, bootstrap, about, _pictures(counts, cases, predict, classes) if settings.pictures else [])
+        if out.exists():
+            shutil.rmtree(out)
+        part.rename(out)
+    except OSError as error:
+        raise OutputError(f"The report {out} cannot be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return found
 
 
-def count_cases(
-    cases: Sequence[Case], predict: Predict, classes: Classes, update: Update = lambda done, total: None
-) -> Counts:
-    """Count all images, one after the other; memory holds one at a time.
+def write_page(path: Path, contest: Contest, settings: EvaluateSettings, found: Sequence[Section], out: Path) -> None:
+    """Write the scores as a Markdown page that says how to make it again.
 
     Raises
     ------
-    InputError
-        If a truth or a prediction cannot be used.
+    OutputError
+        If it cannot be written.
     """
-    counted = []
-    for number, case in enumerate(cases, 1):
-        labelled = case.read()
-        truth = true_nuclei(labelled.instance_map, labelled.type_map, classes, labelled.where)
-        counted.append(count_image(truth, predict(case, labelled), classes, labelled.mpp))
-        update(number, len(cases))
-    return collect([case.columns for case in cases], counted, classes)
-
-
-def look_at(case: Case, predict: Predict, classes: Classes) -> tuple[Labelled, Truth, Prediction]:
-    """Return one image with its truth and its prediction, to draw them."""
-    labelled = case.read()
-    truth = true_nuclei(labelled.instance_map, labelled.type_map, classes, labelled.where)
-    return labelled, truth, predict(case, labelled)
-
-
-def model_predictions(bundle: Bundle, classes: Classes, threads: int = 2, mpp: float | None = None) -> Predict:
-    """Return a function that predicts a case's image with a bundle, as `segment` does.
-
-    Raises
-    ------
-    InputError
-        If the classes are not cytolite's types.
-    """
-    from cytolite.inference.patches import predict_patch
-    from cytolite.inference.predict import Predictor
-
-    require_own_types(classes, f"The model {bundle.spec.name!r}")
-    predictor = Predictor(bundle, threads=threads)
-
-    def predict(case: Case, labelled: Labelled) -> Prediction:
-        resolution = labelled.mpp or mpp
-        if labelled.image is None:
-            raise InputError(f"{labelled.where} has no image to predict on; put one of the same stem into image/.")
-        if resolution is None:
-            raise InputError(f"The resolution of {labelled.where} is not known; give it with --mpp.")
-        nuclei = predict_patch(predictor, labelled.image, resolution)
-        n = len(nuclei.types)
-        return Prediction(nuclei.instance_map, np.arange(1, n + 1), nuclei.types.astype(np.int64), nuclei.type_probs)
-
-    return predict
-
-
-def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole: bool = True) -> Predict:
-    """Return a function that reads a case's prediction.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A label folder; a folder of results of `segment` (``NAME/cells.parquet``); or one ``cells.parquet``, for a truth
-        of one image.
-    cases : sequence of Case
-        Which the predictions have to be of.
-    classes : Classes
-        What labels mean.
-    whole : bool
-        Whether a prediction without a truth is an error.
-
-    Raises
-    ------
-    InputError
-        If there are no such predictions, or their names are not those of the truth.
-    """
-    if path.is_file():
-        if len(cases) != 1:
-            raise InputError(f"{path} is the prediction of one image, and the truth has {len(cases):,}.")
-        require_own_types(classes, str(path))
-        return lambda case, labelled: _cells_prediction(path, labelled)
-    if (path / "inst").is_dir():
-        _check_names({p.stem for p in _label_files(path / "inst")}, cases, path / "inst", whole)
-        return lambda case, labelled: _folder_prediction(path, case, labelled, classes)
-    results = {p.parent.name for p in path.glob(f"*/{CELLS_NAME}")}
-    if not results:
-        raise InputError(
-            f"{path} holds no predictions; a folder with inst/ and type/, results of `cytolite segment`, or one "
-            f"{CELLS_NAME} is needed."
-        )
-    require_own_types(classes, str(path))
-    _check_names(results, cases, path, whole)
-    return lambda case, labelled: _cells_prediction(path / case.name / CELLS_NAME, labelled)
-
-
-def _columns(image: str, source: str, group: str, tissue: str) -> dict[str, str]:
-    return {"image": image, "source": source, "group": group, "tissue": tissue}
-
-
-def _folder_cases(folder: Path, mpp: float | None) -> Iterator[Case]:
-    files = _label_files(folder / "inst")
-    if not files:
-        raise InputError(f"{folder} is no label folder: inst/ with a label image for each image is needed.")
-    images = {p.stem: p for p in sorted((folder / "image").glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
-    typed = (folder / "type").is_dir()
-    for path in files:
-        columns = _columns(path.stem, "", path.stem, "")
-        yield Case(columns, lambda path=path: _read_folder(path, folder if typed else None, images.get(path.stem), mpp))
-
-
-def _label_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _read_folder(path: Path, typed: Path | None, image: Path | None, mpp: float | None) -> Labelled:
-    instances = read_labels(path)
-    types = _same_size(typed / "type" / path.name, instances.shape, path) if typed else None
-    rgb = read_rgb(image) if image else None
-    if rgb is not None and rgb.shape[:2] != instances.shape:
-        raise InputError(f"{image} is {rgb.shape[1]} x {rgb.shape[0]} px and {path} is not; their sizes must agree.")
-    return Labelled(str(typed / "type" / path.name) if typed else str(path), instances, types, rgb, mpp)
-
-
-def _same_size(path: Path, shape: tuple[int, ...], other: Path | str) -> NDArray[np.int32]:
-    labels = read_labels(path)
-    if labels.shape != shape:
-        raise InputError(
-            f"{path} is {labels.shape[1]} x {labels.shape[0]} px and {other} is {shape[1]} x {shape[0]}; their sizes "
-            "must agree."
-        )
-    return labels
-
-
-def _store_cases(path: Path) -> list[Case]:
-    from cytolite.datasets.store import TEXTS, Store
-
-    with Store(path) as store:
-        texts = {key: store.texts(key) for key in TEXTS}
-
-    def read(index: int) -> Labelled:
-        with Store(path) as store:
-            return label_of_patch(store[index])
-
-    rows = zip(texts["name"], texts["source"], texts["group"], texts["tissue"], strict=True)
-    return [Case(_columns(*row), lambda i=i: read(i)) for i, row in enumerate(rows)]
-
-
-def _folder_prediction(folder: Path, case: Case, labelled: Labelled, classes: Classes) -> Prediction:
-    [path] = [p for p in _label_files(folder / "inst") if p.stem == case.name]
-    instances = _same_size(path, labelled.instance_map.shape, "its truth")
-    if not (folder / "type").is_dir():
-        return predicted_nuclei(instances, None, classes, str(path))
-    type_path = folder / "type" / path.name
-    types = _same_size(type_path, instances.shape, path)
-    return predicted_nuclei(instances, types, classes, str(type_path))
-
-
-def _cells_prediction(path: Path, labelled: Labelled) -> Prediction:
-    cells, shape = read_cells(path), labelled.instance_map.shape
-    about = read_metadata(path)
-    width, height = about.get("width_px", shape[1]), about.get("height_px", shape[0])
-    if abs(width * shape[0] - height * shape[1]) > max(width, height):
-        raise InputError(
-            f"{path} is about an image of {width} x {height} px, and its truth has {shape[1]} x {shape[0]} px; their "
-            "shapes must agree."
-        )
-    instances = rasterise(cells, shape, (shape[1] / width, shape[0] / height))
-    n = len(cells)
-    return Prediction(
-        instances, np.arange(1, n + 1), cells.types.astype(np.int64), cells.type_probs[:, : len(TYPE_NAMES)]
+    about = _about(contest, settings)
+    subject = about.get("model") or about.get("predicted", "")
+    text = page.page(
+        f"Scores of {subject.split(' (')[0]}",
+        f"{contest.command(settings)} -o {out} --page {path}",
+        [f"{name.capitalize()}: {value}." for name, value in about.items() if name in ("model", "chosen")],
+        found,
+        Bootstrap(settings.group, settings.resamples, settings.seed),
     )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def _check_names(found: set[str], cases: Sequence[Case], where: Path, whole: bool) -> None:
-    wanted = {case.name for case in cases}
-    if missing := sorted(wanted - found):
+def _check_free(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not (out / REPORT_NAME).is_file():
+        raise OutputError(f"{out} is there and is no report; choose another name for it.")
+    if not overwrite:
+        raise OutputError(f"{out} is there already; --overwrite replaces it.")
+
+
+def _default_columns(counts: Counts) -> tuple[str, ...]:
+    return ("source",) if len(set(counts.images["source"].tolist())) > 1 else ()
+
+
+def _count(title: str, cases: Sequence[Case], predict: Predict, classes: Classes, display: Display) -> Counts:
+    with display(title) as update:
+        return count_cases(cases, predict, classes, update)
+
+
+def _predictors(
+    contest: Contest, cases: Sequence[Sequence[Case]], classes: Classes, settings: EvaluateSettings
+) -> list[Predict]:
+    """Return what predicts each of several sets of cases."""
+    if (contest.model is None) == (not contest.predicted):
+        raise InputError("Give either --predicted, what was predicted, or --model, a bundle that predicts.")
+    if contest.model is not None:
+        return [_open_model(load_bundle(contest.model), classes, settings)] * len(cases)
+    if len(contest.predicted) != len(cases):
         raise InputError(
-            f"{where} lacks {len(missing):,} of {len(wanted):,} images, the first is {missing[0]!r}; names must be "
-            f"those of the truth.{did_you_mean(missing[0], found)}"
+            f"{len(contest.predicted)} predictions were given and {len(cases)} are needed: one, or one for each split "
+            "of a protocol, in its order."
         )
-    if whole and (extra := sorted(found - wanted)):
-        raise InputError(
-            f"{where} holds {extra[0]!r}, which the truth has not ({len(extra):,} such images); names must be those of "
-            f"the truth.{did_you_mean(extra[0], wanted)}"
+    whole = settings.held_back is None and settings.protocol is None
+    return [read_predictions(path, some, classes, whole) for path, some in zip(contest.predicted, cases, strict=True)]
+
+
+def _open(given: str, cases: Sequence[Case], classes: Classes, settings: EvaluateSettings) -> Predict:
+    """Open what may be a bundle or predictions."""
+    if given in embedded_names() or (Path(given) / SPEC_NAME).is_file():
+        return _open_model(load_bundle(given), classes, settings)
+    return read_predictions(Path(given), cases, classes, settings.held_back is None)
+
+
+def _open_model(bundle: Bundle, classes: Classes, settings: EvaluateSettings) -> Predict:
+    return model_predictions(bundle, classes, settings.threads, settings.mpp)
+
+
+def _splits(
+    plan: Protocol,
+    contest: Contest,
+    cases: Sequence[Case],
+    classes: Classes,
+    settings: EvaluateSettings,
+    *,
+    display: Display,
+) -> tuple[list[Section], Predict]:
+    """Score each split on its test fold; the mean of the splits stands first."""
+    if any("fold" not in case.columns for case in cases):
+        raise InputError("A protocol needs a column 'fold' in the table of images; give it with --images FILE.")
+    folds = np.array([case.columns["fold"] for case in cases], dtype=np.str_)
+    tested = [[cases[int(i)] for i in np.flatnonzero(in_fold(folds, split.test))] for split in plan.splits]
+    predictors = _predictors(contest, tested, classes, settings)
+    counts = [
+        _count(f"images of fold {split.test}", some, predict, classes, display)
+        for split, some, predict in zip(plan.splits, tested, predictors, strict=True)
+    ]
+    numbers = [split.test for split in plan.splits]
+    options: dict[str, Any] = {"group": settings.group, "resamples": settings.resamples, "seed": settings.seed}
+    mean = Section("", "mean of splits", join(counts), score_splits(counts, numbers, **options), [], [])
+    each = [
+        Section("split", f"split {number}, fold {fold}", table, score(table, **options), [], [])
+        for number, (fold, table) in enumerate(zip(numbers, counts, strict=True), 1)
+    ]
+    return [mean, *each], predictors[0]
+
+
+def _about(contest: Contest, settings: EvaluateSettings) -> dict[str, str]:
+    """Return what was scored, as text."""
+    about = {"truth": ", ".join(map(str, contest.truths))}
+    if contest.model is not None:
+        bundle = load_bundle(contest.model)
+        about["model"] = f"{bundle.spec.name} {bundle.spec.version} (model.onnx {bundle.sha256[:12]})"
+    else:
+        about["predicted"] = ", ".join(map(str, contest.predicted))
+    if contest.baseline is not None:
+        about["baseline"] = contest.baseline
+    if settings.held_back is not None:
+        about["chosen"] = (
+            f"images that training holds back ({settings.held_back:g} of each source's groups, seed {settings.seed})"
         )
+    return {**about, "cytolite": version("cytolite")}
+
+
+def _write(
+    folder: Path,
+    found: Sequence[Section],
+    bootstrap: Bootstrap,
+    about: dict[str, str],
+    pictures: Sequence[html.Picture],
+) -> None:
+    report = as_json(found, bootstrap, {"about": about})
+    (folder / REPORT_NAME).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    drawn, note = _draw(folder / "plots", found)
+    title = f"Evaluation of {(about.get('model') or about['predicted']).split(' (')[0]}"
+    text = html.render(title, about, found, bootstrap, drawn=drawn, pictures=pictures, note=note)
+    (folder / HTML_NAME).write_text(text, encoding="utf-8")
+    if pictures:
+        (folder / "images").mkdir()
+    for number, picture in enumerate(pictures, 1):
+        (folder / "images" / f"{number:02}.jpg").write_bytes(picture.jpeg)
+
+
+def _draw(folder: Path, found: Sequence[Section]) -> tuple[dict[str, dict[str, str]], str]:
+    """Draw the charts as PNG files; return them as SVG by section and name, or say why there are none."""
+    try:
+        import matplotlib  # noqa: F401 - only to know whether it is there
+    except ModuleNotFoundError:
+        return {}, NO_CHARTS
+    from cytolite.evaluation.plots import charts, png, svg
+
+    folder.mkdir()
+    drawn: dict[str, dict[str, str]] = {}
+    charted = [s for s in found[1:] if sum(o.column == s.column for o in found) <= MOST_CHARTED]
+    for section in [found[0], *charted]:
+        figures = charts(section)
+        name = "-".join("".join(c if c.isalnum() else " " for c in section.title).split())
+        for chart, figure in figures.items():
+            (folder / f"{name}-{chart}.png").write_bytes(png(figure))
+        drawn[section.title] = {chart: svg(figure) for chart, figure in figures.items()}
+    return drawn, ""
+
+
+def _pictures(counts: Counts, cases: Sequence[Case], predict: Predict, classes: Classes) -> list[html.Picture]:
+    """Draw the best, the median and the worst image by PQ, types left aside, of each source."""
+    by_key = {(c.columns["source"], c.name): c for c in cases}
+    v = {name: array[:, 0] for name, array in counts.values.items()}
+    pq = quality("pq", v["iou_sum"], v["tp"], v["fp"], v["fn"])
+    pictures, seen = [], set()
+    for source in np.unique(counts.images["source"]):
+        rows = np.flatnonzero((counts.images["source"] == source) & (v["n_true"] > 0) & ~counts.partly)
+        order = rows[np.argsort(pq[rows], kind="stable")]
+        if not len(order):
+            continue
+        for what, i in (("best", order[-1]), ("median", order[len(order) // 2]), ("worst", order[0])):
+            key = (str(source), str(counts.images["image"][i]))
+            if key in seen:
+                continue
+            seen.add(key)
+            labelled, truth, prediction = look_at(by_key[key], predict, classes)
+            where = f"{what.capitalize()} of {source}" if source else what.capitalize()
+            title = f"{where}: {key[1]}, PQ {pq[i]:.3f}, {v['n_true'][i]:,.0f} true nuclei"
+            pictures.append(html.Picture(title, side_by_side(labelled.image, truth, prediction, classes)))
+    return pictures

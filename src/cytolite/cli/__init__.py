@@ -12,7 +12,7 @@ from cyclopts import CycloptsError
 from pydantic import ValidationError
 
 # Imported in the order in which help lists their verbs.
-from cytolite.cli import data, doctor, models, qupath, relabel, segment  # noqa: F401 - registers the verbs
+from cytolite.cli import data, doctor, evaluate, models, qupath, relabel, segment  # noqa: F401 - registers the verbs
 from cytolite.cli.app import FAILED, INTERRUPTED, WRONG_USE, app, print_error
 from cytolite.config import Settings, explain
 from cytolite.errors import CytoliteError

@@ -56,7 +56,9 @@ class Score:
         return f"{self.value:.3f}" + (f" ({self.low:.3f} to {self.high:.3f})" if np.isfinite(self.low) else "")
 
 
-def draw(groups: Sequence[str] | NDArray[np.str_], resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.float64]:
+def draw(
+    groups: Sequence[str] | NDArray[np.str_], resamples: int = RESAMPLES, seed: int | tuple[int, ...] = SEED
+) -> NDArray[np.float64]:
     """Draw groups with replacement, as many as there are; return how often each image was drawn.
 
     Parameters
@@ -65,7 +67,7 @@ def draw(groups: Sequence[str] | NDArray[np.str_], resamples: int = RESAMPLES, s
         One entry an image: what is drawn as a whole, e.g. the patient, or the image itself.
     resamples : int
         How many times.
-    seed : int
+    seed : int or tuple of int
         The same seed gives the same draw.
 
     Returns
@@ -197,8 +199,8 @@ def _scores(
     low, high = interval(values[1:])
     low, high = (np.where((n_groups > 1) & np.isfinite(values[0]), bound, np.nan) for bound in (low, high))
     return [
-        Score(metric.name, metric.aggregation, label, *map(float, numbers), int(images))
-        for label, *numbers, images in zip(labels, values[0], low, high, n, strict=True)
+        Score(metric.name, metric.aggregation, label, float(value), float(a), float(b), int(images))
+        for label, value, a, b, images in zip(labels, values[0], low, high, n, strict=True)
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,10 @@ FIELDS = (
     "near_tp", "near_fp", "near_fn", "near_fp_type", "near_fn_type", "labelled",
 )  # fmt: skip
 # Columns per image alone.
-PIXELS = ("aji_intersection", "aji_union", "aji_plus_intersection", "aji_plus_union", "overlap_px", "nucleus_px")
+PIXELS = (
+    "aji_intersection", "aji_union", "aji_plus_intersection", "aji_plus_union", "overlap_px", "nucleus_px",
+    "void_px", "ground_px",
+)  # fmt: skip
 # HoVer-Net's distance for detection, in pixels of its images, and their resolution in um per pixel.
 NEAR_PX, NEAR_MPP = 12.0, 0.25
 # Pairing by distance looks at all pairs of nuclei; above this it is left out (its columns are NaN).
@@ -59,14 +61,6 @@ class Truth:
     allowed: NDArray[np.bool_]
     label: NDArray[np.int64]
     void: NDArray[np.bool_] | None = None
-
-    @property
-    def partly(self) -> bool:
-        """Whether most of the ground beside the nuclei is not labelled: what is found there cannot be called wrong."""
-        if self.void is None:
-            return False
-        ground = self.void.size - np.count_nonzero(self.instance_map)
-        return 2 * np.count_nonzero(self.void) > ground
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,11 @@ class Counts:
     images : dict of str to numpy.ndarray
         Columns of the image table, text (images,); ``image`` and ``source`` are always there.
     partly : numpy.ndarray
-        bool (images,), most of whose ground is not labelled.
+        bool (images,), of sources most of whose ground is void: what is found there cannot be called wrong.
+    measured : numpy.ndarray
+        bool (images, classes), where each class can be judged. What a source's labels tell apart decides: a wider label
+        is judged where its source uses it, and the types within it are not; the others are. An image most of whose
+        nuclei have no known type is judged on "all" alone.
     values : dict of str to numpy.ndarray
         float64 (images, classes) for each of `FIELDS`: matched at IoU > 0.5 (``tp``, ``fp``, ``fn``, ``iou_sum``; of
         ``fp`` and ``fn`` those that were matched to a nucleus of another type are ``fp_type`` and ``fn_type``), paired
@@ -120,6 +118,7 @@ class Counts:
     classes: Classes
     images: dict[str, NDArray[np.str_]]
     partly: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
     values: dict[str, NDArray[np.float64]]
     pixels: dict[str, NDArray[np.float64]]
     confusion: NDArray[np.float64]
@@ -128,37 +127,13 @@ class Counts:
     def __len__(self) -> int:
         return len(self.partly)
 
-    @cached_property
-    def measured(self) -> NDArray[np.bool_]:
-        """Where each class can be judged, bool (images, classes).
-
-        What a source's labels tell apart decides: a wider label is judged where its source uses it, and the types
-        within it are not; the others are. An image most of whose nuclei have no known type is judged on "all" alone.
-        """
-        labelled, members = self.values["labelled"], self.classes.members
-        measured = np.zeros(labelled.shape, bool)
-        n_types = len(self.classes.types)
-        for source in np.unique(self.images["source"]):
-            rows = self.images["source"] == source
-            used = labelled[rows].sum(0) > 0
-            for c in range(1, len(self.classes.names)):
-                others = [w for w in range(1 + n_types, len(used)) if used[w] and w != c]
-                inside_wider = any((members[c] <= members[w]).all() for w in others)
-                measured[rows, c] = (c <= n_types or used[c]) and not inside_wider
-        unknown, n_true = labelled[:, 0], self.values["n_true"][:, 0]
-        measured[2 * unknown > n_true] = False
-        measured[:, 0] = True
-        return measured
-
     def select(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Counts:
-        """Return the images named by a boolean mask or by indices.
-
-        Note that `measured` looks at whole sources: select whole ones, or compare only what their labels share.
-        """
+        """Return the images named by a boolean mask or by indices, in that order."""
         return Counts(
             self.classes,
             {name: column[rows] for name, column in self.images.items()},
             self.partly[rows],
+            self.measured[rows],
             {name: array[rows] for name, array in self.values.items()},
             {name: array[rows] for name, array in self.pixels.items()},
             self.confusion[rows],
@@ -271,7 +246,6 @@ def majority_labels(
 class ImageCounts:
     """The counts of one image: as `Counts`, without the axis of images."""
 
-    partly: bool
     values: dict[str, NDArray[np.float64]]
     pixels: dict[str, float]
     confusion: NDArray[np.float64]
@@ -334,23 +308,64 @@ def count_image(truth: Truth, predicted: Prediction, classes: Classes, mpp: floa
         bins[0] = 0
     jaccard, plus = aggregated_jaccard(found), aggregated_jaccard_plus(found)
     areas = int(found.true_area.sum() + found.predicted_area.sum())
-    pixels = dict(zip(PIXELS, map(float, (*jaccard, *plus, found.pixels.sum(), areas)), strict=True))
-    return ImageCounts(truth.partly, {name: values[name] for name in FIELDS}, pixels, confusion, bins)
+    void = 0 if truth.void is None else np.count_nonzero(truth.void)
+    ground = truth.instance_map.size - np.count_nonzero(truth.instance_map)
+    numbers = (*jaccard, *plus, found.pixels.sum(), areas, void, ground)
+    pixels = dict(zip(PIXELS, map(float, numbers), strict=True))
+    return ImageCounts({name: values[name] for name in FIELDS}, pixels, confusion, bins)
 
 
 def collect(images: Sequence[Mapping[str, str]], counted: Sequence[ImageCounts], classes: Classes) -> Counts:
     """Return the table of images that were counted one by one; columns that one lacks are empty there."""
-    columns = list(dict.fromkeys(["image", "source", *(name for row in images for name in row)]))
+    names = list(dict.fromkeys(["image", "source", *(name for row in images for name in row)]))
+    columns = {name: np.array([row.get(name, "") for row in images], dtype=np.str_) for name in names}
     shape = (len(counted), len(classes.names))
+    values = {name: np.array([c.values[name] for c in counted]).reshape(shape) for name in FIELDS}
+    pixels = {name: np.array([c.pixels[name] for c in counted]) for name in PIXELS}
+    measured = np.zeros(shape, bool)
+    partly = np.zeros(len(counted), bool)
+    for source in np.unique(columns["source"]):
+        rows = columns["source"] == source
+        measured[rows] = _told_apart(values["labelled"][rows].sum(0) > 0, classes)
+        partly[rows] = 2 * pixels["void_px"][rows].sum() > pixels["ground_px"][rows].sum()
+    measured[2 * values["labelled"][:, 0] > values["n_true"][:, 0]] = False
+    measured[:, 0] = True
     return Counts(
         classes,
-        {name: np.array([row.get(name, "") for row in images], dtype=np.str_) for name in columns},
-        np.array([c.partly for c in counted], bool),
-        {name: np.array([c.values[name] for c in counted]).reshape(shape) for name in FIELDS},
-        {name: np.array([c.pixels[name] for c in counted]) for name in PIXELS},
+        columns,
+        partly,
+        measured,
+        values,
+        pixels,
         np.array([c.confusion for c in counted]).reshape(*shape, len(classes.types)),
         np.array([c.bins for c in counted]).reshape(*shape, 3, BINS),
     )
+
+
+def join(tables: Sequence[Counts]) -> Counts:
+    """Return the images of tables of the same classes and columns, one after the other."""
+    first = tables[0]
+    return Counts(
+        first.classes,
+        {name: np.concatenate([t.images[name] for t in tables]) for name in first.images},
+        np.concatenate([t.partly for t in tables]),
+        np.concatenate([t.measured for t in tables]),
+        {name: np.concatenate([t.values[name] for t in tables]) for name in FIELDS},
+        {name: np.concatenate([t.pixels[name] for t in tables]) for name in PIXELS},
+        np.concatenate([t.confusion for t in tables]),
+        np.concatenate([t.bins for t in tables]),
+    )
+
+
+def _told_apart(used: NDArray[np.bool_], classes: Classes) -> NDArray[np.bool_]:
+    """Classes that labels can tell from the others, bool (classes,), given which labels are used."""
+    n_types, members = len(classes.types), classes.members
+    wider = [w for w in range(1 + n_types, len(used)) if used[w]]
+    apart = np.arange(len(used)) <= n_types
+    apart[wider] = True
+    for c in range(1, len(used)):
+        apart[c] &= not any(w != c and (members[c] <= members[w]).all() for w in wider)
+    return apart
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def render(
     about: Mapping[str, str],
     found: Sequence[Section],
     bootstrap: Bootstrap,
+    *,
     drawn: Mapping[str, Mapping[str, str]],
     pictures: Sequence[Picture],
     note: str = "",
@@ -100,7 +101,8 @@ def _size_row(section: Section) -> str:
     nuclei = section.counts.values["n_true"][:, 0].sum()
     name = f"{section.column} {section.value}".strip() or section.title
     partly = int(section.counts.partly.sum())
-    return f"<tr><th>{escape(name)}</th><td>{len(section.counts):,}</td><td>{nuclei:,.0f}</td><td>{partly or '-'}</td></tr>"
+    cells = "".join(f"<td>{cell}</td>" for cell in (f"{len(section.counts):,}", f"{nuclei:,.0f}", partly or "-"))
+    return f"<tr><th>{escape(name)}</th>{cells}</tr>"
 
 
 def _overall(found: Sequence[Section]) -> str:
@@ -145,7 +147,7 @@ def _cells(scores) -> str:  # type: ignore[no-untyped-def]
 
 
 def _differences(found: Sequence[Section]) -> str:
-    """Return the metrics whose paired interval leaves out 0 first among all: ours minus the baseline."""
+    """Return ours, the baseline's and the difference of every metric over all images."""
     section, rows = found[0], []
     for ours, theirs, difference in zip(section.scores, section.baseline, section.differences, strict=True):
         if not difference.defined:
@@ -158,10 +160,10 @@ def _differences(found: Sequence[Section]) -> str:
         cells = f"<td>{ours}</td><td>{theirs}</td><td>{f'<b>{shown}</b>' if clear else shown}</td>"
         rows.append(f"<tr><th><code>{difference.name}</code>{label}</th>{cells}</tr>")
     return (
-        "<h2>Compared with the baseline</h2><p class='note'>Differences are computed on the same resamples of images; bold "
-        "where the interval leaves out 0. Many metrics are compared at once: some leave it out by chance.</p>"
-        '<div class="scroll"><table><thead><tr><th>metric, all images</th><th>this</th><th>baseline</th><th>difference</th>'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        "<h2>Compared with the baseline</h2><p class='note'>Differences are computed on the same resamples of images; "
+        "bold where the interval leaves out 0. Many metrics are compared at once: some leave it out by chance.</p>"
+        '<div class="scroll"><table><thead><tr><th>metric, all images</th><th>this</th><th>baseline</th>'
+        f"<th>difference</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

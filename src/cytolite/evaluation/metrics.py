@@ -60,7 +60,7 @@ class Metric:
             return values[:, :1], used[:, :1]
         if self.over == "classes":
             return values[:, 1:], used[:, 1:]
-        return nanmean(values[:, 1:], 1)[:, None], used[:, 1:].any(1)[:, None]
+        return nanmean(values[:, 1:], 1)[:, None], np.any(used[:, 1:], axis=1, keepdims=True)
 
     def labels(self, counts: Counts) -> tuple[str, ...]:
         """Names of the classes that the metric is over."""
@@ -70,7 +70,7 @@ class Metric:
 def ratio(above: Values, below: Values) -> Values:
     """Return above / below, NaN where below is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(below > 0, above / below, np.nan)
+        return np.where(below > 0, np.divide(above, below), np.nan)
 
 
 def quality(what: str, iou_sum: Values, tp: Values, fp: Values, fn: Values) -> Values:

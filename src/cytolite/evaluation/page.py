@@ -74,8 +74,8 @@ def interval_text(bootstrap: Bootstrap) -> str:
     """Return how the intervals were made, as a sentence."""
     unit = "images" if bootstrap.group == "image" else f"groups of one {bootstrap.group}"
     return (
-        f"In brackets: 95% intervals from {bootstrap.resamples:,} bootstrap resamples of {unit}, seed {bootstrap.seed}; "
-        "none where one alone enters."
+        f"In brackets: 95% intervals from {bootstrap.resamples:,} bootstrap resamples of {unit}, seed "
+        f"{bootstrap.seed}; none where one alone enters."
     )
 
 

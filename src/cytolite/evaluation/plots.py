@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLOURS = {t.name: tuple(c / 255 for c in t.colour) for t in CELL_TYPES}
 _OTHER, _INK, _FAINT = (0.45, 0.5, 0.55), "#212529", "#adb5bd"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _FAINT,
     "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "svg.fonttype": "none",
     "svg.hashsalt": "cytolite",
@@ -85,7 +85,9 @@ def _bars(section: Section, names: Sequence[str], note: str) -> Figure | None:
             if np.isfinite(s.low):
                 axis.plot([max(s.low, 0), max(s.high, 0)], [row, row], color=_INK, linewidth=1.2, solid_capstyle="butt")
             text = f" {s.value:.2f}" if s.value >= 0 else f" {s.value:.2f} (below 0)"
-            axis.text(min(max(s.high, shown) if np.isfinite(s.high) else shown, 1.0), row, text, va="center", fontsize=8)
+            axis.text(
+                min(max(s.high, shown) if np.isfinite(s.high) else shown, 1.0), row, text, va="center", fontsize=8
+            )
         axis.set(yticks=range(len(labels)), xlim=(0, 1.0), title=name)
         axis.set_yticklabels([readable(label) for label in labels] if axis is axes[0] else [])
         axis.invert_yaxis()
@@ -148,7 +150,9 @@ def _reliability(section: Section) -> Figure | None:
     axis.plot(confidence[filled], right[filled], color=_INK, linewidth=1)
     axis.scatter(confidence[filled], right[filled], s=12 + 150 * n[filled] / n.max(), color="#2f6fb0", zorder=3)
     error = section.find("ece_pooled", "all")
-    axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the given type", ylabel="share named right", aspect="equal")
+    axis.set(
+        xlim=(0, 1), ylim=(0, 1), xlabel="probability of the given type", ylabel="share named right", aspect="equal"
+    )
     axis.set_title(f"ECE {error.value:.3f}; a dot's size: nuclei" if error else "", fontsize=9)
     return figure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -71,16 +71,16 @@ def sections(
     InputError
         If there is no such column.
     """
-    found = [_section("", "", counts, baseline, bootstrap, np.ones(len(counts), bool))]
+    found = [_section(counts, baseline, bootstrap, column="", value="", rows=np.ones(len(counts), bool))]
     for column in by:
         entries = counts.column(column)
         for value in np.unique(entries):
-            found.append(_section(column, str(value), counts, baseline, bootstrap, entries == value))
+            found.append(_section(counts, baseline, bootstrap, column=column, value=str(value), rows=entries == value))
     return found
 
 
 def _section(
-    column: str, value: str, counts: Counts, baseline: Counts | None, b: Bootstrap, rows: NDArray[np.bool_]
+    counts: Counts, baseline: Counts | None, b: Bootstrap, *, column: str, value: str, rows: NDArray[np.bool_]
 ) -> Section:
     mine = counts.select(rows)
     options: dict[str, Any] = {"group": b.group, "resamples": b.resamples, "seed": b.seed}
@@ -95,8 +95,8 @@ def as_json(found: Sequence[Section], bootstrap: Bootstrap, about: dict[str, Any
     """Return the report as JSON values.
 
     Keys: ``overall`` and ``groups`` (column -> entry) hold ``scores``, metric -> aggregation -> type -> ``value``,
-    ``low``, ``high``, ``n`` (images); with a baseline also ``baseline`` and ``difference``, alike; ``confusion``, matched
-    nuclei, label -> type -> number; ``reliability``, one entry a bin. What has no value is left out.
+    ``low``, ``high``, ``n`` (images); with a baseline also ``baseline`` and ``difference``, alike; ``confusion``,
+    matched nuclei, label -> type -> number; ``reliability``, one entry a bin. What has no value is left out.
     """
     groups: dict[str, dict[str, Any]] = {}
     for section in found[1:]:
@@ -105,7 +105,7 @@ def as_json(found: Sequence[Section], bootstrap: Bootstrap, about: dict[str, Any
         "format": FORMAT,
         "notice": NOTICE,
         **about,
-        "bootstrap": {"level": 0.95, "group": bootstrap.group, "resamples": bootstrap.resamples, "seed": bootstrap.seed},
+        "bootstrap": {"level": 0.95, **asdict(bootstrap)},
         "overall": _section_json(found[0]),
         "groups": groups,
     }
@@ -125,9 +125,7 @@ def _section_json(section: Section) -> dict[str, Any]:
         for label, row in zip(*confusion(section.counts), strict=True)
     }
     bins = zip(*reliability_curve(judged_bins(section.counts).sum(0)), strict=True)
-    content["reliability"] = [
-        {"confidence": float(c), "right": float(r), "n": int(n)} for c, r, n in bins if n > 0
-    ]
+    content["reliability"] = [{"confidence": float(c), "right": float(r), "n": int(n)} for c, r, n in bins if n > 0]
     return content
 
 
@@ -150,7 +148,7 @@ def confusion(counts: Counts) -> tuple[list[str], NDArray[np.float64]]:
 
 def shown_classes(counts: Counts) -> list[str]:
     """Return the classes, without "all", that can be judged somewhere and of which there are true nuclei."""
-    there = (counts.measured & (counts.values["n_true"] > 0)).any(0)
+    there: NDArray[np.bool_] = np.any(counts.measured & (counts.values["n_true"] > 0), axis=0)
     return [name for name, shown in zip(counts.classes.names[1:], there[1:], strict=True) if shown]
 
 

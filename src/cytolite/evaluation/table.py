@@ -81,7 +81,8 @@ def read_counts(path: Path) -> Counts:
     return Counts(
         classes,
         {name: np.array(first[name].to_pylist(), dtype=np.str_) for name in texts},
-        first["partly"].to_numpy(zero_copy_only=False),
+        first["partly"].to_numpy(),
+        table["measured"].to_numpy().reshape(-1, k),
         {name: numbers(name) for name in FIELDS},
         {name: first[name].to_numpy().astype(np.float64) for name in PIXELS},
         np.stack([numbers(f"as_{name}") for name in classes.types], 2),

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from cytolite.config import TrainSettings
-from cytolite.evaluation.scoring import headline
+from cytolite.evaluation.bootstrap import headline
 from cytolite.models.network import CellNetwork
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table, flow_loss, nucleus_loss, type_loss
@@ -89,8 +89,8 @@ class SupervisedTask(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         found = headline(score_network(self.exported(), self.validation, self.settings.mpp))
-        self.log_dict({f"val/{name}": interval.value for name, interval in found.items()})
-        self.print(f"epoch {self.current_epoch}:", ", ".join(f"{name} {i}" for name, i in found.items()))
+        self.log_dict({f"val/{name}": score.value for name, score in found.items()})
+        self.print(f"epoch {self.current_epoch}:", ", ".join(f"{name} {score}" for name, score in found.items()))
 
     def exported(self) -> nn.Module:
         """The averaged network, in evaluation mode."""

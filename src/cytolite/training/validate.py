@@ -12,7 +12,8 @@ from torch import nn
 
 from cytolite import flows
 from cytolite.celltypes import N_TYPES
-from cytolite.evaluation.scoring import ImageScore, score_image
+from cytolite.evaluation.classes import own_classes
+from cytolite.evaluation.counts import Counts, Prediction, collect, count_image, true_nuclei
 from cytolite.models.network import STRIDE
 from cytolite.patches import Patch
 
@@ -33,9 +34,9 @@ def pad_to_stride(image: NDArray[np.uint8], stride: int = 32) -> NDArray[np.uint
 
 
 @torch.no_grad()
-def score_network(network: nn.Module, patches: Sequence[Patch], mpp: float) -> list[ImageScore]:
-    """Predict each patch at the network's resolution, `mpp`, and match it to its truth."""
-    scores = []
+def score_network(network: nn.Module, patches: Sequence[Patch], mpp: float) -> Counts:
+    """Predict each patch at the network's resolution, `mpp`, and count at the truth's own."""
+    classes, counted = own_classes(), []
     for patch in patches:
         image = resize(patch.image, patch.mpp / mpp)
         h, w = (-(-side // STRIDE) for side in image.shape[:2])
@@ -48,8 +49,19 @@ def score_network(network: nn.Module, patches: Sequence[Patch], mpp: float) -> l
         )
         types = majority_types(instances, probs)
         fine = instances.repeat(STRIDE, 0).repeat(STRIDE, 1)[: image.shape[0], : image.shape[1]]
-        scores.append(score_image(patch, fine, types))
-    return scores
+        truth = true_nuclei(patch.instance_map, patch.type_map, classes, patch.name)
+        found = Prediction(enlarge(fine, patch.instance_map.shape), np.arange(1, len(types) + 1), types)
+        counted.append(count_image(truth, found, classes, patch.mpp))
+    return collect([{"image": p.name, "source": p.source, "group": p.group} for p in patches], counted, classes)
+
+
+def enlarge(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Return the label map at another size by nearest pixel centre."""
+    rows, cols = (
+        np.minimum(((np.arange(wanted) + 0.5) * given / wanted).astype(int), given - 1)
+        for wanted, given in zip(shape, labels.shape, strict=True)
+    )
+    return labels[rows[:, None], cols]
 
 
 def majority_types(instances: NDArray[np.int32], probs: NDArray[np.float32]) -> NDArray[np.int64]:
