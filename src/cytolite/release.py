@@ -57,23 +57,33 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
             patch = next(p for p in held_back if p.source == source)
             export_onnx(network, onnx_path, pad_to_stride(resize(patch.image, patch.mpp / spec.mpp))[None])
         bundle = write_bundle(out, onnx_path, spec, "")
-        counts = count_cases(cases_of_patches(held_back), model_predictions(bundle, own_classes()), own_classes())
-        bootstrap = Bootstrap()
-        found = sections(counts, ["source"], bootstrap)
-        validation = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
-        spec = spec.model_copy(update={"validation": validation})
-        facts = CardFacts(
-            encoder=settings.encoder,
-            sources=source_rows(training, held_back),
-            types=type_rows(found[0], training, held_back),
-            coarse=coarse_counts(training, held_back),
-            scores=page.overall_table(found[1:]),
-            type_scores={section.title: page.type_table(section) for section in found[1:]},
-            intervals=page.interval_text(bootstrap),
-            commands=commands(settings, spec),
-        )
-        write_bundle(out, onnx_path, spec, render(spec, facts))
+        spec, card = describe(bundle, settings, training, held_back)
+        write_bundle(out, onnx_path, spec, card)
     return load_bundle(out)
+
+
+def describe(
+    bundle: Bundle, settings: TrainSettings, training: Sequence[Patch], held_back: Sequence[Patch]
+) -> tuple[ModelSpec, str]:
+    """Score a bundle on held-back images, by the functions of `cytolite evaluate`; return its spec with the numbers,
+    and its card.
+    """
+    classes, bootstrap = own_classes(), Bootstrap()
+    counts = count_cases(cases_of_patches(held_back), model_predictions(bundle, classes), classes)
+    found = sections(counts, ["source"], bootstrap)
+    numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
+    spec = bundle.spec.model_copy(update={"validation": numbers})
+    facts = CardFacts(
+        encoder=settings.encoder,
+        sources=source_rows(training, held_back),
+        types=type_rows(found[0], training, held_back),
+        coarse=coarse_counts(training, held_back),
+        scores=page.overall_table(found[1:]),
+        type_scores={section.title: page.type_table(section) for section in found[1:]},
+        intervals=page.interval_text(bootstrap),
+        commands=commands(settings, spec),
+    )
+    return spec, render(spec, facts)
 
 
 def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[SourceRow]:

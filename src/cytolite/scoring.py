@@ -40,6 +40,8 @@ from cytolite.progress import Display, silent
 REPORT_NAME, HTML_NAME, COUNTS_NAME = "report.json", "report.html", "counts.parquet"
 # Charts are drawn for the groups of a column up to this many; the tables hold all.
 MOST_CHARTED = 6
+# Images with at least so many nuclei are shown as best, median and worst, where there are any.
+MANY_NUCLEI = 10
 NO_CHARTS = "Charts need the extra `report`: pip install 'cytolite[report]'."
 
 
@@ -282,7 +284,10 @@ def _pictures(counts: Counts, cases: Sequence[Case], predict: Predict, classes: 
     pq = quality("pq", v["iou_sum"], v["tp"], v["fp"], v["fn"])
     pictures, seen = [], set()
     for source in np.unique(counts.images["source"]):
-        rows = np.flatnonzero((counts.images["source"] == source) & (v["n_true"] > 0) & ~counts.partly)
+        mine = (counts.images["source"] == source) & ~counts.partly
+        # One nucleus, found or not, is the best and the worst of images and shows nothing.
+        many = mine & (v["n_true"] >= MANY_NUCLEI)
+        rows = np.flatnonzero(many if many.any() else mine & (v["n_true"] > 0))
         order = rows[np.argsort(pq[rows], kind="stable")]
         if not len(order):
             continue

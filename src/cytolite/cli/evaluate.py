@@ -13,6 +13,9 @@ from cytolite.config import EvaluateSettings, make_settings
 if TYPE_CHECKING:
     from cytolite.evaluation.report import Section
 
+# What fits a terminal: sections side by side, and how few leave room for intervals.
+MOST_COLUMNS, WITH_INTERVALS = 7, 3
+
 Truth = Annotated[
     tuple[Path, ...], Parameter(help="Label folder (inst/, type/) or store; several are scored together.")
 ]
@@ -59,15 +62,17 @@ def evaluate(
 
 
 def _print(found: list[Section]) -> None:
-    """Print the scores over all types: a row a metric, a column a section."""
+    """Print the scores over all types, a row a metric; with their intervals where few sections stand side by side."""
     from rich.console import Console
     from rich.table import Table
 
-    from cytolite.evaluation.page import OVERALL, cell
+    from cytolite.evaluation.page import OVERALL
 
-    table = Table("", *(f"{s.title}\n{len(s.counts)} images" for s in found[:8]))
+    shown = found[:MOST_COLUMNS]
+    table = Table("", *(f"{s.title}\n{len(s.counts):,} images" for s in shown), box=None)
     for name in OVERALL:
-        scores = [s.find(name, "all") or s.find(name, "mean") for s in found[:8]]
+        scores = [s.find(name, "all") or s.find(name, "mean") for s in shown]
         if any(scores):
-            table.add_row(name, *map(cell, scores))
+            texts = ["-" if s is None else str(s) if len(shown) < WITH_INTERVALS else f"{s.value:.3f}" for s in scores]
+            table.add_row(name, *texts)
     Console().print(table)

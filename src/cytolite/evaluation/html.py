@@ -143,7 +143,12 @@ def _table(found: Sequence[Section], rows: Sequence[str]) -> str:
 
 
 def _cells(scores) -> str:  # type: ignore[no-untyped-def]
-    return "".join('<td class="gone">-</td>' if s is None else f'<td title="n = {s.n} images">{s}</td>' for s in scores)
+    return "".join('<td class="gone">-</td>' if s is None else _cell(s) for s in scores)
+
+
+def _cell(s: Score) -> str:
+    between = f" <small>({s.low:.3f} to {s.high:.3f})</small>" if np.isfinite(s.low) else ""
+    return f'<td title="n = {s.n} images">{s.value:.3f}{between}</td>'
 
 
 def _differences(found: Sequence[Section]) -> str:
@@ -186,7 +191,8 @@ def _pictures(pictures: Sequence[Picture], classes: Classes) -> str:
         for name, colour in zip(classes.types, colours(classes), strict=True)
     )
     key += '<span><i style="background:rgb(90,90,90)"></i>type not known, or one of several</span>'
-    parts = [f"<h2>Images</h2><p class='key'>{key}</p>"]
+    hint = "By PQ with types left aside, among images of ten nuclei and more where there are such."
+    parts = [f"<h2>Images</h2><p class='note'>{hint}</p><p class='key'>{key}</p>"]
     for picture in pictures:
         data = base64.b64encode(picture.jpeg).decode()
         parts.append(

@@ -139,9 +139,14 @@ def tissue_quality(what: str) -> Compute:
         values = np.stack([values[:, 0], nanmean(values[:, 1:], 1)], 1)
         tissues = counts.images.get("tissue", np.full(len(counts), ""))
         values[tissues == ""] = np.nan
-        groups = [tissues == tissue for tissue in np.unique(tissues[tissues != ""])]
-        means = [weighted_mean(values[rows], weights[:, rows]) for rows in groups]
-        of_all = nanmean(np.stack(means), 0) if means else np.full((len(weights), 2), np.nan)
+        # One product of matrices for all tissues: each has columns of its own, 0 for images of the others.
+        member = tissues[:, None] == np.unique(tissues[tissues != ""])
+        known = ~np.isnan(values)
+        sums, numbers = (
+            weights @ (member[:, :, None] * part[:, None]).reshape(len(counts), -1)
+            for part in (np.where(known, values, 0.0), known.astype(float))
+        )
+        of_all = nanmean(ratio(sums, numbers).reshape(len(weights), -1, 2), 1)
         return of_all, ~np.isnan(values)
 
     return compute

@@ -92,4 +92,5 @@ def cell(score: Score | None) -> str:
 
 def _heading(section: Section) -> str:
     nuclei = section.counts.values["n_true"][:, 0].sum()
-    return f"{section.title}<br>{len(section.counts)} images, {nuclei:,.0f} nuclei"
+    images = "1 image" if len(section.counts) == 1 else f"{len(section.counts):,} images"
+    return f"{section.title}<br>{images}, {nuclei:,.0f} nuclei"

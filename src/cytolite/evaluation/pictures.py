@@ -70,9 +70,9 @@ def _outlined(
     for axis in (0, 1):
         for step in (-1, 1):
             edge |= np.roll(fine, step, axis) != fine
-    if zoom == 1 and max(labels.shape) > _PANEL_PX:  # a line of one pixel would fade when the picture is reduced
-        edge |= np.roll(edge, 1, 0) | np.roll(edge, 1, 1)
     edge &= fine > 0
+    if zoom > 1 or max(labels.shape) > _PANEL_PX:  # a line of one pixel is hard to see, or fades when it is reduced
+        edge |= (np.roll(edge, 1, 0) | np.roll(edge, 1, 1)) & (fine > 0)
     canvas = canvas.copy()
     canvas[edge] = palette[types[np.searchsorted(ids, fine[edge])]]
     panel = Image.fromarray(canvas)
