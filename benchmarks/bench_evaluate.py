@@ -13,8 +13,9 @@ import numpy as np
 
 from cytolite.evaluation.bootstrap import score
 from cytolite.evaluation.classes import own_classes
-from cytolite.evaluation.counts import Prediction, collect, count_image, true_nuclei
+from cytolite.evaluation.counts import collect, count_image
 from cytolite.evaluation.matching import match
+from cytolite.evaluation.nuclei import Prediction, true_nuclei
 
 
 def nuclei(rng: np.random.Generator, side: int, n: int, shift: int = 0) -> np.ndarray:

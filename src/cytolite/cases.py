@@ -16,15 +16,8 @@ from cytolite.datasets.base import read_labels, read_rgb
 from cytolite.datasets.splits import held_back
 from cytolite.errors import InputError, did_you_mean
 from cytolite.evaluation.classes import Classes, require_own_types
-from cytolite.evaluation.counts import (
-    Counts,
-    Prediction,
-    Truth,
-    collect,
-    count_image,
-    predicted_nuclei,
-    true_nuclei,
-)
+from cytolite.evaluation.counts import Counts, collect, count_image
+from cytolite.evaluation.nuclei import Prediction, Truth, predicted_nuclei, true_nuclei
 from cytolite.evaluation.raster import rasterise
 from cytolite.interop.parquet import read_cells, read_metadata
 from cytolite.progress import Update

@@ -7,7 +7,8 @@ from cytolite.celltypes import EPITHELIAL_OR_NEOPLASTIC, IGNORE, INFLAMMATORY, U
 from cytolite.errors import InputError
 from cytolite.evaluation.bootstrap import headline, score
 from cytolite.evaluation.classes import own_classes
-from cytolite.evaluation.counts import Counts, Prediction, collect, count_image, predicted_nuclei, true_nuclei
+from cytolite.evaluation.counts import Counts, collect, count_image
+from cytolite.evaluation.nuclei import Prediction, predicted_nuclei, true_nuclei
 
 OWN = own_classes()
 NEOPLASTIC, EPITHELIAL, LYMPHOCYTE, MACROPHAGE, CONNECTIVE = (

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cytolite.celltypes import CELL_TYPES
 from cytolite.evaluation.classes import Classes
-from cytolite.evaluation.counts import Prediction, Truth
+from cytolite.evaluation.nuclei import Prediction, Truth
 
 _COLOURS = {t.name: t.colour for t in CELL_TYPES}
 # For types that cytolite does not know.

@@ -13,7 +13,8 @@ from torch import nn
 from cytolite import flows
 from cytolite.celltypes import N_TYPES
 from cytolite.evaluation.classes import own_classes
-from cytolite.evaluation.counts import Counts, Prediction, collect, count_image, true_nuclei
+from cytolite.evaluation.counts import Counts, collect, count_image
+from cytolite.evaluation.nuclei import Prediction, true_nuclei
 from cytolite.models.network import STRIDE
 from cytolite.patches import Patch
 
