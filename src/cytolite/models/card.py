@@ -124,7 +124,8 @@ def _types(facts: CardFacts) -> str:
 
 Recall: of the held-back nuclei of this type that were found, the share that was given its name. Precision: of the
 found held-back nuclei that were given this name and whose label can tell, the share that is. A dash stands
-where no source's labels tell the type apart, or none was found. Beside these, nuclei carried coarse labels (trained and tested): {coarse or "none"}. A coarse label teaches only that the type is one of its set.
+where no source's labels tell the type apart, or none was found. Beside these, nuclei carried
+coarse labels (trained and tested): {coarse or "none"}. A coarse label teaches only that the type is one of its set.
 
 {table}"""
 
