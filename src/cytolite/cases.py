@@ -80,7 +80,7 @@ def label_of_patch(patch: Patch) -> Labelled:
 
 def cases_of_patches(patches: Iterable[Patch]) -> list[Case]:
     """Return patches in memory as cases."""
-    return [Case(_columns(p.name, p.source, p.group, p.tissue), partial(label_of_patch, p)) for p in patches]
+    return [Case(_columns(p.name, p.source, p.group, p.tissue, p.fold), partial(label_of_patch, p)) for p in patches]
 
 
 def find_cases(truths: Sequence[Path], mpp: float | None = None) -> list[Case]:
@@ -119,7 +119,7 @@ def find_cases(truths: Sequence[Path], mpp: float | None = None) -> list[Case]:
     return cases
 
 
-def keep_held_back(cases: Sequence[Case], fraction: float, seed: int) -> list[Case]:
+def keep_held_back(cases: Sequence[Case], fraction: float, seed: int, duplicates: Path | None = None) -> list[Case]:
     """Return the images that `train` holds back with these settings: never trained on, so fit to be reported.
 
     Raises
@@ -127,7 +127,13 @@ def keep_held_back(cases: Sequence[Case], fraction: float, seed: int) -> list[Ca
     InputError
         If the fraction is out of range, or a source cannot be split.
     """
-    out = held_back([c.columns["source"] for c in cases], [c.columns["group"] for c in cases], fraction, seed)
+    sources, groups = ([case.columns[name] for case in cases] for name in ("source", "group"))
+    pairs = []
+    if duplicates is not None:
+        from cytolite.datasets.duplicates import read_pairs
+
+        pairs = read_pairs(duplicates, sources, [case.name for case in cases])
+    out = held_back(sources, groups, fraction, seed, pairs)
     return [case for case, chosen in zip(cases, out, strict=True) if chosen]
 
 
@@ -252,8 +258,8 @@ def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole:
     return lambda case, labelled: _cells_prediction(path / case.name / CELLS_NAME, labelled)
 
 
-def _columns(image: str, source: str, group: str, tissue: str) -> dict[str, str]:
-    return {"image": image, "source": source, "group": group, "tissue": tissue}
+def _columns(image: str, source: str, group: str, tissue: str = "", fold: str = "") -> dict[str, str]:
+    return {"image": image, "source": source, "group": group, "tissue": tissue, "fold": fold}
 
 
 def _folder_cases(folder: Path, mpp: float | None) -> Iterator[Case]:
@@ -263,7 +269,7 @@ def _folder_cases(folder: Path, mpp: float | None) -> Iterator[Case]:
     images = {p.stem: p for p in sorted((folder / "image").glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
     typed = (folder / "type").is_dir()
     for path in files:
-        columns = _columns(path.stem, "", path.stem, "")
+        columns = _columns(path.stem, "", path.stem)
         yield Case(columns, partial(_read_folder, path, folder if typed else None, images.get(path.stem), mpp))
 
 
@@ -291,16 +297,16 @@ def _same_size(path: Path, shape: tuple[int, ...], other: Path | str) -> NDArray
 
 
 def _store_cases(path: Path) -> list[Case]:
-    from cytolite.datasets.store import TEXTS, Store
+    from cytolite.datasets.store import Store
 
     with Store(path) as store:
-        texts = {key: store.texts(key) for key in TEXTS}
+        texts = [store.texts(key) for key in ("name", "source", "group", "tissue", "fold")]
 
     def read(index: int) -> Labelled:
         with Store(path) as store:
             return label_of_patch(store[index])
 
-    rows = zip(texts["name"], texts["source"], texts["group"], texts["tissue"], strict=True)
+    rows = zip(*texts, strict=True)
     return [Case(_columns(*row), partial(read, i)) for i, row in enumerate(rows)]
 
 

@@ -139,6 +139,7 @@ class EvaluateSettings(Settings):
     resamples: int = Field(1000, description="Bootstrap resamples.")
     seed: int = Field(0, description="Of the bootstrap, and of the choice of held-back images.")
     held_back: float | None = Field(None, description="Score only what `train` holds back with this share.")
+    duplicates: Path | None = Field(None, description="The pairs that `train --duplicates` was given.")
     mpp: float | None = Field(None, description="Resolution of label folders, um per pixel.")
     threads: int = Field(2, description="Threads of the network.")
     protocol: str | None = Field(None, description="PanNuke's folds: paper, official or rotation; needs a column fold.")

@@ -87,17 +87,17 @@ def evaluate(contest: Contest, out: Path, settings: EvaluateSettings, display: D
     if settings.images:
         cases = add_columns(cases, settings.images)
     if settings.held_back is not None:
-        cases = keep_held_back(cases, settings.held_back, settings.seed)
+        cases = keep_held_back(cases, settings.held_back, settings.seed, settings.duplicates)
     bootstrap = Bootstrap(settings.group, settings.resamples, settings.seed)
     plan = protocol(settings.protocol) if settings.protocol else None
     about = _about(contest, settings)
     baseline = None
     if plan is None:
         [predict] = _predictors(contest, [cases], classes, settings)
-        counts = _count("images", cases, predict, classes, display)
+        counts = _count("predicted", cases, predict, classes, display)
         if contest.baseline is not None:
             other = _open(contest.baseline, cases, classes, settings)
-            baseline = _count("images, baseline", cases, other, classes, display)
+            baseline = _count("baseline", cases, other, classes, display)
         found = sections(counts, settings.by or _default_columns(counts), bootstrap, baseline)
     else:
         if contest.baseline is not None:
@@ -160,7 +160,7 @@ def _default_columns(counts: Counts) -> tuple[str, ...]:
 
 
 def _count(title: str, cases: Sequence[Case], predict: Predict, classes: Classes, display: Display) -> Counts:
-    with display(title) as update:
+    with display(title, "images") as update:
         return count_cases(cases, predict, classes, update)
 
 
@@ -202,13 +202,13 @@ def _splits(
     display: Display,
 ) -> tuple[list[Section], Predict]:
     """Score each split on its test fold; the mean of the splits stands first."""
-    if any("fold" not in case.columns for case in cases):
-        raise InputError("A protocol needs a column 'fold' in the table of images; give it with --images FILE.")
+    if not any(case.columns["fold"] for case in cases):
+        raise InputError("A protocol needs to know each image's fold; give a column 'fold' with --images FILE.")
     folds = np.array([case.columns["fold"] for case in cases], dtype=np.str_)
     tested = [[cases[int(i)] for i in np.flatnonzero(in_fold(folds, split.test))] for split in plan.splits]
     predictors = _predictors(contest, tested, classes, settings)
     counts = [
-        _count(f"images of fold {split.test}", some, predict, classes, display)
+        _count(f"fold {split.test}", some, predict, classes, display)
         for split, some, predict in zip(plan.splits, tested, predictors, strict=True)
     ]
     numbers = [split.test for split in plan.splits]

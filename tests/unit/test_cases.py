@@ -97,10 +97,16 @@ def test_a_store_is_a_truth(tmp_path):
     for i in range(4):
         instances, types = maps(i)
         image = np.zeros((*instances.shape, 3), np.uint8)
-        patches.append(Patch(f"p{i}", image, instances, types, 0.25, "x", f"g{i // 2}", "colon"))
+        patches.append(Patch(f"p{i}", image, instances, types, 0.25, "x", f"g{i // 2}", "colon", "2"))
     store.write_store(tmp_path / "s.h5", patches)
     found = cases.find_cases([tmp_path / "s.h5"])
-    assert [dict(case.columns) for case in found][1] == {"image": "p1", "source": "x", "group": "g0", "tissue": "colon"}
+    assert [dict(case.columns) for case in found][1] == {
+        "image": "p1",
+        "source": "x",
+        "group": "g0",
+        "tissue": "colon",
+        "fold": "2",
+    }
     np.testing.assert_array_equal(found[2].read().instance_map, patches[2].instance_map)
     kept = cases.keep_held_back(found, 0.5, 0)
     assert len({case.columns["group"] for case in kept}) == 1

@@ -49,7 +49,7 @@ def evaluate(
     resolved = make_settings(EvaluateSettings, given, config)
     from cytolite import pipeline, progress
 
-    show = progress.choose(resolved.quiet, unit="images")
+    show = progress.choose(resolved.quiet)
     found = with_extra(
         lambda: pipeline.evaluate(
             truth, output, resolved, predicted, model=model, baseline=baseline, page=page, display=show

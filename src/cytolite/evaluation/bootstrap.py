@@ -19,31 +19,21 @@ _LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Score:
-    """A metric of one class with its 95% bootstrap interval.
+class Interval:
+    """A value with its 95% bootstrap interval.
 
     Attributes
     ----------
-    metric, aggregation, type : str
-        E.g. pq, pooled, lymphocyte.
     value, low, high : float
         NaN where undefined; an interval needs two images (or groups) at least.
     n : int
-        Images that enter.
+        Images (or whatever was drawn) that enter.
     """
 
-    metric: str
-    aggregation: str
-    type: str
     value: float
     low: float
     high: float
     n: int
-
-    @property
-    def name(self) -> str:
-        """Metric and aggregation."""
-        return f"{self.metric}_{self.aggregation}"
 
     @property
     def defined(self) -> bool:
@@ -54,6 +44,28 @@ class Score:
         if not self.defined:
             return "-"
         return f"{self.value:.3f}" + (f" ({self.low:.3f} to {self.high:.3f})" if np.isfinite(self.low) else "")
+
+
+@dataclass(frozen=True)
+class Score(Interval):
+    """A metric of one class.
+
+    Attributes
+    ----------
+    metric, aggregation, type : str
+        E.g. pq, pooled, lymphocyte.
+    """
+
+    metric: str
+    aggregation: str
+    type: str
+
+    @property
+    def name(self) -> str:
+        """Metric and aggregation."""
+        return f"{self.metric}_{self.aggregation}"
+
+    __str__ = Interval.__str__
 
 
 def draw(
@@ -199,7 +211,7 @@ def _scores(
     low, high = interval(values[1:])
     low, high = (np.where((n_groups > 1) & np.isfinite(values[0]), bound, np.nan) for bound in (low, high))
     return [
-        Score(metric.name, metric.aggregation, label, float(value), float(a), float(b), int(images))
+        Score(float(value), float(a), float(b), int(images), metric.name, metric.aggregation, label)
         for label, value, a, b, images in zip(labels, values[0], low, high, n, strict=True)
     ]
 

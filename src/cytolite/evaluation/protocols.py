@@ -116,6 +116,6 @@ def score_splits(
         n = np.sum([used.sum(0) for _, used in computed], axis=0)
         for k, label in enumerate(metric.labels(tested[0])):
             value, a, b = float(values[0, k]), float(low[k]), float(high[k])
-            s = Score(metric.name, metric.aggregation, label, value, a, b, int(n[k]))
+            s = Score(value, a, b, int(n[k]), metric.name, metric.aggregation, label)
             found.append(s if n[k] > 1 else replace(s, low=float("nan"), high=float("nan")))
     return found
