@@ -65,8 +65,6 @@ class Score(Interval):
         """Metric and aggregation."""
         return f"{self.metric}_{self.aggregation}"
 
-    __str__ = Interval.__str__
-
 
 def draw(
     groups: Sequence[str] | NDArray[np.str_], resamples: int = RESAMPLES, seed: int | tuple[int, ...] = SEED
