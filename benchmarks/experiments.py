@@ -84,7 +84,7 @@ def result(out: Path) -> dict[str, object]:
     """Score a run's averaged network on its held-back images."""
     import torch
 
-    from cytolite.evaluation.scoring import headline
+    from cytolite.evaluation.bootstrap import headline
     from cytolite.training.run import split, trained_network
     from cytolite.training.validate import score_network
 

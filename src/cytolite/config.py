@@ -13,7 +13,7 @@ from cytolite.errors import InputError, did_you_mean
 # What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
 MPP_MIN, MPP_MAX = 0.05, 5.0
 # Tables of a settings file, one per verb; a verb reads its own and leaves the others alone.
-TABLES = ("segment", "train", "distill", "relabel")
+TABLES = ("segment", "evaluate", "train", "distill", "relabel")
 
 
 class Settings(BaseModel):
@@ -169,6 +169,45 @@ class RelabelSettings(Settings):
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+class EvaluateSettings(Settings):
+    """Settings of `cytolite evaluate`, beside what is compared with what."""
+
+    types: Path | None = Field(None, description="TOML or JSON file: what the ids of type maps mean.")
+    images: Path | None = Field(None, description="CSV file with a column 'image', to add columns such as tissue.")
+    by: tuple[str, ...] = Field((), description="Columns whose entries are scored apart; default: source, if several.")
+    group: str = Field("image", description="Column whose entries are resampled as a whole, e.g. group or patient.")
+    resamples: int = Field(1000, description="Bootstrap resamples.")
+    seed: int = Field(0, description="Of the bootstrap, and of the choice of held-back images.")
+    held_back: float | None = Field(None, description="Score only what `train` holds back with this share.")
+    duplicates: Path | None = Field(None, description="The pairs that `train --duplicates` was given.")
+    mpp: float | None = Field(None, description="Resolution of label folders, um per pixel.")
+    threads: int = Field(2, description="Threads of the network.")
+    protocol: str | None = Field(None, description="PanNuke's folds: paper, official or rotation; needs a column fold.")
+    pictures: bool = Field(True, description="Show the best, median and worst images in report.html.")
+    overwrite: bool = Field(False, description="Replace a report that is already there.")
+    quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
+
+    @field_validator("resamples", "threads")
+    @classmethod
+    def _count(cls, value: int, info: Any) -> int:
+        high = {"resamples": 100_000, "threads": 256}[info.field_name]
+        if not 1 <= value <= high:
+            raise ValueError(f"is out of range; allowed are 1 to {high}")
+        return value
+
+    @field_validator("mpp")
+    @classmethod
+    def _resolution(cls, value: float | None) -> float | None:
+        return SegmentSettings._resolution(value)
+
+    @field_validator("held_back")
+    @classmethod
+    def _share(cls, value: float | None) -> float | None:
+        if value is not None and not 0 < value < 1:
+            raise ValueError("is out of range; a share lies between 0 and 1")
+        return value
 
 
 def make_settings(kind: type[AnySettings], given: dict[str, Any], config: Path | None = None) -> AnySettings:

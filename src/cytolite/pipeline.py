@@ -18,12 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, read_record, result_folders
-from cytolite.config import DistillSettings, RelabelSettings, SegmentSettings, TrainSettings, make_settings
+from cytolite.config import (
+    DistillSettings,
+    EvaluateSettings,
+    RelabelSettings,
+    SegmentSettings,
+    TrainSettings,
+    make_settings,
+)
 from cytolite.errors import CytoliteError, InputError
 from cytolite.progress import Display, Update, choose, silent
 
 if TYPE_CHECKING:
     from cytolite.cells import CellTable
+    from cytolite.evaluation.report import Section
     from cytolite.inference.predict import Model
     from cytolite.models.bundle import Bundle
     from cytolite.relabel.run import Relabelled
@@ -219,6 +227,51 @@ def inspect(model: str | Path | None = None, speed: bool = False) -> str:
     text += f"parameters           {bundle.spec.parameters:,}\nsize on disk         {size / 2**20:.1f} MB\n"
     text += _needs(bundle) if speed else ""
     return text + (f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "")
+
+
+def evaluate(
+    truth: Sequence[Path],
+    output: Path,
+    settings: EvaluateSettings,
+    predicted: Sequence[Path] = (),
+    *,
+    model: str | None = None,
+    baseline: str | None = None,
+    page: Path | None = None,
+    display: Display = silent,
+) -> list[Section]:
+    """Score predictions against a truth and write a report; return the scores of all images, then of groups.
+
+    Parameters
+    ----------
+    truth : sequence of pathlib.Path
+        Label folders and stores.
+    output : pathlib.Path
+        Folder of the report.
+    settings : EvaluateSettings
+        What labels mean, which images, how intervals are drawn.
+    predicted : sequence of pathlib.Path
+        Label folder, results of `segment` or a ``cells.parquet``; one for each split of a protocol.
+    model, baseline : str, optional
+        Bundle that predicts in place of `predicted`; predictions or a bundle to compare with.
+    page : pathlib.Path, optional
+        Markdown file to write as well.
+    display : Display
+        Shows progress, in images.
+
+    Raises
+    ------
+    CytoliteError
+        If truth and predictions do not fit each other, or the report cannot be written.
+    """
+    from cytolite.scoring import Contest, write_page
+    from cytolite.scoring import evaluate as score
+
+    contest = Contest(truth, predicted, model, baseline)
+    found = score(contest, output, settings, display)
+    if page is not None:
+        write_page(page, contest, settings, found, output)
+    return found
 
 
 def convert(

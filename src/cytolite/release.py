@@ -6,24 +6,22 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cytolite.celltypes import CELL_TYPES, COARSE_LABELS, N_TYPES
+from cytolite.cases import cases_of_patches, count_cases, model_predictions
+from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
 from cytolite.datasets.census import nuclei_per_label
-from cytolite.evaluation.scoring import ImageScore, headline, score_image
+from cytolite.evaluation import page
+from cytolite.evaluation.bootstrap import headline
+from cytolite.evaluation.classes import own_classes
+from cytolite.evaluation.counts import Counts
+from cytolite.evaluation.report import Bootstrap, Section, sections
 from cytolite.export import export_onnx
-from cytolite.inference.predict import Predictor
-from cytolite.inference.refine import FACTOR, refine
-from cytolite.inference.tile import find_nuclei, vote_types
 from cytolite.models.bundle import Bundle, ModelSpec, load_bundle, write_bundle
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.temperature import fit_temperature
-from cytolite.training.losses import allowed_table
 from cytolite.training.run import split, trained_network
 from cytolite.training.validate import pad_to_stride, resize
 
@@ -60,38 +58,41 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
             patch = next(p for p in held_back if p.source == source)
             export_onnx(network, onnx_path, pad_to_stride(resize(patch.image, patch.mpp / spec.mpp))[None])
         bundle = write_bundle(out, onnx_path, spec, "")
-        spec = spec.model_copy(update={"type_temperature": fit_temperature(bundle, held_back).temperature})
-        scores = score_bundle(bundle, held_back)
-        intervals = headline(scores)
-        spec = spec.model_copy(update={"validation": {name: round(i.value, 4) for name, i in intervals.items()}})
-        facts = CardFacts(
-            encoder=settings.encoder,
-            sources=source_rows(training, held_back),
-            types=type_rows(scores, training, held_back),
-            coarse=coarse_counts(training, held_back),
-            scores={name: f"{i}, n = {i.n}" for name, i in intervals.items()},
-            commands=commands(settings, spec),
-        )
-        write_bundle(out, onnx_path, spec, render(spec, facts))
+        temperature = fit_temperature(bundle, held_back).temperature
+        bundle = write_bundle(out, onnx_path, spec.model_copy(update={"type_temperature": temperature}), "")
+        spec, card = describe(bundle, settings, training, held_back)
+        write_bundle(out, onnx_path, spec, card)
     return load_bundle(out)
 
 
-def score_bundle(bundle: Bundle, patches: Sequence[Patch]) -> list[ImageScore]:
-    """Predict each patch with the bundle, as `segment` does, and match it to its truth."""
-    predictor, spec = Predictor(bundle, threads=2), bundle.spec
-    scores = []
-    for patch in patches:
-        image = resize(patch.image, patch.mpp / spec.mpp)
-        map_mpp = spec.mpp * spec.stride
-        height, width = (-(-side // spec.stride) for side in image.shape[:2])
-        inside = (slice(0, height), slice(0, width))
-        flows, logits = predictor.maps(pad_to_stride(image)[None])
-        instances = find_nuclei(flows[0], logits[0], spec, map_mpp, inside)
-        types, _ = vote_types(instances, logits[0], int(instances.max()))
-        fine = refine(instances, logits[0], spec.foreground_threshold, inside)
-        rows, cols = (slice(side * FACTOR // spec.stride) for side in image.shape[:2])
-        scores.append(score_image(patch, fine[rows, cols], types))
-    return scores
+def describe(
+    bundle: Bundle, settings: TrainSettings, training: Sequence[Patch], held_back: Sequence[Patch]
+) -> tuple[ModelSpec, str]:
+    """Score a bundle on held-back images, by the functions of `cytolite evaluate`; return its spec with the numbers,
+    and its card.
+    """
+    bootstrap = Bootstrap()
+    counts = count_bundle(bundle, held_back)
+    found = sections(counts, ["source"], bootstrap)
+    numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
+    spec = bundle.spec.model_copy(update={"validation": numbers})
+    facts = CardFacts(
+        encoder=settings.encoder,
+        sources=source_rows(training, held_back),
+        types=type_rows(found[0], training, held_back),
+        coarse=coarse_counts(training, held_back),
+        scores=page.overall_table(found[1:]),
+        type_scores={section.title: page.type_table(section) for section in found[1:]},
+        intervals=page.interval_text(bootstrap),
+        commands=commands(settings, spec),
+    )
+    return spec, render(spec, facts)
+
+
+def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:
+    """Predict patches with a bundle, as `segment` does, and count what it found."""
+    classes = own_classes()
+    return count_cases(cases_of_patches(patches), model_predictions(bundle, classes), classes)
 
 
 def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[SourceRow]:
@@ -107,24 +108,14 @@ def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[S
     return rows
 
 
-def type_rows(scores: Sequence[ImageScore], training: Sequence[Patch], held_back: Sequence[Patch]) -> list[TypeRow]:
+def type_rows(section: Section, training: Sequence[Patch], held_back: Sequence[Patch]) -> list[TypeRow]:
     """Count nuclei of each type, and how often matched ones were named right."""
-    labels = np.concatenate([s.labels for s in scores])
-    given = np.concatenate([s.types for s in scores])
-    allowed = allowed_table().numpy()
-    # A nucleus of unknown type says nothing of the name it was given.
-    known = allowed[labels].any(1) & ~allowed[labels].all(1)
-    right = allowed[labels, given.astype(int) - 1]
     trained, tested = nuclei_per_label(training), nuclei_per_label(held_back)
-    return [
-        TypeRow(trained[t], tested[t], share(right[labels == t]), share(right[known & (given == t)]))
-        for t in range(1, N_TYPES + 1)
-    ]
-
-
-def share(right: NDArray[np.bool_]) -> str:
-    """Return a share with what it is a share of, or a dash."""
-    return f"{right.mean():.2f} (n = {len(right):,})" if len(right) else "-"
+    rows = []
+    for t in CELL_TYPES:
+        shares = (page.cell(section.find(f"type_{what}_pooled", t.name)) for what in ("recall", "precision"))
+        rows.append(TypeRow(trained[t.id], tested[t.id], *shares))
+    return rows
 
 
 def coarse_counts(training: Sequence[Patch], held_back: Sequence[Patch]) -> dict[int, tuple[int, int]]:

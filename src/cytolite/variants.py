@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError
-from cytolite.evaluation.scoring import ImageScore, headline
+from cytolite.evaluation.bootstrap import headline
+from cytolite.evaluation.counts import Counts
 from cytolite.models.bundle import CARD_NAME, Bundle, write_bundle
 from cytolite.patches import Patch
-from cytolite.release import score_bundle
+from cytolite.release import count_bundle
 from cytolite.training.run import split
 from cytolite.training.validate import pad_to_stride, resize
 
@@ -69,7 +70,7 @@ def make_variant(bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path]) 
             to_int8(bundle.onnx_path, path, calibration_images(training, bundle.spec.mpp))
         spec = bundle.spec.model_copy(update={"name": out.name})
         variant = write_bundle(out, path, spec, "")
-        found = compare(score_bundle(bundle, held_back), score_bundle(variant, held_back))
+        found = compare(count_bundle(bundle, held_back), count_bundle(variant, held_back))
         spec = spec.model_copy(update={"validation": {c.name: round(c.after, 4) for c in found}})
         variant = write_bundle(out, path, spec, card(bundle, variant, kind, found))
     return variant, found
@@ -134,7 +135,7 @@ def calibration_images(patches: Sequence[Patch], mpp: float) -> list[NDArray[np.
     return images
 
 
-def compare(before: Sequence[ImageScore], after: Sequence[ImageScore]) -> list[Comparison]:
+def compare(before: Counts, after: Counts) -> list[Comparison]:
     """Return each source's headline measure of the bundle and of the variant."""
     old, new = headline(before), headline(after)
     return [Comparison(name, old[name].value, new[name].value, old[name].n) for name in old]

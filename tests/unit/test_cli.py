@@ -1,5 +1,6 @@
 """The command: exit codes, one sentence per error, results on stdout and everything else on stderr."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,31 @@ def test_an_error_of_the_whole_run(run, monkeypatch):
 
     monkeypatch.setattr(pipeline, "segment_slides", fails)
     assert run("segment", "a", "-o", "out") == (1, "", "error: No.\n")
+
+
+def test_a_store_without_the_extra_says_how_to_get_it(run, tmp_path, monkeypatch):
+    (tmp_path / "x.h5").write_bytes(b"")
+    monkeypatch.delitem(sys.modules, "cytolite.datasets.store", raising=False)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    code, out, err = run("evaluate", "--truth", tmp_path / "x.h5", "--predicted", tmp_path, "-o", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert err == "error: This needs h5py, which is not installed: pip install 'cytolite[train]'.\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ("--resamples 0", "1 to 100000"),
+        ("--held-back 1.5", "held_back = 1.5 is out of range; a share lies between 0 and 1"),
+        ("--mpp 352.86", "0.05 to 5 um per pixel"),
+        ("--basline x", "Did you mean --baseline?"),
+    ],
+)
+def test_wrong_use_of_evaluate(run, arguments, part):
+    code, out, err = run("evaluate", "--truth", "t", "--predicted", "p", "-o", "out", *arguments.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert part in err
 
 
 def test_inspect(run, tmp_path):

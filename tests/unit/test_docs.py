@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cytolite.config import RelabelSettings, SegmentSettings, Settings
+from cytolite.config import EvaluateSettings, RelabelSettings, SegmentSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -13,7 +13,11 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 @pytest.mark.parametrize(
     ("verb", "kind", "own"),
-    [("segment", SegmentSettings, {"output", "config", "progress"}), ("relabel", RelabelSettings, set())],
+    [
+        ("segment", SegmentSettings, {"output", "config", "progress"}),
+        ("relabel", RelabelSettings, set()),
+        ("evaluate", EvaluateSettings, {"truth", "predicted", "model", "baseline", "output", "page", "config"}),
+    ],
 )
 def test_every_option_is_in_the_reference(verb: str, kind: type[Settings], own: set[str]):
     reference = (ROOT / "docs" / "reference" / "command-line.md").read_text()
@@ -31,6 +35,19 @@ def test_columns_of_the_audit_are_in_the_reference():
     )
     named = {n for row in re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE) for n in re.findall(r"`(\w+)`", row)}
     assert named == {n for n in SCHEMA.names if not n.startswith("p_") or n in {"p_neoplastic", "p_dead"}}
+
+
+def test_every_metric_and_count_is_explained():
+    from cytolite.evaluation.counts import FIELDS
+    from cytolite.evaluation.metrics import METRICS
+
+    metrics = (ROOT / "docs" / "concepts" / "metrics.md").read_text()
+    for metric in METRICS:
+        plain = metric.full_name.replace("dq", "pq").replace("sq", "pq")
+        assert f"`{plain}`" in metrics, metric.full_name
+    formats = (ROOT / "docs" / "reference" / "file-formats.md").read_text().split("## A report of evaluate")[1]
+    for name in FIELDS:
+        assert f"`{name}`" in formats, name
 
 
 def test_every_verb_is_in_the_reference():

@@ -27,6 +27,7 @@ def help_of(arguments: str) -> str:
         "import cytolite.cli",
         help_of("--help"),
         help_of("segment --help"),
+        help_of("evaluate --help"),
         help_of("--version"),
     ],
 )

@@ -16,6 +16,7 @@ from cytolite.cli import (  # noqa: F401 - registers the verbs
     convert,
     data,
     doctor,
+    evaluate,
     models,
     qupath,
     qupath_projects,

@@ -112,8 +112,8 @@ def below(folder: Path, pattern: str, depth: int) -> list[Path]:
     return sorted(path for levels in range(depth + 1) for path in folder.glob("*/" * levels + pattern))
 
 
-def read_labels(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Read a label PNG (uint8 or uint16, one channel) of the given (H, W) as int32.
+def read_labels(path: Path, shape: tuple[int, int] | None = None) -> NDArray[np.int32]:
+    """Read a label PNG (uint8 or uint16, one channel) as int32, of the given (H, W) if there is one.
 
     Raises
     ------
@@ -127,7 +127,9 @@ def read_labels(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
         raise InputError(f"There is no label image {path}; every file of image/ needs one of the same stem.") from None
     except (UnidentifiedImageError, OSError) as error:
         raise InputError(f"{path} cannot be read as a label image: {error}.") from None
-    if labels.shape != shape or labels.dtype.kind not in "ui":
+    if labels.ndim != 2 or labels.dtype.kind not in "ui":
+        raise InputError(f"{path} is {labels.dtype} {labels.shape}; whole numbers in one channel are needed.")
+    if shape is not None and labels.shape != shape:
         raise InputError(f"{path} is {labels.dtype} {labels.shape}; whole numbers of {shape} are needed, as its image.")
     return labels.astype(np.int32)
 

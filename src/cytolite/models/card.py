@@ -46,8 +46,12 @@ class CardFacts:
         In the order of the types' ids.
     coarse : mapping of int to tuple of int
         Coarse label to nuclei that trained and tested with it.
-    scores : mapping of str to str
-        Metric to value with interval and number of images, as text.
+    scores : str
+        Table of the scores of each source, Markdown.
+    type_scores : mapping of str to str
+        Source to the table of its types, Markdown; empty where its labels tell none apart.
+    intervals : str
+        How intervals were made, as a sentence.
     commands : sequence of str
         That made the bundle.
     """
@@ -56,7 +60,9 @@ class CardFacts:
     sources: Sequence[SourceRow]
     types: Sequence[TypeRow]
     coarse: Mapping[int, tuple[int, int]]
-    scores: Mapping[str, str]
+    scores: str
+    type_scores: Mapping[str, str]
+    intervals: str
     commands: Sequence[str]
 
 
@@ -88,15 +94,19 @@ area >= {spec.min_area_um2:g} um2 |
 
 
 def _scores(facts: CardFacts) -> str:
-    rows = _table(["measure", "value (95% interval)"], [[f"`{name}`", text] for name, text in facts.scores.items()])
-    return f"""## Validation
+    types = [f"### Types: {source}\n\n{table}" for source, table in facts.type_scores.items() if table]
+    return "\n\n".join(
+        [
+            f"""## Validation
 
 On whole images (MoNuSAC: patients) that were held back from training, predicted by the shipped ONNX graph with the
-settings above and matched to the truth at its own resolution (IoU > 0.5). `bpq_image` is the class-agnostic panoptic
-quality per image, averaged over images; `recall` stands where most of the ground is not labelled. Intervals: 1,000
-bootstrap resamples of images, seed 0.
-
-{rows}"""
+settings above and matched to the truth at its own resolution (IoU > 0.5). `_image` is a mean over images, `_pooled`
+takes the nuclei of all images together, `b` leaves types aside, `m` is the mean over types; recall alone stands where
+most of the ground is not labelled. {facts.intervals}""",
+            facts.scores,
+            *types,
+        ]
+    )
 
 
 def _types(facts: CardFacts) -> str:
@@ -113,8 +123,9 @@ def _types(facts: CardFacts) -> str:
     return f"""## Types
 
 Recall: of the held-back nuclei of this type that were found, the share that was given its name. Precision: of the
-found held-back nuclei that were given this name, the share whose label allows it. Beside these, nuclei carried coarse
-labels (trained and tested): {coarse or "none"}. A coarse label teaches only that the type is one of its set.
+found held-back nuclei that were given this name and whose label can tell, the share that is. A dash stands
+where no source's labels tell the type apart, or none was found. Beside these, nuclei carried
+coarse labels (trained and tested): {coarse or "none"}. A coarse label teaches only that the type is one of its set.
 
 {table}"""
 

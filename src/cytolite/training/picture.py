@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.celltypes import CELL_TYPES
-from cytolite.evaluation.scoring import enlarge
 from cytolite.patches import Patch
+from cytolite.training.validate import enlarge
 
 SIDE_PX = 400
 # Nuclei whose label is no single type, and ground of which nothing is known.

@@ -14,7 +14,7 @@ from torch import nn
 
 from cytolite.celltypes import IGNORE
 from cytolite.config import DistillSettings, TrainSettings
-from cytolite.evaluation.scoring import headline
+from cytolite.evaluation.bootstrap import headline
 from cytolite.models.network import NucleusNetwork
 from cytolite.patches import Patch
 from cytolite.training.average import Average
@@ -115,10 +115,10 @@ class SupervisedTask(lightning.LightningModule):
                 rows[patch.source] = draw_patch(patch, instances, types)
 
         found = headline(score_network(self.exported(), self.validation, self.settings.mpp, keep))
-        self.log_dict({f"val/{name}": interval.value for name, interval in found.items()})
+        self.log_dict({f"val/{name}": score.value for name, score in found.items()})
         # What early stopping watches: the mean over sources.
-        self.log("val/score", float(np.nanmean([interval.value for interval in found.values()])))
-        self.print(f"epoch {self.current_epoch}:", ", ".join(f"{name} {i}" for name, i in found.items()))
+        self.log("val/score", float(np.nanmean([score.value for score in found.values()])))
+        self.print(f"epoch {self.current_epoch}:", ", ".join(f"{name} {score}" for name, score in found.items()))
         if self.pictures is not None and self.global_rank == 0:
             save_picture(self.pictures / f"epoch_{self.current_epoch:03d}.png", list(rows.values()))
 

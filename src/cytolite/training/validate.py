@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from cytolite import flows
 from cytolite.celltypes import N_TYPES
-from cytolite.evaluation.scoring import ImageScore, score_image
+from cytolite.evaluation.classes import own_classes
+from cytolite.evaluation.counts import Counts, collect, count_image
+from cytolite.evaluation.nuclei import Prediction, true_nuclei
 from cytolite.models.network import NucleusNetwork
 from cytolite.patches import Patch
 
@@ -36,14 +38,25 @@ def score_network(
     patches: Sequence[Patch],
     mpp: float,
     seen: Callable[[Patch, NDArray[np.int32], NDArray[np.int64]], None] = lambda *_: None,
-) -> list[ImageScore]:
-    """Predict each patch at the network's resolution, `mpp`, and match it to its truth; `seen` is shown each."""
-    scores = []
+) -> Counts:
+    """Predict each patch at the network's resolution, `mpp`, and count at the truth's own; `seen` is shown each."""
+    classes, counted = own_classes(), []
     for patch in patches:
         instances, types = predict_patch(network, patch, mpp)
-        scores.append(score_image(patch, instances, types))
+        truth = true_nuclei(patch.instance_map, patch.type_map, classes, patch.name)
+        found = Prediction(enlarge(instances, patch.instance_map.shape), np.arange(1, len(types) + 1), types)
+        counted.append(count_image(truth, found, classes, patch.mpp))
         seen(patch, instances, types)
-    return scores
+    return collect([{"image": p.name, "source": p.source, "group": p.group} for p in patches], counted, classes)
+
+
+def enlarge(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Return the label map at another size by nearest pixel centre."""
+    rows, cols = (
+        np.minimum(((np.arange(wanted) + 0.5) * given / wanted).astype(int), given - 1)
+        for wanted, given in zip(shape, labels.shape, strict=True)
+    )
+    return labels[rows[:, None], cols]
 
 
 @torch.no_grad()

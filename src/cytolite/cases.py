@@ -1,0 +1,348 @@
+"""Truth meets prediction: images with a known answer, whatever they come from, predicted or read, and counted."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolite.datasets.base import read_labels, read_rgb
+from cytolite.datasets.splits import held_back
+from cytolite.errors import InputError, did_you_mean
+from cytolite.evaluation.classes import Classes, require_own_types
+from cytolite.evaluation.counts import Counts, collect, count_image
+from cytolite.evaluation.nuclei import Prediction, Truth, predicted_nuclei, true_nuclei
+from cytolite.evaluation.raster import rasterise
+from cytolite.interop.parquet import read_cells, read_metadata
+from cytolite.progress import Update
+
+if TYPE_CHECKING:
+    from cytolite.models.bundle import Bundle
+    from cytolite.patches import Patch
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+CELLS_NAME = "cells.parquet"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image with its truth, read into memory.
+
+    Attributes
+    ----------
+    where : str
+        Names the truth in errors.
+    instance_map : numpy.ndarray
+        int32 (H, W).
+    type_map : numpy.ndarray, optional
+        int (H, W).
+    image : numpy.ndarray, optional
+        uint8 (H, W, 3).
+    mpp : float, optional
+        um per pixel.
+    """
+
+    where: str
+    instance_map: NDArray[np.int32]
+    type_map: NDArray[np.integer] | None
+    image: NDArray[np.uint8] | None
+    mpp: float | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image of the truth: its row in the image table, and how to read it."""
+
+    columns: Mapping[str, str]
+    read: Callable[[], Labelled]
+
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return self.columns["image"]
+
+
+Predict = Callable[[Case, Labelled], Prediction]
+
+
+def label_of_patch(patch: Patch) -> Labelled:
+    """Return a patch of a store as truth."""
+    return Labelled(
+        f"Patch {patch.name!r} of {patch.source}", patch.instance_map, patch.type_map, patch.image, patch.mpp
+    )
+
+
+def cases_of_patches(patches: Iterable[Patch]) -> list[Case]:
+    """Return patches in memory as cases."""
+    return [Case(_columns(p.name, p.source, p.group, p.tissue, p.fold), partial(label_of_patch, p)) for p in patches]
+
+
+def find_cases(truths: Sequence[Path], mpp: float | None = None) -> list[Case]:
+    """Find the images of stores and label folders, without reading their pixels.
+
+    Parameters
+    ----------
+    truths : sequence of pathlib.Path
+        Stores (files), or folders with ``inst/``, and ``type/`` and ``image/`` where there are any.
+    mpp : float, optional
+        um per pixel of label folders.
+
+    Raises
+    ------
+    InputError
+        If there is no such thing, or an image is there twice.
+    """
+    cases: list[Case] = []
+    for path in truths:
+        if path.is_dir():
+            cases += _folder_cases(path, mpp)
+        elif path.exists():
+            cases += _store_cases(path)
+        else:
+            raise InputError(f"There is no truth {path}; give a label folder (inst/, type/) or a store.")
+    if not cases:
+        raise InputError("No truth was given; give a label folder (inst/, type/) or a store.")
+    seen: set[tuple[str, str]] = set()
+    for case in cases:
+        key = (case.columns["source"], case.name)
+        if key in seen:
+            raise InputError(
+                f"The image {case.name!r} of {key[0] or 'the truth'} is there twice; names must be unique."
+            )
+        seen.add(key)
+    return cases
+
+
+def keep_held_back(cases: Sequence[Case], fraction: float, seed: int, duplicates: Path | None = None) -> list[Case]:
+    """Return the images that `train` holds back with these settings: never trained on, so fit to be reported.
+
+    Raises
+    ------
+    InputError
+        If the fraction is out of range, or a source cannot be split.
+    """
+    sources, groups = ([case.columns[name] for case in cases] for name in ("source", "group"))
+    pairs = []
+    if duplicates is not None:
+        from cytolite.datasets.duplicates import read_pairs
+
+        pairs = read_pairs(duplicates, sources, [case.name for case in cases])
+    out = held_back(sources, groups, fraction, seed, pairs)
+    return [case for case, chosen in zip(cases, out, strict=True) if chosen]
+
+
+def add_columns(cases: Sequence[Case], path: Path) -> list[Case]:
+    """Join a CSV file to the image table by its column ``image``; its columns win over those of the truth.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has no such column, or lacks an image.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = {row["image"]: row for row in reader if "image" in row}
+            if "image" not in (reader.fieldnames or ()):
+                raise InputError(
+                    f"{path} has no column 'image'; it has {', '.join(reader.fieldnames or ()) or 'none'}."
+                )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"The table of images {path} cannot be read: {error}.") from None
+    if missing := [case.name for case in cases if case.name not in rows]:
+        raise InputError(
+            f"{path} lacks {len(missing):,} of {len(cases):,} images, the first is {missing[0]!r}."
+            f"{did_you_mean(missing[0], rows)}"
+        )
+    return [
+        replace(case, columns={**case.columns, **{k: (v or "") for k, v in rows[case.name].items() if k is not None}})
+        for case in cases
+    ]
+
+
+def count_cases(
+    cases: Sequence[Case], predict: Predict, classes: Classes, update: Update = lambda done, total: None
+) -> Counts:
+    """Count all images, one after the other; memory holds one at a time.
+
+    Raises
+    ------
+    InputError
+        If a truth or a prediction cannot be used.
+    """
+    counted = []
+    for number, case in enumerate(cases, 1):
+        labelled = case.read()
+        truth = true_nuclei(labelled.instance_map, labelled.type_map, classes, labelled.where)
+        counted.append(count_image(truth, predict(case, labelled), classes, labelled.mpp))
+        update(number, len(cases))
+    return collect([case.columns for case in cases], counted, classes)
+
+
+def look_at(case: Case, predict: Predict, classes: Classes) -> tuple[Labelled, Truth, Prediction]:
+    """Return one image with its truth and its prediction, to draw them."""
+    labelled = case.read()
+    truth = true_nuclei(labelled.instance_map, labelled.type_map, classes, labelled.where)
+    return labelled, truth, predict(case, labelled)
+
+
+def model_predictions(bundle: Bundle, classes: Classes, threads: int = 2, mpp: float | None = None) -> Predict:
+    """Return a function that predicts a case's image with a bundle, as `segment` does.
+
+    Raises
+    ------
+    InputError
+        If the classes are not cytolite's types.
+    """
+    from cytolite.inference.patches import predict_patch
+    from cytolite.inference.predict import Predictor
+
+    require_own_types(classes, f"The model {bundle.spec.name!r}")
+    predictor = Predictor(bundle, threads=threads)
+
+    def predict(case: Case, labelled: Labelled) -> Prediction:
+        resolution = labelled.mpp or mpp
+        if labelled.image is None:
+            raise InputError(f"{labelled.where} has no image to predict on; put one of the same stem into image/.")
+        if resolution is None:
+            raise InputError(f"The resolution of {labelled.where} is not known; give it with --mpp.")
+        nuclei = predict_patch(predictor, labelled.image, resolution)
+        n = len(nuclei.types)
+        return Prediction(nuclei.instance_map, np.arange(1, n + 1), nuclei.types.astype(np.int64), nuclei.type_probs)
+
+    return predict
+
+
+def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole: bool = True) -> Predict:
+    """Return a function that reads a case's prediction.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A label folder; a folder of results of `segment` (``NAME/cells.parquet``); or one ``cells.parquet``, for a truth
+        of one image.
+    cases : sequence of Case
+        Which the predictions have to be of.
+    classes : Classes
+        What labels mean.
+    whole : bool
+        Whether a prediction without a truth is an error.
+
+    Raises
+    ------
+    InputError
+        If there are no such predictions, or their names are not those of the truth.
+    """
+    if path.is_file():
+        if len(cases) != 1:
+            raise InputError(f"{path} is the prediction of one image, and the truth has {len(cases):,}.")
+        require_own_types(classes, str(path))
+        return lambda case, labelled: _cells_prediction(path, labelled)
+    if (path / "inst").is_dir():
+        _check_names({p.stem for p in _label_files(path / "inst")}, cases, path / "inst", whole)
+        return lambda case, labelled: _folder_prediction(path, case, labelled, classes)
+    results = {p.parent.name for p in path.glob(f"*/{CELLS_NAME}")}
+    if not results:
+        raise InputError(
+            f"{path} holds no predictions; a folder with inst/ and type/, results of `cytolite segment`, or one "
+            f"{CELLS_NAME} is needed."
+        )
+    require_own_types(classes, str(path))
+    _check_names(results, cases, path, whole)
+    return lambda case, labelled: _cells_prediction(path / case.name / CELLS_NAME, labelled)
+
+
+def _columns(image: str, source: str, group: str, tissue: str = "", fold: str = "") -> dict[str, str]:
+    return {"image": image, "source": source, "group": group, "tissue": tissue, "fold": fold}
+
+
+def _folder_cases(folder: Path, mpp: float | None) -> Iterator[Case]:
+    files = _label_files(folder / "inst")
+    if not files:
+        raise InputError(f"{folder} is no label folder: inst/ with a label image for each image is needed.")
+    images = {p.stem: p for p in sorted((folder / "image").glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
+    typed = (folder / "type").is_dir()
+    for path in files:
+        columns = _columns(path.stem, "", path.stem)
+        yield Case(columns, partial(_read_folder, path, folder if typed else None, images.get(path.stem), mpp))
+
+
+def _label_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _read_folder(path: Path, typed: Path | None, image: Path | None, mpp: float | None) -> Labelled:
+    instances = read_labels(path)
+    types = _same_size(typed / "type" / path.name, instances.shape, path) if typed else None
+    rgb = read_rgb(image) if image else None
+    if rgb is not None and rgb.shape[:2] != instances.shape:
+        raise InputError(f"{image} is {rgb.shape[1]} x {rgb.shape[0]} px and {path} is not; their sizes must agree.")
+    return Labelled(str(typed / "type" / path.name) if typed else str(path), instances, types, rgb, mpp)
+
+
+def _same_size(path: Path, shape: tuple[int, ...], other: Path | str) -> NDArray[np.int32]:
+    labels = read_labels(path)
+    if labels.shape != shape:
+        raise InputError(
+            f"{path} is {labels.shape[1]} x {labels.shape[0]} px and {other} is {shape[1]} x {shape[0]}; their sizes "
+            "must agree."
+        )
+    return labels
+
+
+def _store_cases(path: Path) -> list[Case]:
+    from cytolite.datasets.store import Store
+
+    with Store(path) as store:
+        texts = [store.texts(key) for key in ("name", "source", "group", "tissue", "fold")]
+
+    def read(index: int) -> Labelled:
+        with Store(path) as store:
+            return label_of_patch(store[index])
+
+    rows = zip(*texts, strict=True)
+    return [Case(_columns(*row), partial(read, i)) for i, row in enumerate(rows)]
+
+
+def _folder_prediction(folder: Path, case: Case, labelled: Labelled, classes: Classes) -> Prediction:
+    [path] = [p for p in _label_files(folder / "inst") if p.stem == case.name]
+    instances = _same_size(path, labelled.instance_map.shape, "its truth")
+    if not (folder / "type").is_dir():
+        return predicted_nuclei(instances, None, classes, str(path))
+    type_path = folder / "type" / path.name
+    types = _same_size(type_path, instances.shape, path)
+    return predicted_nuclei(instances, types, classes, str(type_path))
+
+
+def _cells_prediction(path: Path, labelled: Labelled) -> Prediction:
+    cells, shape = read_cells(path), labelled.instance_map.shape
+    about = {"width_px": shape[1], "height_px": shape[0]} | read_metadata(path)
+    width, height = int(about["width_px"]), int(about["height_px"])
+    if abs(width * shape[0] - height * shape[1]) > max(width, height):
+        raise InputError(
+            f"{path} is about an image of {width} x {height} px, and its truth has {shape[1]} x {shape[0]} px; their "
+            "shapes must agree."
+        )
+    instances = rasterise(cells, shape, (shape[1] / width, shape[0] / height))
+    n = len(cells)
+    return Prediction(instances, np.arange(1, n + 1), cells.types.astype(np.int64), cells.type_probs)
+
+
+def _check_names(found: set[str], cases: Sequence[Case], where: Path, whole: bool) -> None:
+    wanted = {case.name for case in cases}
+    if missing := sorted(wanted - found):
+        raise InputError(
+            f"{where} lacks {len(missing):,} of {len(wanted):,} images, the first is {missing[0]!r}; names must be "
+            f"those of the truth.{did_you_mean(missing[0], found)}"
+        )
+    if whole and (extra := sorted(found - wanted)):
+        raise InputError(
+            f"{where} holds {extra[0]!r}, which the truth has not ({len(extra):,} such images); names must be those of "
+            f"the truth.{did_you_mean(extra[0], wanted)}"
+        )

@@ -1,0 +1,175 @@
+"""What labels mean: which ids stand for which types, for one of several, for any, or for nothing that can be judged."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, TYPE_NAMES, by_name
+from cytolite.errors import InputError, did_you_mean
+
+ALL = "all"
+# What a file of types may say instead of a name.
+UNKNOWN, IGNORED = "unknown", "ignore"
+MAX_LABEL = 255
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The types that are told apart, and what each id of a type map says about them.
+
+    Attributes
+    ----------
+    types : tuple of str
+        Names; a type's number is its position here plus 1.
+    labels : mapping of int to tuple of int
+        Id in a type map to the numbers of the types that it leaves open: one, several (a wider label) or all (a nucleus
+        of unknown type).
+    ignored : frozenset of int
+        Ids under which nothing is judged, not even whether there is a nucleus.
+    """
+
+    types: tuple[str, ...]
+    labels: Mapping[int, tuple[int, ...]]
+    ignored: frozenset[int] = frozenset()
+
+    @cached_property
+    def wider(self) -> tuple[tuple[int, ...], ...]:
+        """The sets of types that wider labels name, without "any"."""
+        sets = {tuple(sorted(s)) for s in self.labels.values() if 1 < len(s) < len(self.types)}
+        return tuple(sorted(sets))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all classes that are counted: "all", the types, the wider labels ("a|b")."""
+        return (ALL, *self.types, *("|".join(self.types[t - 1] for t in s) for s in self.wider))
+
+    @cached_property
+    def members(self) -> NDArray[np.bool_]:
+        """Which types each class holds, bool (classes, types)."""
+        table = np.zeros((len(self.names), len(self.types)), bool)
+        table[0] = True
+        for row, types in enumerate([*((t + 1,) for t in range(len(self.types))), *self.wider], 1):
+            table[row, [t - 1 for t in types]] = True
+        return table
+
+    @cached_property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Which types each label leaves open, bool (256, types)."""
+        table = np.zeros((MAX_LABEL + 1, len(self.types)), bool)
+        for label, types in self.labels.items():
+            table[label, [t - 1 for t in types]] = True
+        return table
+
+    @cached_property
+    def class_of_label(self) -> NDArray[np.int64]:
+        """The class that says exactly what each label says, int64 (256,); 0 where it is "any" or nothing."""
+        of = np.zeros(MAX_LABEL + 1, np.int64)
+        for label, types in self.labels.items():
+            if len(types) < len(self.types) or len(self.types) == 1:
+                of[label] = int(np.flatnonzero((self.members[1:] == self.allowed[label]).all(1))[0]) + 1
+        return of
+
+    @cached_property
+    def type_of_label(self) -> NDArray[np.int64]:
+        """The one type that a prediction's label names, int64 (256,); 0 where it names none, or several."""
+        of = np.zeros(MAX_LABEL + 1, np.int64)
+        for label, types in self.labels.items():
+            if len(types) == 1:
+                of[label] = types[0]
+        return of
+
+    def describe(self) -> str:
+        """Return this as JSON, which `from_description` reads."""
+        return json.dumps(
+            {"types": self.types, "labels": {str(k): v for k, v in self.labels.items()}, "ignored": [*self.ignored]}
+        )
+
+    @classmethod
+    def from_description(cls, text: str) -> Classes:
+        """Return what `describe` wrote."""
+        content = json.loads(text)
+        labels = {int(k): tuple(v) for k, v in content["labels"].items()}
+        return cls(tuple(content["types"]), labels, frozenset(content["ignored"]))
+
+
+def own_classes() -> Classes:
+    """Return cytolite's seven types and its coarse labels."""
+    coarse = {label: tuple(by_name(name).id for name in names) for label, names in COARSE_LABELS.items()}
+    return Classes(TYPE_NAMES, {t: (t,) for t in range(1, N_TYPES + 1)} | coarse, frozenset({IGNORE}))
+
+
+def read_classes(path: Path) -> Classes:
+    """Read a file that says what the ids of type maps mean: TOML or JSON, one id a line.
+
+    A value is a type's name, a list of names ("one of these"), "unknown" (a nucleus of any type) or "ignore". If all
+    names are cytolite's own, its seven types are told apart; else those that the file names, in order of their ids.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or an entry is none of these.
+    """
+    entries: dict[int, Any] = {}
+    for key, value in _load(path).items():
+        names = [value] if isinstance(value, str) else value
+        if not key.isdigit() or not 1 <= int(key) <= MAX_LABEL:
+            raise InputError(f"{path}: the id {key!r} is not allowed; ids are whole numbers from 1 to {MAX_LABEL}.")
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+            raise InputError(
+                f'{path}: the id {key} stands for {value!r}; allowed are a name, a list of names, "{UNKNOWN}" and '
+                f'"{IGNORED}".'
+            )
+        entries[int(key)] = value if value in (UNKNOWN, IGNORED) else names
+    named = [name for names in dict(sorted(entries.items())).values() if isinstance(names, list) for name in names]
+    if not named:
+        raise InputError(f'{path} names no type; it needs at least one line such as: 1 = "neoplastic".')
+    reserved = next((name for name in named if name in (ALL, UNKNOWN, IGNORED, "mean") or "|" in name), None)
+    if reserved:
+        raise InputError(f"{path}: {reserved!r} cannot be a type's name, alone or in a list; choose another.")
+    types = TYPE_NAMES if set(named) <= set(TYPE_NAMES) else tuple(dict.fromkeys(named))
+    number = {name: i for i, name in enumerate(types, 1)}
+    labels: dict[int, tuple[int, ...]] = {}
+    for label, names in entries.items():
+        if names == UNKNOWN:
+            labels[label] = tuple(number.values())
+        elif names != IGNORED:
+            labels[label] = tuple(sorted({number[name] for name in names}))
+    return Classes(types, labels, frozenset(label for label, names in entries.items() if names == IGNORED))
+
+
+def require_own_types(classes: Classes, what: str) -> None:
+    """Check that predictions of cytolite's types can be compared with these classes.
+
+    Raises
+    ------
+    InputError
+        If they are others.
+    """
+    if classes.types != TYPE_NAMES:
+        other = next(name for name in classes.types if name not in TYPE_NAMES)
+        raise InputError(
+            f"{what} names cytolite's types, and the file of types names {other!r}; use {', '.join(TYPE_NAMES)} there."
+            f"{did_you_mean(other, TYPE_NAMES)}"
+        )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"The file of types {path} cannot be read: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"The file of types {path} is not valid TOML or JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f'The file of types {path} holds no table; it needs lines such as: 1 = "neoplastic".')
+    return content

@@ -1,0 +1,303 @@
+"""A whole evaluation: truth and predictions in, a folder with counts, scores, charts and a page out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytolite.cases import (
+    Case,
+    Predict,
+    add_columns,
+    count_cases,
+    find_cases,
+    keep_held_back,
+    look_at,
+    model_predictions,
+    read_predictions,
+)
+from cytolite.config import EvaluateSettings
+from cytolite.errors import InputError, OutputError
+from cytolite.evaluation import html, page
+from cytolite.evaluation.bootstrap import score
+from cytolite.evaluation.classes import Classes, own_classes, read_classes
+from cytolite.evaluation.counts import Counts, join
+from cytolite.evaluation.metrics import quality
+from cytolite.evaluation.pictures import side_by_side
+from cytolite.evaluation.protocols import Protocol, in_fold, protocol, score_splits
+from cytolite.evaluation.report import Bootstrap, Section, as_json, sections
+from cytolite.evaluation.table import write_counts
+from cytolite.models.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
+from cytolite.progress import Display, silent
+
+REPORT_NAME, HTML_NAME, COUNTS_NAME = "report.json", "report.html", "counts.parquet"
+# Charts are drawn for the groups of a column up to this many; the tables hold all.
+MOST_CHARTED = 6
+# Images with at least so many nuclei are shown as best, median and worst, where there are any.
+MANY_NUCLEI = 10
+NO_CHARTS = "Charts need the extra `report`: pip install 'cytolite[report]'."
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What is compared with what.
+
+    Attributes
+    ----------
+    truths : sequence of pathlib.Path
+        Stores and label folders.
+    predicted : sequence of pathlib.Path
+        Predictions; several where a protocol has several splits.
+    model : str, optional
+        Bundle that predicts, in place of `predicted`.
+    baseline : str, optional
+        Predictions or a bundle to compare with.
+    """
+
+    truths: Sequence[Path]
+    predicted: Sequence[Path] = ()
+    model: str | None = None
+    baseline: str | None = None
+
+    def command(self, settings: EvaluateSettings) -> str:
+        """Return the command that asks for this, without where results go."""
+        words = ["cytolite evaluate", *(f"--truth {path}" for path in self.truths)]
+        words += [f"--predicted {path}" for path in self.predicted]
+        words += [f"--{name} {value}" for name, value in (("model", self.model), ("baseline", self.baseline)) if value]
+        for name, value in settings.model_dump(
+            exclude={"quiet", "overwrite", "threads"}, exclude_defaults=True
+        ).items():
+            flag = f"--{name.replace('_', '-')}"
+            words += [f"{flag} {v}" for v in value] if isinstance(value, tuple) else [f"{flag} {value}"]
+        return " ".join(words)
+
+
+def evaluate(contest: Contest, out: Path, settings: EvaluateSettings, display: Display = silent) -> list[Section]:
+    """Score predictions and write the report; see `cytolite.pipeline.evaluate`."""
+    _check_free(out, settings.overwrite)
+    classes = read_classes(settings.types) if settings.types else own_classes()
+    cases = find_cases(contest.truths, settings.mpp)
+    if settings.images:
+        cases = add_columns(cases, settings.images)
+    if settings.held_back is not None:
+        cases = keep_held_back(cases, settings.held_back, settings.seed, settings.duplicates)
+    bootstrap = Bootstrap(settings.group, settings.resamples, settings.seed)
+    plan = protocol(settings.protocol) if settings.protocol else None
+    about = _about(contest, settings)
+    baseline = None
+    if plan is None:
+        [predict] = _predictors(contest, [cases], classes, settings)
+        counts = _count("predicted", cases, predict, classes, display)
+        if contest.baseline is not None:
+            other = _open(contest.baseline, cases, classes, settings)
+            baseline = _count("baseline", cases, other, classes, display)
+        found = sections(counts, settings.by or _default_columns(counts), bootstrap, baseline)
+    else:
+        if contest.baseline is not None:
+            raise InputError("A protocol and a baseline do not go together; score the two one after the other.")
+        found, predict = _splits(plan, contest, cases, classes, settings, display=display)
+        counts = found[0].counts
+        about["protocol"] = f"{plan.name}: {plan.note}"
+    part = out.with_name(f".{out.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        write_counts(part / COUNTS_NAME, counts)
+        if baseline is not None:
+            write_counts(part / f"baseline_{COUNTS_NAME}", baseline)
+        _write(part, found, bootstrap, about, _pictures(counts, cases, predict, classes) if settings.pictures else [])
+        if out.exists():
+            shutil.rmtree(out)
+        part.rename(out)
+    except OSError as error:
+        raise OutputError(f"The report {out} cannot be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return found
+
+
+def write_page(path: Path, contest: Contest, settings: EvaluateSettings, found: Sequence[Section], out: Path) -> None:
+    """Write the scores as a Markdown page that says how to make it again.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    about = _about(contest, settings)
+    subject = about.get("model") or about.get("predicted", "")
+    text = page.page(
+        f"Scores of {subject.split(' (')[0]}",
+        f"{contest.command(settings)} -o {out} --page {path}",
+        [f"{name.capitalize()}: {value}." for name, value in about.items() if name in ("model", "chosen")],
+        found,
+        Bootstrap(settings.group, settings.resamples, settings.seed),
+    )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not (out / REPORT_NAME).is_file():
+        raise OutputError(f"{out} is there and is no report; choose another name for it.")
+    if not overwrite:
+        raise OutputError(f"{out} is there already; --overwrite replaces it.")
+
+
+def _default_columns(counts: Counts) -> tuple[str, ...]:
+    return ("source",) if len(set(counts.images["source"].tolist())) > 1 else ()
+
+
+def _count(title: str, cases: Sequence[Case], predict: Predict, classes: Classes, display: Display) -> Counts:
+    with display(title, "images") as update:
+        return count_cases(cases, predict, classes, update)
+
+
+def _predictors(
+    contest: Contest, cases: Sequence[Sequence[Case]], classes: Classes, settings: EvaluateSettings
+) -> list[Predict]:
+    """Return what predicts each of several sets of cases."""
+    if (contest.model is None) == (not contest.predicted):
+        raise InputError("Give either --predicted, what was predicted, or --model, a bundle that predicts.")
+    if contest.model is not None:
+        return [_open_model(load_bundle(contest.model), classes, settings)] * len(cases)
+    if len(contest.predicted) != len(cases):
+        raise InputError(
+            f"{len(contest.predicted)} predictions were given and {len(cases)} are needed: one, or one for each split "
+            "of a protocol, in its order."
+        )
+    whole = settings.held_back is None and settings.protocol is None
+    return [read_predictions(path, some, classes, whole) for path, some in zip(contest.predicted, cases, strict=True)]
+
+
+def _open(given: str, cases: Sequence[Case], classes: Classes, settings: EvaluateSettings) -> Predict:
+    """Open what may be a bundle or predictions."""
+    if given in embedded_names() or (Path(given) / SPEC_NAME).is_file():
+        return _open_model(load_bundle(given), classes, settings)
+    return read_predictions(Path(given), cases, classes, settings.held_back is None)
+
+
+def _open_model(bundle: Bundle, classes: Classes, settings: EvaluateSettings) -> Predict:
+    return model_predictions(bundle, classes, settings.threads, settings.mpp)
+
+
+def _splits(
+    plan: Protocol,
+    contest: Contest,
+    cases: Sequence[Case],
+    classes: Classes,
+    settings: EvaluateSettings,
+    *,
+    display: Display,
+) -> tuple[list[Section], Predict]:
+    """Score each split on its test fold; the mean of the splits stands first."""
+    if not any(case.columns["fold"] for case in cases):
+        raise InputError("A protocol needs to know each image's fold; give a column 'fold' with --images FILE.")
+    folds = np.array([case.columns["fold"] for case in cases], dtype=np.str_)
+    tested = [[cases[int(i)] for i in np.flatnonzero(in_fold(folds, split.test))] for split in plan.splits]
+    predictors = _predictors(contest, tested, classes, settings)
+    counts = [
+        _count(f"fold {split.test}", some, predict, classes, display)
+        for split, some, predict in zip(plan.splits, tested, predictors, strict=True)
+    ]
+    numbers = [split.test for split in plan.splits]
+    options: dict[str, Any] = {"group": settings.group, "resamples": settings.resamples, "seed": settings.seed}
+    mean = Section("", "mean of splits", join(counts), score_splits(counts, numbers, **options), [], [])
+    each = [
+        Section("split", f"split {number}, fold {fold}", table, score(table, **options), [], [])
+        for number, (fold, table) in enumerate(zip(numbers, counts, strict=True), 1)
+    ]
+    return [mean, *each], predictors[0]
+
+
+def _about(contest: Contest, settings: EvaluateSettings) -> dict[str, str]:
+    """Return what was scored, as text."""
+    about = {"truth": ", ".join(map(str, contest.truths))}
+    if contest.model is not None:
+        bundle = load_bundle(contest.model)
+        about["model"] = f"{bundle.spec.name} {bundle.spec.version} (model.onnx {bundle.sha256[:12]})"
+    else:
+        about["predicted"] = ", ".join(map(str, contest.predicted))
+    if contest.baseline is not None:
+        about["baseline"] = contest.baseline
+    if settings.held_back is not None:
+        about["chosen"] = (
+            f"images that training holds back ({settings.held_back:g} of each source's groups, seed {settings.seed})"
+        )
+    return {**about, "cytolite": version("cytolite")}
+
+
+def _write(
+    folder: Path,
+    found: Sequence[Section],
+    bootstrap: Bootstrap,
+    about: dict[str, str],
+    pictures: Sequence[html.Picture],
+) -> None:
+    report = as_json(found, bootstrap, {"about": about})
+    (folder / REPORT_NAME).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    drawn, note = _draw(folder / "plots", found)
+    title = f"Evaluation of {(about.get('model') or about['predicted']).split(' (')[0]}"
+    text = html.render(title, about, found, bootstrap, drawn=drawn, pictures=pictures, note=note)
+    (folder / HTML_NAME).write_text(text, encoding="utf-8")
+    if pictures:
+        (folder / "images").mkdir()
+    for number, picture in enumerate(pictures, 1):
+        (folder / "images" / f"{number:02}.jpg").write_bytes(picture.jpeg)
+
+
+def _draw(folder: Path, found: Sequence[Section]) -> tuple[dict[str, dict[str, str]], str]:
+    """Draw the charts as PNG files; return them as SVG by section and name, or say why there are none."""
+    try:
+        import matplotlib  # noqa: F401 - only to know whether it is there
+    except ModuleNotFoundError:
+        return {}, NO_CHARTS
+    from cytolite.evaluation.plots import charts, png, svg
+
+    folder.mkdir()
+    drawn: dict[str, dict[str, str]] = {}
+    charted = [s for s in found[1:] if sum(o.column == s.column for o in found) <= MOST_CHARTED]
+    for section in [found[0], *charted]:
+        figures = charts(section)
+        name = "-".join("".join(c if c.isalnum() else " " for c in section.title).split())
+        for chart, figure in figures.items():
+            (folder / f"{name}-{chart}.png").write_bytes(png(figure))
+        drawn[section.title] = {chart: svg(figure) for chart, figure in figures.items()}
+    return drawn, ""
+
+
+def _pictures(counts: Counts, cases: Sequence[Case], predict: Predict, classes: Classes) -> list[html.Picture]:
+    """Draw the best, the median and the worst image by PQ, types left aside, of each source."""
+    by_key = {(c.columns["source"], c.name): c for c in cases}
+    v = {name: array[:, 0] for name, array in counts.values.items()}
+    pq = quality("pq", v["iou_sum"], v["tp"], v["fp"], v["fn"])
+    pictures, seen = [], set()
+    for source in np.unique(counts.images["source"]):
+        mine = (counts.images["source"] == source) & ~counts.partly
+        # One nucleus, found or not, is the best and the worst of images and shows nothing.
+        many = mine & (v["n_true"] >= MANY_NUCLEI)
+        rows = np.flatnonzero(many if many.any() else mine & (v["n_true"] > 0))
+        order = rows[np.argsort(pq[rows], kind="stable")]
+        if not len(order):
+            continue
+        for what, i in (("best", order[-1]), ("median", order[len(order) // 2]), ("worst", order[0])):
+            key = (str(source), str(counts.images["image"][i]))
+            if key in seen:
+                continue
+            seen.add(key)
+            labelled, truth, prediction = look_at(by_key[key], predict, classes)
+            where = f"{what.capitalize()} of {source}" if source else what.capitalize()
+            title = f"{where}: {key[1]}, PQ {pq[i]:.3f}, {v['n_true'][i]:,.0f} true nuclei"
+            pictures.append(html.Picture(title, side_by_side(labelled.image, truth, prediction, classes)))
+    return pictures
