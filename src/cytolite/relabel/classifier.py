@@ -107,7 +107,7 @@ def build_network(settings: RelabelSettings, n_types: int, weights: Path | None)
         )
     network = timm.create_model(name, pretrained=False, drop_rate=settings.dropout)
     if weights is not None:
-        _load_imagenet(network, weights)
+        load_weights(network, weights)
     network.reset_classifier(n_types)
     try:
         with torch.no_grad():
@@ -117,33 +117,6 @@ def build_network(settings: RelabelSettings, n_types: int, weights: Path | None)
             f"{name} does not take crops of {settings.crop_px} px; choose another architecture or crop_px."
         ) from None
     return network.to(memory_format=torch.channels_last)
-
-
-def _load_imagenet(network: nn.Module, path: Path) -> None:
-    """Load by name (timm and torchvision share the names of ResNets), or in order, as the packages need."""
-    given = _read_state(path)
-    wanted = network.state_dict()
-    head = tuple(f"{network.pretrained_cfg['classifier']}.{end}" for end in ("weight", "bias"))
-    body = {name: tensor for name, tensor in wanted.items() if name not in head}
-    if not set(body) <= set(given):
-        return load_weights(network, path)
-    wrong = [name for name, tensor in body.items() if given[name].shape != tensor.shape]
-    if wrong:
-        raise InputError(f"The weights in {path} do not fit this architecture: {wrong[0]} has another shape.")
-    network.load_state_dict({name: given[name] for name in body}, strict=False)
-    return None
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - pickle and safetensors raise whatever the bytes lead to
-        raise InputError(f"{path} is not a file of weights (.pth or .safetensors): {error}.") from None
-    return state.get("state_dict", state) if isinstance(state, dict) else {}
 
 
 def save(classifier: Classifier, folder: Path, record: dict[str, Any]) -> None:
