@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cytolite.cases import cases_of_patches, count_cases, model_predictions
@@ -25,8 +25,8 @@ from cytolite.temperature import fit_temperature
 from cytolite.training.run import split, trained_network
 from cytolite.training.validate import pad_to_stride, resize
 
-# All data but CoNSeP and PUMA are share-alike and non-commercial, and their union binds the weights.
-LICENCE = "CC-BY-NC-SA-4.0"
+# Share-alike: weights that saw such data carry it, whatever else they saw.
+SHARE_ALIKE = "CC-BY-NC-SA-4.0"
 # What lies 80 px of the maps away moves the log odds by less than 0.001, what lies 104 px away by nothing measurable:
 TILE_PX, HALO_PX, MIN_AREA_UM2 = 1024, 96, 5.0
 
@@ -47,7 +47,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
         tile=TILE_PX,
         halo=HALO_PX,
         min_area_um2=MIN_AREA_UM2,
-        licence=LICENCE,
+        licence=licence_of_weights({p.source for p in training}),
         data=tuple(sorted({p.source for p in training})),
         parameters=sum(p.numel() for p in network.parameters()),
     )
@@ -77,7 +77,7 @@ def describe(
     numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
     spec = bundle.spec.model_copy(update={"validation": numbers})
     facts = CardFacts(
-        encoder=settings.encoder,
+        network=f"{settings.encoder} encoder, {settings.decoder or encoder_spec(settings.encoder).decoder} decoder",
         sources=source_rows(training, held_back),
         types=type_rows(found[0], training, held_back),
         coarse=coarse_counts(training, held_back),
@@ -95,16 +95,25 @@ def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:
     return count_cases(cases_of_patches(patches), model_predictions(bundle, classes), classes)
 
 
+def licence_of(source: str) -> str:
+    """Return a dataset's licence; of label folders of the user's only that it is theirs to know."""
+    return DATASETS[source].licence if source in DATASETS else f"as of {source}"
+
+
+def licence_of_weights(sources: Iterable[str]) -> str:
+    """Return the licence that the data leave to the weights."""
+    licences = sorted({licence_of(source) for source in sources})
+    return SHARE_ALIKE if SHARE_ALIKE in licences else " and ".join(licences)
+
+
 def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[SourceRow]:
     """Count patches and nuclei of each source."""
     rows = []
     for name in sorted({p.source for p in training}):
         sides = [[p for p in side if p.source == name] for side in (training, held_back)]
         trained, tested = (sum(nuclei_per_label(side).values()) for side in sides)
-        dataset = DATASETS[name]
-        rows.append(
-            SourceRow(name, (len(sides[0]), len(sides[1])), (trained, tested), dataset.licence, dataset.citation)
-        )
+        citation = DATASETS[name].citation if name in DATASETS else "-"
+        rows.append(SourceRow(name, (len(sides[0]), len(sides[1])), (trained, tested), licence_of(name), citation))
     return rows
 
 

@@ -39,8 +39,8 @@ class CardFacts:
 
     Attributes
     ----------
-    encoder : str
-        Name of the encoder.
+    network : str
+        What the network consists of, but for its heads.
     sources : sequence of SourceRow
     types : sequence of TypeRow
         In the order of the types' ids.
@@ -56,7 +56,7 @@ class CardFacts:
         That made the bundle.
     """
 
-    encoder: str
+    network: str
     sources: Sequence[SourceRow]
     types: Sequence[TypeRow]
     coarse: Mapping[int, tuple[int, int]]
@@ -84,12 +84,12 @@ Finds, outlines and names nuclei in H&E images. **For research use only; not for
 
 | | |
 | --- | --- |
-| network | {facts.encoder} encoder, light depthwise-separable decoder, flow head and cell-type head |
+| network | {facts.network}, flow head and cell-type head |
 | parameters | {spec.parameters:,} |
 | input | RGB at {spec.mpp:g} um/px; slides of any resolution are resampled |
 | output | flows (Cellpose's targets) and logits of background and the types {", ".join(spec.types)} |
 | settings | P(nucleus) > {spec.foreground_threshold:g}, flow error <= {spec.flow_threshold:g}, \
-area >= {spec.min_area_um2:g} um2 |
+area >= {spec.min_area_um2:g} um2, temperature of the types {spec.type_temperature:g} |
 | licence of the weights | {spec.licence} |"""
 
 
@@ -102,7 +102,8 @@ def _scores(facts: CardFacts) -> str:
 On whole images (MoNuSAC: patients) that were held back from training, predicted by the shipped ONNX graph with the
 settings above and matched to the truth at its own resolution (IoU > 0.5). `_image` is a mean over images, `_pooled`
 takes the nuclei of all images together, `b` leaves types aside, `m` is the mean over types; recall alone stands where
-most of the ground is not labelled. {facts.intervals}""",
+most of the ground is not labelled. {facts.intervals} The temperature of the types was fitted on these nuclei too, so
+that `ece_pooled` is its best case.""",
             facts.scores,
             *types,
         ]
