@@ -57,7 +57,8 @@ def predict_patch(predictor: Predictor, image: NDArray[np.uint8], mpp: float) ->
     inside = (slice(0, rows), slice(0, columns))
     map_mpp = read_mpp * spec.stride
     instances = find_nuclei(flows[0], logits[0], spec, map_mpp, inside)
-    types, probs = vote_types(instances, logits[0], int(instances.max(initial=0)))
+    n = int(instances.max(initial=0))
+    types, probs = vote_types(instances, logits[0], n, spec.type_temperature)
     fine = refine(instances, logits[0], spec.foreground_threshold, inside)
     r, c = (
         np.minimum(_nearest(n, mpp * FACTOR / map_mpp), m - 1) for n, m in zip(image.shape, fine.shape, strict=False)
