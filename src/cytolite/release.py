@@ -21,7 +21,7 @@ from cytolite.models.bundle import Bundle, ModelSpec, load_bundle, write_bundle
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
 from cytolite.patches import Patch
-from cytolite.temperature import fit_temperature
+from cytolite.temperature import temperature_over_sources
 from cytolite.training.run import split, trained_network
 from cytolite.training.validate import pad_to_stride, resize
 
@@ -58,7 +58,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
             patch = next(p for p in held_back if p.source == source)
             export_onnx(network, onnx_path, pad_to_stride(resize(patch.image, patch.mpp / spec.mpp))[None])
         bundle = write_bundle(out, onnx_path, spec, "")
-        temperature = fit_temperature(bundle, held_back).temperature
+        temperature = temperature_over_sources(bundle, held_back)
         bundle = write_bundle(out, onnx_path, spec.model_copy(update={"type_temperature": temperature}), "")
         spec, card = describe(bundle, settings, training, held_back)
         write_bundle(out, onnx_path, spec, card)

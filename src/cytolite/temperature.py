@@ -63,6 +63,16 @@ def fit_temperature(bundle: Bundle, patches: Sequence[Patch]) -> Fit:
     return Fit(round(float(TEMPERATURES[best]), 4), float(loss[-1]), float(loss[best]), len(likelihood))
 
 
+def temperature_over_sources(bundle: Bundle, patches: Sequence[Patch]) -> float:
+    """Return the median of the sources' temperatures, each fitted alone; 1 where no source can tell.
+
+    One source whose types the model does not know would otherwise soften what it says of all others: its mistakes are
+    made with confidence, and outweigh everything in a common likelihood.
+    """
+    fits = [fit_temperature(bundle, [p for p in patches if p.source == s]) for s in sorted({p.source for p in patches})]
+    return round(float(np.median([fit.temperature for fit in fits if fit.n] or [1.0])), 4)
+
+
 def _likelihoods(predictor: Predictor, patch: Patch) -> NDArray[np.float64]:
     """Probability of each matched nucleus's true type at every temperature tried, and in the last column at 1."""
     spec = predictor.spec

@@ -1,5 +1,7 @@
 """Calibration: the fitted temperature makes confidence and share of right names meet."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from cytolite.celltypes import INFLAMMATORY
 from cytolite.inference.predict import Predictor
 from cytolite.inference.tile import find_nuclei, vote_types
 from cytolite.patches import Patch
-from cytolite.temperature import TEMPERATURES, fit_temperature
+from cytolite.temperature import TEMPERATURES, fit_temperature, temperature_over_sources
 from fakes import fake_bundle, paint, random_nuclei
 
 
@@ -47,3 +49,15 @@ def test_a_label_that_leaves_all_types_open_fits_nothing(tmp_path):
     assert fit_temperature(bundle, [patch(0.0, label=10)]).n == 0
     assert fit_temperature(bundle, []).temperature == 1
     assert fit_temperature(bundle, [patch(0.0, label=INFLAMMATORY)]).n > 100
+
+
+def test_one_source_that_is_all_wrong_does_not_soften_the_others(tmp_path):
+    """A common fit would be pulled far up by it."""
+    bundle = fake_bundle(tmp_path)
+    sources = {"a": 0.05, "b": 0.1, "c": 1.0}
+    patches = [replace(patch(wrong), source=source) for source, wrong in sources.items()]
+    alone = {p.source: fit_temperature(bundle, [p]).temperature for p in patches}
+    assert alone["a"] < alone["b"] < alone["c"]
+    assert temperature_over_sources(bundle, patches) == alone["b"]
+    assert fit_temperature(bundle, patches).temperature > alone["b"]
+    assert temperature_over_sources(bundle, []) == 1

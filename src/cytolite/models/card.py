@@ -102,8 +102,8 @@ def _scores(facts: CardFacts) -> str:
 On whole images (MoNuSAC: patients) that were held back from training, predicted by the shipped ONNX graph with the
 settings above and matched to the truth at its own resolution (IoU > 0.5). `_image` is a mean over images, `_pooled`
 takes the nuclei of all images together, `b` leaves types aside, `m` is the mean over types; recall alone stands where
-most of the ground is not labelled. {facts.intervals} The temperature of the types was fitted on these nuclei too, so
-that `ece_pooled` is its best case.""",
+most of the ground is not labelled. {facts.intervals} The temperature of the types is the median of those fitted
+to each source's nuclei in these same images.""",
             facts.scores,
             *types,
         ]

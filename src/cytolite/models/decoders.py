@@ -41,8 +41,6 @@ class DenseBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(conv_bn(channels, channels, 3), conv_bn(channels, channels, 3, act=False))
-        # Nothing is added at first: a block put on top of trained ones leaves them as they are (Goyal et al. 2017).
-        nn.init.zeros_(self.layers[-1][-1].weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu6(x + self.layers(x))
@@ -61,16 +59,9 @@ class LightDecoder(nn.Module):
         Channels of the encoder's maps, finest first, each of half the size of the one before.
     widths : sequence of int
         Channels of the decoder at the same levels.
-    deeper : sequence of int
-        Further blocks at the same levels.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        widths: Sequence[int] = (24, 48, 80, 128),
-        deeper: Sequence[int] = (0, 1, 1, 1),
-    ) -> None:
+    def __init__(self, channels: Sequence[int], widths: Sequence[int] = (24, 48, 80, 128)) -> None:
         super().__init__()
         self.skips = nn.ModuleList(conv_bn(c, w, act=False) for c, w in zip(channels, widths, strict=True))
         self.narrow = nn.ModuleList(conv_bn(coarse, fine, act=False) for fine, coarse in pairwise(widths))
@@ -78,15 +69,12 @@ class LightDecoder(nn.Module):
         self.blocks = nn.ModuleList(
             [conv_bn(finest, finest, 3), *(DenseBlock(width) for width in middle), SeparableBlock(coarsest)]
         )
-        self.deeper = nn.ModuleList(
-            nn.Sequential(*(DenseBlock(width) for _ in range(n))) for width, n in zip(widths, deeper, strict=True)
-        )
         self.width = widths[0]
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Map the encoder's maps, finest first, to features (B, width, H, W) of the size of the first."""
-        x = self.deeper[-1](self.blocks[-1](F.relu6(self.skips[-1](features[-1]))))
+        x = self.blocks[-1](F.relu6(self.skips[-1](features[-1])))
         for level in range(len(features) - 2, -1, -1):
             x = F.interpolate(self.narrow[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = self.deeper[level](self.blocks[level](F.relu6(x + self.skips[level](features[level]))))
+            x = self.blocks[level](F.relu6(x + self.skips[level](features[level])))
         return x

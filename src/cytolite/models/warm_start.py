@@ -28,12 +28,10 @@ Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> None:
     """Give `network` the weights of a bundle.
 
-    Residual blocks that the bundle's network lacks keep their start, at which they add nothing.
-
     Parameters
     ----------
     network : CellNetwork
-        Of the bundle's architecture, or of that with more residual blocks; changed in place.
+        Of the bundle's architecture; changed in place.
     bundle : Bundle
         Exported by `cytolite.export`.
     images : torch.Tensor
@@ -48,10 +46,10 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
     network.eval()
     given = folded_weights(bundle)
     convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
-    unknown = sorted(set(given) - set(convolutions))
+    unknown = sorted(set(given) ^ set(convolutions))
     if unknown:
         raise BundleError(
-            f"The model {bundle.spec.name!r} cannot be started from: its layer {unknown[0]!r} is not in this network; "
+            f"The model {bundle.spec.name!r} cannot be started from: the layer {unknown[0]!r} is not in both networks; "
             "use the encoder that it was made with."
         )
     norms = _norm_after(network, images[:1])
