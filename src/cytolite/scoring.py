@@ -24,7 +24,7 @@ from cytolite.cases import (
     read_predictions,
 )
 from cytolite.config import EvaluateSettings
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import InputError, OutputError, did_you_mean
 from cytolite.evaluation import html, page
 from cytolite.evaluation.bootstrap import score
 from cytolite.evaluation.classes import Classes, own_classes, read_classes
@@ -88,6 +88,7 @@ def evaluate(contest: Contest, out: Path, settings: EvaluateSettings, display: D
         cases = add_columns(cases, settings.images)
     if settings.held_back is not None:
         cases = keep_held_back(cases, settings.held_back, settings.seed, settings.duplicates)
+    _check_columns(cases, [*settings.by, settings.group])
     bootstrap = Bootstrap(settings.group, settings.resamples, settings.seed)
     plan = protocol(settings.protocol) if settings.protocol else None
     about = _about(contest, settings)
@@ -144,6 +145,16 @@ def write_page(path: Path, contest: Contest, settings: EvaluateSettings, found: 
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _check_columns(cases: Sequence[Case], names: Sequence[str]) -> None:
+    """Before anything is predicted, which may take long."""
+    for name in names:
+        if name not in cases[0].columns:
+            known = cases[0].columns
+            raise InputError(
+                f"The table of images has no column {name!r}; it has {', '.join(known)}.{did_you_mean(name, known)}"
+            )
 
 
 def _check_free(out: Path, overwrite: bool) -> None:

@@ -117,7 +117,7 @@ def test_a_report_that_is_there_is_kept(folders):
         (("--predicted", "worse", "--group", "nobody"), "no column 'nobody'"),
         (("--predicted", "worse", "--protocol", "oficial"), "Did you mean 'official'"),
         (("--model", "nuclei-lihgt"), "Did you mean 'nuclei-light'"),
-        (("--model", "nuclei-light", "--mpp", "0.5"), "has no image to predict on"),
+        (("--model", "nuclei-light", "--mpp", "0.5", "--quiet"), "has no image to predict on"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(folders, more, part):
