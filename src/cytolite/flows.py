@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cytolite.errors import InputError
 
 SEED_MIN_PX = 10  # a sink needs more than this many pixels to found a nucleus
+HEAT_STEPS = 256  # for as long heat spreads at least: about as long as Cellpose's does in a tile of 1000 px
 GROW_MIN_PX = 2  # places around a sink belong to it where more than this many pixels end
 GROW_STEPS = 5  # how far a sink reaches, in pixels; also the margin of the histogram
 
@@ -60,6 +61,7 @@ def decode(
     min_size_px: int = 15,
     steps: int = 200,
     tolerance: float = 1e-4,
+    like_cellpose: bool = True,
     threads: int = 1,
 ) -> NDArray[np.int32]:
     """Turn vectors back into nuclei: every foreground pixel follows them, and belongs to the sink that it reaches.
@@ -80,6 +82,11 @@ def decode(
     tolerance : float
         A pixel stops early when it comes back within so many pixels to where it was two steps before; 0 gives exactly
         the end points of Cellpose.
+    like_cellpose : bool
+        Cellpose samples the flows up to half a pixel off, by where in the image a pixel lies, and compares a nucleus
+        with heat that spread for as long as the image's longest nucleus needs: the same nucleus may be kept in one
+        tile and dropped in another. Without this, what becomes of a nucleus depends on the flows around it alone,
+        to the last bit.
     threads : int
         How many threads work on this one image; leave 1 where several images are decoded side by side.
 
@@ -87,7 +94,8 @@ def decode(
     -------
     numpy.ndarray
         int32 (H, W); 0 = background, 1..n = nuclei, numbered in reading order of their first pixel. The masks are
-        those of ``cellpose.dynamics.resize_and_compute_masks(5 * flows, foreground, max_size_fraction=1)``.
+        those of ``cellpose.dynamics.resize_and_compute_masks(5 * flows, foreground, max_size_fraction=1)`` if
+        `like_cellpose`.
 
     Raises
     ------
@@ -107,14 +115,16 @@ def decode(
             raise InputError(f"{name} is {value}; give at least {least}.")
     pixels = np.flatnonzero(foreground).astype(np.int32)
     ends = np.empty(len(pixels), np.int32)
-    field = _field(flows, foreground)
-    _in_threads(threads, len(pixels), lambda a, b: _follow(field, pixels[a:b], ends[a:b], steps, tolerance))
+    follow = _follow if like_cellpose else _follow_exactly
+    field = _field(flows, foreground, like_cellpose)
+    _in_threads(threads, len(pixels), lambda a, b: follow(field, pixels[a:b], ends[a:b], steps, tolerance))
     labels, n = _label(ends, pixels, foreground.shape)
     if not n:
         return labels
     keep = np.ones(n + 1, np.bool_)
     if flow_threshold:
-        keep = _flow_errors(labels, _heat(labels, _boxes(labels, n), threads), flows, n) <= flow_threshold
+        heat = _heat(labels, _boxes(labels, n), threads, like_cellpose)
+        keep = _flow_errors(labels, heat, flows, n) <= flow_threshold
     n = _drop_small(labels, keep, min_size_px)
     _fill_holes(labels, _boxes(labels, n))
     _drop_small(labels, np.ones(n + 1, np.bool_), min_size_px)
@@ -165,11 +175,14 @@ def _label(ends: NDArray[np.int32], pixels: NDArray[np.int32], shape: tuple[int,
     return labels, n
 
 
-def _heat(labels: NDArray[np.int32], boxes: NDArray[np.int32], threads: int) -> NDArray[np.float64]:
+def _heat(
+    labels: NDArray[np.int32], boxes: NDArray[np.int32], threads: int, like_cellpose: bool = True
+) -> NDArray[np.float64]:
     """Return float64 (H + 2, W + 2): the heat in every nucleus, with a margin of one pixel."""
     heat = np.zeros((labels.shape[0] + 2, labels.shape[1] + 2))
+    n_steps = 2 * (boxes[:, 1] - boxes[:, 0] + boxes[:, 3] - boxes[:, 2] + 2)
     # Cellpose spreads all nuclei for as long as the longest needs.
-    n_steps = 2 * int((boxes[:, 1] - boxes[:, 0] + boxes[:, 3] - boxes[:, 2]).max(initial=0) + 2)
+    n_steps = np.full_like(n_steps, n_steps.max(initial=0)) if like_cellpose else np.maximum(n_steps, HEAT_STEPS)
     _in_threads(threads, len(boxes), lambda a, b: _heat_nuclei(labels, boxes, heat, n_steps, (a, b)))
     return heat
 
@@ -224,7 +237,7 @@ def _heat_nuclei(labels, boxes, heat, n_steps, part):  # type: ignore[no-untyped
         centre = _centre(inside, r1 - r0, stride)
         now[:size] = 0.0
         later[:size] = 0.0
-        for step in range(n_steps):
+        for step in range(n_steps[i]):
             now[centre] += 1.0
             _spread(now, later, inside, stride, size - 2 * stride - 2)
             now, later = later, now
@@ -339,13 +352,15 @@ def _flow_errors(labels, heat, flows, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _field(flows, foreground):  # type: ignore[no-untyped-def]
-    """Return float32 (H + 2, W + 2, 2): flows of the foreground in units of half the image, zero elsewhere.
+def _field(flows, foreground, of_image):  # type: ignore[no-untyped-def]
+    """Return float32 (H + 2, W + 2, 2): flows of the foreground, in px or in units of half the image, zero elsewhere.
 
     One pixel's two components lie side by side, and the margin spares a test for the border.
     """
     height, width = foreground.shape
-    scale_y, scale_x = np.float32(2.0 / max(height - 1, 1)), np.float32(2.0 / max(width - 1, 1))
+    scale_y, scale_x = np.float32(1), np.float32(1)
+    if of_image:
+        scale_y, scale_x = np.float32(2.0 / max(height - 1, 1)), np.float32(2.0 / max(width - 1, 1))
     field = np.zeros((height + 2, width + 2, 2), np.float32)
     for r in range(height):
         for c in range(width):
@@ -433,6 +448,71 @@ def _step(field, now, new, n):  # type: ignore[no-untyped-def]
         to_x = one if to_x > one else to_x
         new_y[k] = -one if to_y < -one else to_y
         new_x[k] = -one if to_x < -one else to_x
+
+
+@njit(cache=True, nogil=True)
+def _follow_exactly(field, pixels, ends, steps, tolerance):  # type: ignore[no-untyped-def]
+    """Write where each of `pixels` ends, as `_follow` does, but from the flows around it alone.
+
+    What is followed is each pixel's displacement, in px: neither where the pixel lies nor how large the image is enters
+    the arithmetic, so that all tiles agree to the last bit.
+    """
+    width = field.shape[1] - 2
+    half, near = np.float32(0.5), np.float32(tolerance)
+    block = 1024
+    now, mid, new = (
+        np.empty((2, block), np.float32),
+        np.empty((2, block), np.float32),
+        np.empty((2, block), np.float32),
+    )
+    home, who = np.empty((2, block), np.int64), np.empty(block, np.int64)
+    for start in range(0, len(pixels), block):
+        n = min(block, len(pixels) - start)
+        for k in range(n):
+            home[0, k], home[1, k] = pixels[start + k] // width, pixels[start + k] % width
+            now[0, k], now[1, k], who[k] = 0, 0, start + k
+        if steps % 2:
+            _step_exactly(field, home, now, now, n)
+        for _ in range(steps // 2):
+            _step_exactly(field, home, now, mid, n)
+            _step_exactly(field, home, mid, new, n)
+            left = 0
+            for k in range(n):
+                y, x = new[0, k], new[1, k]
+                if abs(y - now[0, k]) <= near and abs(x - now[1, k]) <= near:
+                    down, right = np.int32(np.floor(y + half)), np.int32(np.floor(x + half))
+                    ends[who[k]] = (home[0, k] + down) * width + home[1, k] + right
+                else:
+                    now[0, left], now[1, left], who[left] = y, x, who[k]
+                    home[0, left], home[1, left] = home[0, k], home[1, k]
+                    left += 1
+            n = left
+            if n == 0:
+                break
+        for k in range(n):
+            down, right = np.int32(np.floor(now[0, k] + half)), np.int32(np.floor(now[1, k] + half))
+            ends[who[k]] = (home[0, k] + down) * width + home[1, k] + right
+
+
+@njit(cache=True, nogil=True)
+def _step_exactly(field, home, now, new, n):  # type: ignore[no-untyped-def]
+    """One Euler step of the first `n` displacements; nothing leaves the image."""
+    one, zero = np.float32(1), np.float32(0)
+    flat, y, x, new_y, new_x = field.ravel(), now[0], now[1], new[0], new[1]
+    bottom, right_end = field.shape[0] - 3, field.shape[1] - 3
+    u1, u2, u3, row = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(2 * field.shape[1])
+    for k in range(np.uint64(n)):
+        top, west = np.floor(y[k]), np.floor(x[k])
+        i = np.uint64(home[0, k] + np.int64(top) + 1) * row + np.uint64(home[1, k] + np.int64(west) + 1) * u2
+        j = i + row
+        down, right = y[k] - top, x[k] - west
+        up, left = one - down, one - right
+        nw, ne, sw, se = left * up, right * up, left * down, right * down
+        dy = _fma(flat[j + u2], se, _fma(flat[j], sw, _fma(flat[i + u2], ne, flat[i] * nw)))
+        dx = _fma(flat[j + u3], se, _fma(flat[j + u1], sw, _fma(flat[i + u3], ne, flat[i + u1] * nw)))
+        to_y, to_x = y[k] + dy, x[k] + dx
+        new_y[k] = min(max(to_y, zero - np.float32(home[0, k])), np.float32(bottom - home[0, k]))
+        new_x[k] = min(max(to_x, zero - np.float32(home[1, k])), np.float32(right_end - home[1, k]))
 
 
 # ------------------------------------------------------------------------------------------------- sinks become nuclei

@@ -1,11 +1,9 @@
 """The cells do not depend on how the slide is cut into tiles."""
 
 import numpy as np
-import pytest
 import shapely
 
 from cytolite.config import SegmentSettings
-from cytolite.errors import BundleError
 from cytolite.inference.plan import plan_slide
 from cytolite.inference.slide import segment_slide
 from cytolite.interop.parquet import read_cells
@@ -71,18 +69,13 @@ def test_touching_nuclei_are_found_once(tmp_path):
 
 
 def test_real_slide_with_the_embedded_model(shared_data, tmp_path):
-    """The embedded network hardly sees further than its halo: one nucleus in a thousand depends on the tiles."""
-    try:
-        bundle = load_bundle(None)
-    except BundleError:
-        pytest.skip("there is no embedded model in this checkout")
+    """The embedded network sees hardly further than its halo, and what becomes of a nucleus is decided around it."""
     path = shared_data / "slides" / "pathml_small_HE.svs"
-    found = {tile: cells_at(path, bundle, tmp_path, tile) for tile in (512, 777, 1024, 4096)}
+    found = {tile: cells_at(path, load_bundle(None), tmp_path, tile) for tile in (512, 777, 1024, 4096)}
     whole = found.pop(4096)
     assert len(whole) > 1000
     for tile, cells in found.items():
-        # Measured: 2,111 at 512 against 2,113; equal counts are asked for and not reached yet.
-        assert len(cells) == pytest.approx(len(whole), rel=0.002), f"tile {tile}"
+        assert len(cells) == len(whole), f"tile {tile}"
         assert share_matched(cells, whole) >= 0.99, f"tile {tile}"
 
 

@@ -68,7 +68,13 @@ def slow_encode(instance_map: np.ndarray) -> np.ndarray:
     return (flows * (padded > 0))[:, 1:-1, 1:-1]
 
 
-def slow_decode(flows: np.ndarray, foreground: np.ndarray, threshold: float = 0.4, smallest: int = 15) -> np.ndarray:
+def slow_decode(
+    flows: np.ndarray,
+    foreground: np.ndarray,
+    threshold: float = 0.4,
+    smallest: int = 15,
+    like_cellpose: bool = True,
+) -> np.ndarray:
     """Euler steps, histogram, seeds, growth, flow check, holes and sizes; every rule on whole images, in float64."""
     height, width = foreground.shape
     field = np.pad(flows * foreground, ((0, 0), (1, 1), (1, 1))).astype(float)
@@ -76,12 +82,14 @@ def slow_decode(flows: np.ndarray, foreground: np.ndarray, threshold: float = 0.
     for _ in range(200):
         # cellpose samples at p * W / (W - 1) - 1 / 2, here moved by the margin of one pixel
         at_y, at_x = y * height / (height - 1) + 0.5, x * width / (width - 1) + 0.5
+        if not like_cellpose:
+            at_y, at_x = y + 1, x + 1
         r, c = np.floor(at_y).astype(int), np.floor(at_x).astype(int)
         fy, fx = at_y - r, at_x - c
         step = (field[:, r, c] * (1 - fx) + field[:, r, c + 1] * fx) * (1 - fy)
         step += (field[:, r + 1, c] * (1 - fx) + field[:, r + 1, c + 1] * fx) * fy
         y, x = np.clip(y + step[0], 0, height - 1), np.clip(x + step[1], 0, width - 1)
-    y, x = y.astype(int) + 5, x.astype(int) + 5
+    y, x = ((a if like_cellpose else np.floor(a + 0.5)).astype(int) + 5 for a in (y, x))
     counts = np.zeros((height + 10, width + 10), int)
     np.add.at(counts, (y, x), 1)
     seeds = np.argwhere((counts == maximum_filter(counts, 5)) & (counts > 10))
@@ -186,10 +194,11 @@ def test_moving_the_map_moves_the_vectors() -> None:
 
 @pytest.mark.parametrize("kind", ["clean", "smooth", "0.1"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_decode_is_the_method_step_by_step(kind: str, seed: int) -> None:
+@pytest.mark.parametrize("like_cellpose", [True, False])
+def test_decode_is_the_method_step_by_step(kind: str, seed: int, like_cellpose: bool) -> None:
     flows, foreground = disturbed(nuclei(64, 18, seed), kind)
-    expected = slow_decode(flows, foreground)
-    found = decode(flows, foreground)
+    expected = slow_decode(flows, foreground, like_cellpose=like_cellpose)
+    found = decode(flows, foreground, like_cellpose=like_cellpose)
     assert found.dtype == np.int32
     assert found.max() == expected.max() > 5
     assert best_iou(expected, found).min() > 0.9  # the same rules, but float32 steps that stop early
@@ -213,18 +222,39 @@ def test_decode_equals_cellpose(kind: str, dynamics) -> None:  # type: ignore[no
     assert (exact != expected).mean() < 1e-3
 
 
-def test_decode_undoes_encode() -> None:
+@pytest.mark.parametrize("kind", ["smooth", "0.3", "0.42"])
+def test_a_nucleus_does_not_depend_on_the_image_around_it(kind: str) -> None:
+    """To the last bit, wherever in however large an image, and whatever long nucleus is elsewhere in it."""
+    flows, foreground = disturbed(nuclei(150, 60, seed=12), kind)
+    alone = decode(flows, foreground, like_cellpose=False)
+    assert alone.max() > 10
+    long = np.zeros((700, 900), np.int32)
+    long[690:696, 20:800] = 1
+    for top, left in ((1, 1), (301, 517), (520, 740)):
+        canvas_flows, canvas = encode(long), long > 0
+        here = (slice(top, top + 150), slice(left, left + 150))
+        canvas_flows[(slice(None), *here)], canvas[here] = flows, foreground
+        found = decode(canvas_flows, canvas, like_cellpose=False)[here]
+        np.testing.assert_array_equal(found > 0, alone > 0)
+        pairs = np.unique(np.stack([found, alone])[:, alone > 0], axis=1)
+        assert pairs.shape[1] == alone.max()  # the same nuclei under other numbers
+
+
+@pytest.mark.parametrize("like_cellpose", [True, False])
+def test_decode_undoes_encode(like_cellpose: bool) -> None:
     instance_map = nuclei(256, 150, seed=9)
-    ious = best_iou(instance_map, decode(encode(instance_map), instance_map > 0))
+    ious = best_iou(instance_map, decode(encode(instance_map), instance_map > 0, like_cellpose=like_cellpose))
     assert (ious > 0.5).all()
     assert np.median(ious) > 0.98
 
 
-def test_decode_undoes_encode_on_real_nuclei(shared_data) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("like_cellpose", [True, False])
+def test_decode_undoes_encode_on_real_nuclei(shared_data, like_cellpose: bool) -> None:  # type: ignore[no-untyped-def]
     ious = []
     for path in sorted((shared_data / "consep" / "inst").glob("*.png")):
         instance_map = np.array(Image.open(path))
-        ious.append(best_iou(instance_map, decode(encode(instance_map), instance_map > 0)))
+        found = decode(encode(instance_map), instance_map > 0, like_cellpose=like_cellpose)
+        ious.append(best_iou(instance_map, found))
     ious = np.concatenate(ious)
     assert len(ious) == 15555
     assert (ious > 0.5).mean() >= 0.995
@@ -237,6 +267,7 @@ def test_threads_and_odd_steps() -> None:
     np.testing.assert_array_equal(decode(flows, foreground, threads=3), once)
     assert (best_iou(once, decode(flows, foreground, steps=201)) > 0.9).all()
     assert decode(flows, foreground, steps=1).max() == 0  # nobody has arrived anywhere yet
+    assert decode(flows, foreground, steps=1, like_cellpose=False).max() == 0
 
 
 def test_flow_check_drops_what_does_not_flow_to_a_centre() -> None:

@@ -53,7 +53,9 @@ def find_nuclei(
         on_slide[inside] = True
         foreground &= on_slide
     min_size_px = max(1, round(spec.min_area_um2 / mpp**2))
-    return flow_field.decode(flows, foreground, flow_threshold=spec.flow_threshold, min_size_px=min_size_px)
+    return flow_field.decode(
+        flows, foreground, flow_threshold=spec.flow_threshold, min_size_px=min_size_px, like_cellpose=False
+    )
 
 
 def is_nucleus(type_logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:

@@ -72,6 +72,7 @@ def predict_patch(network: NucleusNetwork, patch: Patch, mpp: float) -> tuple[ND
         np.ascontiguousarray(field[0, :, :h, :w].float().cpu().numpy()),
         probs[0] < 1 - FOREGROUND_THRESHOLD,
         min_size_px=round(MIN_AREA_UM2 / (mpp * stride) ** 2),
+        like_cellpose=False,
     )
     fine = instances.repeat(stride, 0).repeat(stride, 1)[: image.shape[0], : image.shape[1]]
     return fine, majority_types(instances, probs)
