@@ -184,7 +184,7 @@ def test_the_whole_image_is_asked_for(app, work, tmp_path):
 
 
 def test_cancel_and_interrupt_change_nothing(app, work, tmp_path):
-    work.install("--tile", "150", "--halo", "32", "--workers", "1")
+    work.install("--tile", "64", "--halo", "512", "--workers", "1")  # slow enough to be stopped
     done, cancelled, interrupted, again = play(
         app, tmp_path, {"script": work.find, "select": ["Tumour"], "cells": True},
         {"script": work.find, "cancel_at": 0.1, "select": ["Tumour"], "cells": True},
@@ -544,7 +544,7 @@ def test_a_real_slide(app, work, shared_data, tmp_path):
     script = place.scripts / "Find_nuclei.groovy"
     lines = ["def options = []" if x.startswith("def options") else x for x in script.read_text().splitlines()]
     script.write_text("\n".join(lines))
-    regions = {"a": shapely.box(5000, 2600, 5900, 3400), "b": shapely.Point(7000, 4000).buffer(400)}
+    regions = {"a": shapely.box(9000, 3000, 9900, 3800), "b": shapely.Point(7000, 4000).buffer(400)}
     [answer] = play(
         app, tmp_path, {"script": str(script), "cells": True},
         image={"uri": slide.as_uri(), "width": 12544, "height": 7744, "mpp": 0.2485},
