@@ -252,3 +252,11 @@ def test_bundle_damaged(refused, model, slide, tmp_path, damage):
     sentence = refused(slide, model=bad)
     part = {"weights": "damaged", "newer": "newer cytolite", "unknown field": "surprise"}.get(damage, str(bad))
     assert part in sentence
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    """As in ``cytolite inspect | head -1``."""
+    shell = f"{sys.executable} -m cytolite inspect | head -1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert "nuclei-light" in done.stdout
+    assert done.stderr == ""

@@ -5,6 +5,7 @@ One module a group of verbs; importing it registers them. Nothing heavy is impor
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and leave with its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except CycloptsError as error:
         print_error(_usage(error))
         sys.exit(WRONG_USE)
@@ -44,6 +46,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt as error:
         print_error(str(error) or "Interrupted; run the same command again to go on.")
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Who reads, `head` for example, has seen enough; Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
