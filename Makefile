@@ -50,7 +50,7 @@ $(VENV)/.base: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev,train]' || \
+	$(BIN)/python -m pip install --quiet --editable '.[dev,train,qupath]' || \
 	  { echo "error: the packages the tests need could not be installed; is this machine online?" >&2; exit 1; }
 	@touch $@ $(VENV)/.base
 
