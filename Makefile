@@ -38,7 +38,7 @@ clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps say what is installed; pyproject.toml is newer than they are when it has to be installed again.
+# The stamps say what is installed; what names the packages is newer than they are when they have to be installed again.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "error: cytolite needs Python 3.11 to 3.13; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
@@ -49,7 +49,7 @@ $(VENV)/.base: pyproject.toml | $(BIN)/python
 	  { echo "error: the packages cytolite needs could not be installed; is this machine online?" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
+$(VENV)/.test: pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev,train,qupath]' || \
 	  { echo "error: the packages the tests need could not be installed; is this machine online?" >&2; exit 1; }
 	@touch $@ $(VENV)/.base
