@@ -1,6 +1,8 @@
 """Teacher, students and distillation on the same data and the same held-back images: the runs, and the table of them.
 
-    python benchmarks/experiments.py STORE... -o FOLDER [--epochs 8] [--steps 250] [--only NAME...] [--list] [--quick]
+    python benchmarks/experiments.py STORE... -o FOLDER [--only NAME...] [--list] [--quick] [--epochs 8] [FLAG...]
+
+Flags that are not the script's own go to every run, e.g. --crop-px 128 --batch 8 --precision bf16-mixed.
 
 Each experiment is a run of `cytolite train` or `distill` in a folder of its own; started again, finished ones are left
 alone and a stopped one goes on. The table is written to FOLDER/table.md after each. All runs see the same number of
@@ -49,8 +51,12 @@ EXPERIMENTS = (
     ),
     Experiment("distilled-all", "the teacher speaks where truth is silent", (*LIGHT, "--soft-on", "all"), "teacher"),
     Experiment(
-        "resnet50", "the paper's baseline (its weights come from the hub)",
-        ("--encoder", "resnet50", "--loss", "paper"),
+        "teacher-scratch", "the teacher from random weights",
+        ("--encoder", "efficientnet_lite2", "--decoder", "unetr", "--loss", "paper", "--no-pretrained"),
+    ),
+    Experiment(
+        "resnet50", "the paper's baseline, from random weights (ImageNet's come from the hub)",
+        ("--encoder", "resnet50", "--loss", "paper", "--no-pretrained"),
     ),
     Experiment(
         "paper-student", "24 M parameters: UNet++ on a mobile ViT, from random weights (wants a GPU)",
@@ -117,17 +123,18 @@ def main() -> None:
     parser.add_argument("stores", nargs="*", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps-per-epoch", type=int, default=250)
     parser.add_argument("--only", nargs="+", default=list(DEFAULT), choices=[e.name for e in EXPERIMENTS])
     parser.add_argument("--list", action="store_true", help="print the experiments and stop")
     parser.add_argument("--quick", action="store_true", help="tiny runs, only to see that the script works")
-    args = parser.parse_args()
+    args, flags = parser.parse_known_args()
     if args.list:
         print(*(f"{e.name:20} {e.question}" for e in EXPERIMENTS), sep="\n")
         return
     if not args.stores or args.output is None:
         parser.error("stores and -o FOLDER are needed")
-    shared = ["--epochs", str(args.epochs), "--steps-per-epoch", str(args.steps), *(QUICK if args.quick else ())]
+    shared = ["--epochs", str(args.epochs), "--steps-per-epoch", str(args.steps_per_epoch), *flags]
+    shared += QUICK if args.quick else ()
     for experiment in EXPERIMENTS:
         done = args.output / experiment.name / "result.json"
         if experiment.name not in args.only or done.exists():

@@ -109,7 +109,8 @@ class TrainSettings(Settings):
         0, ge=0, description="Draw so many crops once and use them again and again; 0: always new."
     )
     cache: Path | None = Field(
-        None, description="Folder that keeps a frozen encoder's maps, or the teacher's answers, of the fixed crops."
+        None,
+        description="Folder that keeps a frozen encoder's maps of fixed crops, or a teacher's answers.",
     )
 
 
@@ -126,8 +127,20 @@ class DistillSettings(TrainSettings):
     )
     teacher_image: Literal["clean", "same"] = Field(
         "clean",
-        description="What the teacher sees: the crop before stain and scanner are varied, or what the student sees.",
+        description="What the teacher sees: training images as they are, once; or, at each step, the student's crops.",
     )
+    teachers: tuple[str, ...] = Field((), description="More teachers; the student learns the mean of all answers.")
+    teacher_turns: Literal[1, 8] = Field(1, description="8: ask in all orientations, and take the mean.")
+    teacher_scales: tuple[float, ...] = Field(
+        (1.0,), description="Ask at the teacher's um per pixel times each of these, and take the mean."
+    )
+
+    @field_validator("teacher_scales")
+    @classmethod
+    def _scales(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(0.25 <= scale <= 4 for scale in value):
+            raise ValueError("is out of range; allowed are one or more numbers from 0.25 to 4")
+        return value
 
 
 class RelabelSettings(Settings):

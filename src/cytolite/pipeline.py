@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cytolite.models.bundle import Bundle
     from cytolite.relabel.run import Relabelled
     from cytolite.slides.reader import Slide
+    from cytolite.training.teacher import Teacher
 
 Item = TypeVar("Item")
 log = logging.getLogger("cytolite")
@@ -467,7 +468,7 @@ def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSe
     Parameters
     ----------
     teacher : str
-        Folder of a run, or a bundle by name or path.
+        Folder of a run, or a bundle by name or path; `settings.teachers` names more.
     stores, out, settings
         As of `train`.
 
@@ -476,19 +477,26 @@ def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSe
     InputError
         If the teacher or a store cannot be read, or `out` holds another run.
     """
-    from cytolite.training.record import RECORD
     from cytolite.training.run import distill as run
+
+    names = (teacher, *settings.teachers)
+    return run([_teacher(name, settings.threads) for name in names], stores, out, settings)
+
+
+def _teacher(name: str, threads: int) -> Teacher:
+    """Return a run, or a bundle, as a teacher."""
+    from cytolite.training.record import RECORD
     from cytolite.training.run import run_teacher
     from cytolite.training.teacher import maps_teacher
 
-    if (Path(teacher) / RECORD).exists():
-        return run(run_teacher(Path(teacher)), stores, out, settings)
+    if (Path(name) / RECORD).exists():
+        return run_teacher(Path(name))
     from cytolite.inference.predict import Predictor
     from cytolite.models.bundle import load_bundle
 
-    bundle = load_bundle(teacher)
-    predictor = Predictor(bundle, threads=settings.threads)
-    return run(maps_teacher(str(bundle.path), bundle.sha256, bundle.spec.mpp, predictor.maps), stores, out, settings)
+    bundle = load_bundle(name)
+    predictor = Predictor(bundle, threads=threads)
+    return maps_teacher(str(bundle.path), bundle.sha256, bundle.spec.mpp, predictor.maps)
 
 
 def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()) -> Bundle:

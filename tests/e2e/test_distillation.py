@@ -157,12 +157,34 @@ def test_a_distillation_stopped_in_between_ends_with_the_same_losses(store, teac
     assert {"train/soft_flow", "train/soft_type", "train/flow", "train/nucleus", "train/type"} <= logged
 
 
-def test_cached_answers_train_as_asking_does(store, teacher, tmp_path):
-    plain = losses_of(distilled(teacher[0], store, tmp_path / "plain", fixed_crops=6))
-    cached = losses_of(distilled(teacher[0], store, tmp_path / "cached", fixed_crops=6, cache=tmp_path / "cache"))
-    for (*_, key, wanted), (*_, value) in zip(plain, cached, strict=True):
-        if key.startswith("train/"):
-            assert float(value) == pytest.approx(float(wanted), rel=1e-2), key
+def test_the_teacher_is_asked_once_for_all_runs_of_a_cache(store, teacher, tmp_path):
+    """Answers to whole images: the first run keeps them, the next finds them, whatever its losses and crops."""
+    cache = tmp_path / "cache"
+    distilled(teacher[0], store, tmp_path / "first", cache=cache, epochs=1)
+    [folder] = cache.iterdir()
+    before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert len(before) == 1  # one image trains, one validates
+    distilled(teacher[0], store, tmp_path / "second", cache=cache, epochs=1, temperature=2.0, crop_px=32)
+    assert {p: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+    assert [p.name for p in cache.iterdir()] == [folder.name]
+    distilled(teacher[0], store, tmp_path / "third", cache=cache, epochs=1, teacher_turns=8)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_the_teacher_can_be_asked_at_each_step(store, teacher, tmp_path):
+    out = distilled(teacher[0], store, tmp_path / "run", epochs=1, teacher_image="same")
+    assert not (out / "answers").exists()
+    assert {"train/soft_flow", "train/soft_type"} <= {key for _, _, key, _ in losses_of(out)}
+
+
+def test_several_teachers_are_named_in_the_record(store, teacher, tmp_path):
+    settings = {"epochs": 1, "teachers": (str(teacher[0]),), "teacher_scales": (0.8, 1.0)}
+    out = distilled("nuclei-light", store, tmp_path / "run", **settings)
+    recorded = json.loads((out / "settings.json").read_text())["teacher"]["path"]
+    assert "nuclei-light" in recorded
+    assert str(teacher[0]) in recorded
+    with pytest.raises(InputError, match="another teacher"):
+        distilled("nuclei-light", store, out, **settings | {"teachers": ()})
 
 
 def test_a_bundle_can_teach_and_another_teacher_is_another_run(store, teacher, tmp_path):

@@ -24,15 +24,17 @@ from cytolite.models.network import CellNetwork, NucleusNetwork, build_network
 from cytolite.models.warm_start import start_from
 from cytolite.models.weights import file_hash, find_weights, tensors_hash
 from cytolite.patches import Patch
+from cytolite.training.answers import ImageAnswers
 from cytolite.training.cache import CropCache
 from cytolite.training.objectives import objective
 from cytolite.training.record import RECORD, claim, read_record, recorded_settings, store_hashes
 from cytolite.training.sampling import CropDataset
 from cytolite.training.tasks import FROZEN_KEYS, DistillationTask, SupervisedTask
-from cytolite.training.teacher import Teacher, network_teacher
+from cytolite.training.teacher import Committee, Teacher, committee, network_teacher
 
 CHECKPOINT = "checkpoints/last.ckpt"
 PICTURES = "pictures"
+ANSWERS = "answers"
 # Crops that show a bundle's network what its inner activations look like.
 CALIBRATION_CROPS = 64
 # Settings that decide which crops there are, and so what is cached of them.
@@ -105,13 +107,13 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
     return fit(task, crops, out, settings)
 
 
-def distill(teacher: Teacher, stores: Sequence[Path], out: Path, settings: DistillSettings) -> Path:
-    """Train a student on stores and on a teacher's answers to the same crops; return its last checkpoint.
+def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, settings: DistillSettings) -> Path:
+    """Train a student on stores and on the teachers' answers to the same crops; return its last checkpoint.
 
     Parameters
     ----------
-    teacher : Teacher
-        Of any resolution and stride.
+    teachers : sequence of Teacher
+        Of any resolution and stride; the student learns the mean of what they say.
     stores, out, settings
         As of `train`.
 
@@ -120,18 +122,15 @@ def distill(teacher: Teacher, stores: Sequence[Path], out: Path, settings: Disti
     InputError
         As `train`, or if `out` holds a run with another teacher.
     """
-    _check_cache(settings)
-    source = {"path": teacher.name, "sha256": teacher.sha256}
+    asked = committee(teachers, settings.teacher_scales, settings.teacher_turns)
+    source = {"path": asked.name, "sha256": asked.sha256}
     claim(out, stores, settings, teacher=source, encoder=_encoder_record(settings))
     training, validation, crops = _prepare(stores, settings)
     network = first_network(settings, crops)
-    crops.with_clean = settings.teacher_image == "clean"
-    task = DistillationTask(teacher, network, settings, objective(settings, training), validation, out / PICTURES)
-    if settings.cache is not None:
-        size = (settings.crop_px // network.stride,) * 2
-        sees = settings.teacher_image
-        crops.cache = _cache(settings, stores, network.stride, teacher=teacher.sha256, sees=sees)
-        _fill(crops, settings, lambda batch: task.ask(batch, size))
+    if settings.teacher_image == "clean":
+        crops.answers = _answers(asked, stores, out, settings, network.stride)
+        crops.answers.fill(training, asked, _fastest_device())
+    task = DistillationTask(asked, network, settings, objective(settings, training), validation, out / PICTURES)
     return fit(task, crops, out, settings)
 
 
@@ -263,11 +262,26 @@ def _cache(settings: TrainSettings, stores: Sequence[Path], stride: int, **other
     return CropCache(settings.cache, decisive, settings.fixed_crops)
 
 
+def _answers(
+    asked: Committee, stores: Sequence[Path], out: Path, settings: DistillSettings, stride: int
+) -> ImageAnswers:
+    decisive = {
+        **settings.model_dump(mode="json", include={"seed", "held_back", "duplicates"}),
+        "stores": [store["sha256"] for store in store_hashes(stores)],
+        "teacher": asked.sha256,
+    }
+    return ImageAnswers(settings.cache or out / ANSWERS, decisive, settings.mpp * stride)
+
+
+def _fastest_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _fill(
     crops: CropDataset, settings: TrainSettings, compute: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 ) -> None:
     assert crops.cache is not None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _fastest_device()
 
     def on_device(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return compute({name: tensor.to(device) for name, tensor in batch.items()})

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from cytolite.celltypes import IGNORE, N_TYPES, UNKNOWN_NUCLEUS
 from cytolite.config import TrainSettings
 from cytolite.patches import Patch
-from cytolite.training.augment import Crop, crop, degrade, jitter_stain, warp_matrix
+from cytolite.training.answers import ImageAnswers
+from cytolite.training.augment import Crop, crop, degrade, jitter_stain, rescale, warp_matrix
 from cytolite.training.cache import CropCache
 
 POINTS_PER_PATCH = 64
@@ -62,10 +63,10 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
 
     Attributes
     ----------
-    with_clean : bool
-        Whether a crop comes with its image as it was before stain and scanner were varied, as ``clean``.
     cache : CropCache or None
         What was computed of the fixed crops and comes with them.
+    answers : ImageAnswers or None
+        What a teacher said of the patches; a crop comes with its part.
     """
 
     def __init__(self, patches: Sequence[Patch], settings: TrainSettings, stride: int, per_step: int = 1) -> None:
@@ -74,8 +75,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         self.stride = stride
         self.per_step = per_step
         self.first = 0
-        self.with_clean = False
         self.cache: CropCache | None = None
+        self.answers: ImageAnswers | None = None
         self.points = points_of_types(patches, np.random.default_rng(settings.seed))
         area = np.array([p.image.shape[0] * p.image.shape[1] * p.mpp**2 for p in patches])
         self.chance = np.zeros(len(patches))
@@ -108,28 +109,32 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
     def draw(self, number: int) -> dict[str, torch.Tensor]:
         """Return a crop, which is a function of the seed and its number alone."""
         rng = np.random.default_rng([self.settings.seed, number])
-        patch, x, y = self._place(rng)
+        i, x, y = self._place(rng)
+        patch, side = self.patches[i], self.settings.crop_px // self.stride
         scale = self.settings.mpp / patch.mpp * np.exp(rng.uniform(-0.2, 0.2))
         matrix = warp_matrix((x, y), scale, rng.uniform(0, 2 * np.pi), rng.random() < 0.5, self.settings.crop_px)
         taken = crop(patch, matrix, self.settings.crop_px, self.stride)
         image = degrade(jitter_stain(taken.image, rng), rng)
         item = as_tensors(taken, image, self.settings.mpp * self.stride)
-        return item | {"clean": channels_first(taken.image)} if self.with_clean else item
+        if self.answers is None:
+            return item
+        return item | self.answers.read(i, patch.image.shape, rescale(matrix, self.stride), side)
 
-    def _place(self, rng: np.random.Generator) -> tuple[Patch, float, float]:
-        """Choose a patch and the point, (x, y) in its pixels, that comes to lie at the crop's centre."""
+    def _place(self, rng: np.random.Generator) -> tuple[int, float, float]:
+        """Choose a patch, by its index, and the point, (x, y) in its pixels, that comes to lie at the crop's centre."""
         if self.points and rng.random() < self.settings.balanced_share:
             points = self.points[rng.integers(len(self.points))]
             i = rng.integers(len(points.patch))
             reach = self.settings.crop_px / 4
             x, y = points.col[i] + rng.uniform(-reach, reach), points.row[i] + rng.uniform(-reach, reach)
-            return self.patches[points.patch[i]], x, y
-        patch = self.patches[rng.choice(len(self.patches), p=self.chance)]
+            return int(points.patch[i]), x, y
+        chosen = int(rng.choice(len(self.patches), p=self.chance))
+        patch = self.patches[chosen]
         half = self.settings.crop_px * self.settings.mpp / patch.mpp / 2
         y, x = (
             rng.uniform(min(half * 0.8, size / 2), max(size - half * 0.8, size / 2)) for size in patch.image.shape[:2]
         )
-        return patch, x, y
+        return chosen, x, y
 
 
 def as_tensors(taken: Crop, image: NDArray[np.uint8], mpp: float) -> dict[str, torch.Tensor]:

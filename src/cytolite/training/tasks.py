@@ -21,7 +21,7 @@ from cytolite.training.average import Average
 from cytolite.training.losses import distillation_loss, flow_loss
 from cytolite.training.objectives import LightObjective, PaperObjective
 from cytolite.training.picture import draw_patch, save_picture
-from cytolite.training.teacher import Teacher
+from cytolite.training.teacher import Asked
 from cytolite.training.validate import score_network
 
 Batch = dict[str, torch.Tensor]
@@ -154,7 +154,7 @@ class DistillationTask(SupervisedTask):
 
     Parameters
     ----------
-    teacher : Teacher
+    teacher : callable
         Asked at every step, unless a batch brings its answers along.
     network, settings, objective, validation, pictures
         As of `SupervisedTask`.
@@ -162,7 +162,7 @@ class DistillationTask(SupervisedTask):
 
     settings: DistillSettings
 
-    def __init__(self, teacher: Teacher, network: NucleusNetwork, settings: DistillSettings, *args: Any) -> None:
+    def __init__(self, teacher: Asked, network: NucleusNetwork, settings: DistillSettings, *args: Any) -> None:
         super().__init__(network, settings, *args)
         self.teacher = teacher
 
@@ -172,7 +172,9 @@ class DistillationTask(SupervisedTask):
         s = self.settings
         hard, weights = super().losses(flows, type_logits, batch)
         answers = batch if "teacher_flows" in batch else self.ask(batch, tuple(flows.shape[2:]))
-        known = torch.ones_like(batch["flow_weight"]) if s.soft_on == "all" else (batch["labels"] != IGNORE).float()
+        known = answers.get("teacher_weight", torch.ones_like(batch["flow_weight"]))
+        if s.soft_on == "known":
+            known = known * (batch["labels"] != IGNORE)
         soft = {
             "soft_flow": flow_loss(flows, answers["teacher_flows"], known),
             "soft_type": distillation_loss(type_logits, answers["teacher_logits"], known, s.temperature),
@@ -182,6 +184,5 @@ class DistillationTask(SupervisedTask):
 
     def ask(self, batch: Batch, size: tuple[int, ...]) -> Batch:
         """Return the teacher's answers to a batch of crops, on a grid of `size`."""
-        image = batch["clean" if self.settings.teacher_image == "clean" else "image"]
-        flows, type_logits = self.teacher(image, self.settings.mpp, (size[0], size[1]))
+        flows, type_logits = self.teacher(batch["image"], self.settings.mpp, (size[0], size[1]))
         return {"teacher_flows": flows, "teacher_logits": type_logits}

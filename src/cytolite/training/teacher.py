@@ -1,9 +1,10 @@
-"""The teacher: a network or a bundle whose answers a student learns, at any resolution, on the student's grid."""
+"""The teacher: networks or bundles whose answers a student learns, at any resolution, on the student's grid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch.nn import functional as F  # noqa: N812 - the field's name
 from cytolite.models.network import ALIGN_PX, NucleusNetwork
 
 Answers = tuple[torch.Tensor, torch.Tensor]
+# What answers for a batch of images of a resolution, on a grid of a height and width; see `Teacher.__call__`.
+Asked = Callable[[torch.Tensor, float, tuple[int, int]], Answers]
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,70 @@ class Teacher:
         scaled = _resize(image.float(), (height, width))
         padded = F.pad(scaled, (0, -width % ALIGN_PX, 0, -height % ALIGN_PX), mode="replicate")
         return padded.round().clamp(0, 255).to(torch.uint8), (height, width)
+
+
+@dataclass(frozen=True)
+class Committee:
+    """Several teachers, or one that is asked in several ways; the answer is the mean of theirs.
+
+    Attributes
+    ----------
+    members : tuple of Teacher
+        Each is asked alike.
+    turns : int
+        1, or 8: an image is shown in all rotations by right angles, and mirrored, and the answers are turned back.
+    """
+
+    members: tuple[Teacher, ...]
+    turns: int = 1
+
+    @property
+    def name(self) -> str:
+        """Where the members came from."""
+        return ", ".join(dict.fromkeys(member.name for member in self.members))
+
+    @property
+    def sha256(self) -> str:
+        """Of all that decides the answers: the members' weights and resolutions, and the turns."""
+        said = [self.turns, *((member.sha256, member.mpp) for member in self.members)]
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    @torch.no_grad()
+    def __call__(self, image: torch.Tensor, mpp: float, size: tuple[int, int]) -> Answers:
+        """Answer as a `Teacher` does."""
+        flows: list[torch.Tensor] = []
+        logits: list[torch.Tensor] = []
+        for member in self.members:
+            for turn in range(self.turns):
+                seen = _turned(image, turn)
+                found = member(seen, mpp, size if turn % 2 == 0 else size[::-1])
+                flows.append(_vectors_turned_back(_turned_back(found[0], turn), turn))
+                logits.append(_turned_back(found[1], turn))
+        return torch.stack(flows).mean(0), torch.stack(logits).mean(0)
+
+
+def committee(teachers: Sequence[Teacher], scales: Sequence[float] = (1.0,), turns: int = 1) -> Committee:
+    """Return teachers that are asked together, each at its resolution times each of `scales`."""
+    members = (replace(teacher, mpp=teacher.mpp * scale) for teacher in teachers for scale in scales)
+    return Committee(tuple(members), turns)
+
+
+def _turned(maps: torch.Tensor, turn: int) -> torch.Tensor:
+    """Turn (B, C, H, W) by `turn` right angles counterclockwise, and mirror it from left to right if `turn` > 3."""
+    turned = maps.rot90(turn % 4, (2, 3))
+    return turned.flip(3) if turn > 3 else turned
+
+
+def _turned_back(maps: torch.Tensor, turn: int) -> torch.Tensor:
+    return (maps.flip(3) if turn > 3 else maps).rot90(-(turn % 4), (2, 3))
+
+
+def _vectors_turned_back(flows: torch.Tensor, turn: int) -> torch.Tensor:
+    """Turn the vectors (dy, dx) of maps that are in place again."""
+    dy, dx = flows[:, 0], flows[:, 1] * (-1 if turn > 3 else 1)
+    for _ in range(turn % 4):
+        dy, dx = dx, -dy
+    return torch.stack([dy, dx], 1)
 
 
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
