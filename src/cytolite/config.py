@@ -130,10 +130,17 @@ class DistillSettings(TrainSettings):
         description="What the teacher sees: training images as they are, once; or, at each step, the student's crops.",
     )
     teachers: tuple[str, ...] = Field((), description="More teachers; the student learns the mean of all answers.")
-    teacher_turns: Literal[1, 8] = Field(1, description="8: ask in all orientations, and take the mean.")
+    teacher_turns: int = Field(1, description="8: ask in all orientations, and take the mean.")
     teacher_scales: tuple[float, ...] = Field(
         (1.0,), description="Ask at the teacher's um per pixel times each of these, and take the mean."
     )
+
+    @field_validator("teacher_turns")
+    @classmethod
+    def _turns(cls, value: int) -> int:
+        if value not in (1, 8):
+            raise ValueError("is out of range; allowed are 1 and 8")
+        return value
 
     @field_validator("teacher_scales")
     @classmethod
