@@ -1,147 +1,220 @@
-"""Teacher, students and distillation on the same data and the same held-back images: the runs, and the table of them.
+"""Teachers, students and distillation on the same data and the same held-back images: the runs, and the table of them.
 
-    python benchmarks/experiments.py STORE... -o FOLDER [--only NAME...] [--list] [--quick] [--epochs 8] [FLAG...]
-
-Flags that are not the script's own go to every run, e.g. --crop-px 128 --batch 8 --precision bf16-mixed.
+    python benchmarks/experiments.py STORE... -o FOLDER [--only NAME...] [--list] [--quick] [--draw IMAGE] [FLAG...]
 
 Each experiment is a run of `cytolite train` or `distill` in a folder of its own; started again, finished ones are left
-alone and a stopped one goes on. The table is written to FOLDER/table.md after each. All runs see the same number of
-crops of the same size from the same seed; the held-back images are those that the settings' default split holds back.
+alone and a stopped one goes on. FOLDER/table.md and FOLDER/curves.png are made anew after each. Flags that are not the
+script's own go to every run, e.g. --epochs 2 --crop-px 128 --precision bf16-mixed: give all that shall be compared the
+same. The held-back images are those that the settings' default split holds back. --draw IMAGE writes what each run
+finds in an image of 0.5 um/px, side by side, to FOLDER/pictures.png.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+BASELINE = "student"
+DRAWN_MPP = 0.5
+
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run: its name, what it asks, the flags it adds, and the run that teaches it."""
+    """One run: its name, what it asks, the flags it adds, and the bundle or the run that teaches it."""
 
     name: str
     question: str
-    flags: tuple[str, ...]
+    flags: tuple[str, ...] = ()
     teacher: str = ""
 
 
 LIGHT = ("--encoder", "efficientnet_lite0")
+UNETR = ("--encoder", "efficientnet_lite2", "--decoder", "unetr")
+# The embedded model, asked in eight orientations at two scales: the strongest teacher that can be had without a GPU.
+COMMITTEE = (*LIGHT, "--teacher-turns", "8", "--teacher-scales", "0.8", "--teacher-scales", "1.0")
+PAPER_STUDENT = ("--encoder", "mobilevitv2_150", "--no-pretrained")
 EXPERIMENTS = (
-    Experiment("student", "light student, trained on the truth alone", LIGHT),
-    Experiment(
-        "teacher", "ImageNet teacher: EfficientNet-Lite2 under the UNETR decoder, the paper's losses",
-        ("--encoder", "efficientnet_lite2", "--decoder", "unetr", "--loss", "paper"),
-    ),
-    Experiment(
-        "teacher-light-loss", "the same teacher with the light student's losses",
-        ("--encoder", "efficientnet_lite2", "--decoder", "unetr"),
-    ),
-    Experiment("distilled", "the paper's T = 14, hard 0.3, soft 0.7", LIGHT, "teacher"),
+    Experiment(BASELINE, "light student, trained on the truth alone", LIGHT),
+    Experiment("distilled", "the paper's T = 14, hard 0.3, soft 0.7", COMMITTEE, "nuclei-light"),
     *(
-        Experiment(f"distilled-T{t}", f"T = {t}, hard 0.3, soft 0.7", (*LIGHT, "--temperature", str(t)), "teacher")
+        Experiment(
+            f"distilled-T{t}", f"T = {t}, hard 0.3, soft 0.7", (*COMMITTEE, "--temperature", str(t)), "nuclei-light"
+        )
         for t in (1, 2, 4)
     ),
     Experiment(
-        "distilled-swapped", "the other reading: hard 0.7, soft 0.3",
-        (*LIGHT, "--hard-weight", "0.7", "--soft-weight", "0.3"), "teacher",
-    ),
-    Experiment("distilled-all", "the teacher speaks where truth is silent", (*LIGHT, "--soft-on", "all"), "teacher"),
-    Experiment(
-        "teacher-scratch", "the teacher from random weights",
-        ("--encoder", "efficientnet_lite2", "--decoder", "unetr", "--loss", "paper", "--no-pretrained"),
+        "distilled-swapped", "the other reading of the paper: hard 0.7, soft 0.3",
+        (*COMMITTEE, "--hard-weight", "0.7", "--soft-weight", "0.3"), "nuclei-light",
     ),
     Experiment(
-        "resnet50", "the paper's baseline, from random weights (ImageNet's come from the hub)",
-        ("--encoder", "resnet50", "--loss", "paper", "--no-pretrained"),
+        "distilled-all", "T = 1, and the teacher speaks where truth is silent",
+        (*COMMITTEE, "--temperature", "1", "--soft-on", "all"), "nuclei-light",
     ),
+    Experiment("paper-student", "24 M parameters: UNet++ on a mobile ViT, from random weights", PAPER_STUDENT),
     Experiment(
-        "paper-student", "24 M parameters: UNet++ on a mobile ViT, from random weights (wants a GPU)",
-        ("--encoder", "mobilevitv2_150", "--no-pretrained"), "teacher",
+        "paper-student-distilled", "the same, distilled, T = 1",
+        (*COMMITTEE, *PAPER_STUDENT, "--temperature", "1"), "nuclei-light",
     ),
+    Experiment("resnet50", "the paper's baseline and losses, from random weights (ImageNet's come from the hub)",
+               ("--encoder", "resnet50", "--loss", "paper", "--no-pretrained")),
+    Experiment("teacher", "ImageNet teacher: EfficientNet-Lite2 under the UNETR decoder, the paper's losses",
+               (*UNETR, "--loss", "paper")),
+    Experiment("teacher-scratch", "the same from random weights", (*UNETR, "--loss", "paper", "--no-pretrained")),
+    Experiment("teacher-light-loss", "the ImageNet teacher with the light student's losses", UNETR),
+    Experiment("taught-by-teacher", "light student of the ImageNet teacher, T = 1", (*LIGHT, "--temperature", "1"),
+               "teacher"),
 )  # fmt: skip
-DEFAULT = ("student", "teacher", "distilled", "distilled-T1", "distilled-T2", "distilled-T4", "distilled-swapped")
 QUICK = (
-    "--crop-px",
-    "64",
-    "--batch",
-    "2",
-    "--loaders",
-    "0",
-    "--threads",
-    "1",
-    "--warmup-steps",
-    "1",
-    "--no-pretrained",
-)
+    "--crop-px", "64", "--batch", "2", "--loaders", "0", "--threads", "1", "--warmup-steps", "1",
+    "--epochs", "1", "--steps-per-epoch", "2",
+)  # fmt: skip
 
 
 def run(experiment: Experiment, stores: list[Path], out: Path, shared: list[str]) -> None:
     """Train as the command line does."""
-    verb = ["distill", str(out / experiment.teacher)] if experiment.teacher else ["train"]
+    taught_by_run = experiment.teacher in {e.name for e in EXPERIMENTS}
+    teacher = str(out / experiment.teacher) if taught_by_run else experiment.teacher
+    verb = ["distill", teacher, "--cache", str(out / "answers")] if teacher else ["train"]
     command = [sys.executable, "-m", "cytolite", *verb, *map(str, stores), "-o", str(out / experiment.name)]
     subprocess.run([*command, *experiment.flags, *shared], check=True)
 
 
-def result(out: Path) -> dict[str, object]:
-    """Score a run's averaged network on its held-back images."""
+def count(out: Path) -> None:
+    """Count what a run's averaged network finds in its held-back images, and keep that as counts.parquet."""
     import torch
 
-    from cytolite.evaluation.bootstrap import headline
+    from cytolite.evaluation.table import write_counts
     from cytolite.training.run import split, trained_network
     from cytolite.training.validate import score_network
 
     network, settings, stores = trained_network(out)
     torch.set_num_threads(settings.threads)
-    found = headline(score_network(network, split(stores, settings)[1], settings.mpp))
-    return {
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "scores": {name: f"{interval}, n = {interval.n}" for name, interval in found.items()},
-    }
+    counts = score_network(network, split(stores, settings)[1], settings.mpp)
+    about = {"parameters": sum(p.numel() for p in network.parameters())}
+    (out / "network.json").write_text(json.dumps(about) + "\n")
+    write_counts(out / "counts.parquet", counts)
+
+
+def finished(out: Path) -> list[Experiment]:
+    """Return the experiments whose results lie in `out`."""
+    return [e for e in EXPERIMENTS if (out / e.name / "counts.parquet").exists()]
 
 
 def table(out: Path) -> str:
-    """Return what has been run as a Markdown table."""
+    """Return what has been run as a Markdown table, with paired differences from the first run."""
+    from cytolite.evaluation.bootstrap import compare, headline
+    from cytolite.evaluation.metrics import METRICS
+    from cytolite.evaluation.page import markdown_table
+    from cytolite.evaluation.table import read_counts
+
+    runs = {e: read_counts(out / e.name / "counts.parquet") for e in finished(out)}
+    if not runs:
+        return ""
+    baseline = next(iter(runs))
+    [quality] = [m for m in METRICS if m.full_name == "bpq_image"]
     rows = []
-    for experiment in EXPERIMENTS:
-        path = out / experiment.name / "result.json"
-        if path.exists():
-            rows.append((experiment, json.loads(path.read_text())))
-    names = sorted({name for _, found in rows for name in found["scores"]})
-    lines = [["run", "what", "parameters", *(f"`{name}`" for name in names)], ["---"] * (3 + len(names))]
-    for experiment, found in rows:
-        scores = [found["scores"].get(name, "-") for name in names]
-        lines.append([experiment.name, experiment.question, f"{found['parameters']:,}", *scores])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    for e, counts in runs.items():
+        size = json.loads((out / e.name / "network.json").read_text())["parameters"]
+        [difference] = compare(counts, runs[baseline], [quality])
+        told = "-" if e is baseline else f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+        rows.append([e.name, e.question, f"{size / 1e6:.2f}", *(str(s) for s in headline(counts).values()), told])
+    sources = [f"{name}, n = {s.n}" for name, s in headline(runs[baseline]).items()]
+    header = ["run", "what", "parameters, M", *sources, f"`bpq_image` of all, minus {baseline.name}'s"]
+    return markdown_table(header, rows) + "\n"
+
+
+def read_log(run_folder: Path) -> list[dict[str, str]]:
+    """Return the rows that a run logged, over all its starts."""
+    rows = []
+    for path in sorted(run_folder.glob("csv/*/metrics.csv")):
+        with path.open() as file:
+            rows += list(csv.DictReader(file))
+    return rows
+
+
+def draw_curves(out: Path) -> None:
+    """Draw the flow loss against the truth, and the score on held-back images, of every run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    for axes, column, label in zip(
+        figure.subplots(1, 2), ("train/flow", "val/score"),
+        ("flow loss on training crops", "mean over sources on held-back images"), strict=True,
+    ):  # fmt: skip
+        for e in finished(out):
+            points = [(int(row["step"]) + 1, float(row[column])) for row in read_log(out / e.name) if row.get(column)]
+            axes.plot(*zip(*points, strict=True), marker="o" if column == "val/score" else "", ms=3, lw=1, label=e.name)
+        axes.set(xlabel="step", ylabel=label)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False)
+    figure.savefig(out / "curves.png", dpi=130)
+
+
+def draw_image(out: Path, path: Path) -> None:
+    """Draw what each run finds in an image, side by side."""
+    import cv2
+    import numpy as np
+
+    from cytolite.patches import Patch
+    from cytolite.training.picture import outlined
+    from cytolite.training.run import trained_network
+    from cytolite.training.validate import enlarge, predict_patch
+
+    image = np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+    nothing = np.zeros(image.shape[:2], np.int32)
+    patch = Patch(path.name, image, nothing, nothing.astype(np.uint8), DRAWN_MPP, "-", path.name)
+    fine = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    panels = [titled(fine, path.name)]
+    for e in finished(out):
+        network, settings, _ = trained_network(out / e.name)
+        instances, types = predict_patch(network, patch, settings.mpp)
+        found = enlarge(instances, fine.shape[:2])
+        panels.append(titled(outlined(fine, found, np.concatenate([[0], types])), f"{e.name}: {len(types)} nuclei"))
+    panels += [np.full_like(panels[0], 255)] * (-len(panels) % 2)
+    rows = [np.concatenate(pair, 1) for pair in zip(panels[::2], panels[1::2], strict=True)]
+    cv2.imwrite(str(out / "pictures.png"), np.concatenate(rows)[..., ::-1])
+
+
+def titled(image, title: str):  # type: ignore[no-untyped-def]
+    """Return an image under a line of text."""
+    import cv2
+    import numpy as np
+
+    strip = np.full((28, image.shape[1], 3), 255, np.uint8)
+    cv2.putText(strip, title, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([strip, image])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stores", nargs="*", type=Path)
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--steps-per-epoch", type=int, default=250)
-    parser.add_argument("--only", nargs="+", default=list(DEFAULT), choices=[e.name for e in EXPERIMENTS])
+    parser.add_argument("--only", nargs="+", default=[BASELINE, "distilled", "distilled-T1"], metavar="NAME",
+                        choices=[e.name for e in EXPERIMENTS])  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the experiments and stop")
+    parser.add_argument("--draw", type=Path, metavar="IMAGE", help="draw what the finished runs find in an image")
     parser.add_argument("--quick", action="store_true", help="tiny runs, only to see that the script works")
     args, flags = parser.parse_known_args()
     if args.list:
-        print(*(f"{e.name:20} {e.question}" for e in EXPERIMENTS), sep="\n")
+        print(*(f"{e.name:24} {e.question}" for e in EXPERIMENTS), sep="\n")
         return
-    if not args.stores or args.output is None:
-        parser.error("stores and -o FOLDER are needed")
-    shared = ["--epochs", str(args.epochs), "--steps-per-epoch", str(args.steps_per_epoch), *flags]
-    shared += QUICK if args.quick else ()
-    for experiment in EXPERIMENTS:
-        done = args.output / experiment.name / "result.json"
-        if experiment.name not in args.only or done.exists():
+    if args.output is None:
+        parser.error("-o FOLDER is needed")
+    for e in EXPERIMENTS if args.stores else ():
+        if e.name not in args.only or e in finished(args.output):
             continue
-        run(experiment, args.stores, args.output, shared)
-        done.write_text(json.dumps(result(args.output / experiment.name), indent=1) + "\n")
+        run(e, args.stores, args.output, [*flags, *(QUICK if args.quick else ())])
+        count(args.output / e.name)
+    if finished(args.output):
         (args.output / "table.md").write_text(table(args.output))
+        draw_curves(args.output)
+    if args.draw:
+        draw_image(args.output, args.draw)
     print(table(args.output))
 
 
