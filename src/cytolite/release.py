@@ -22,14 +22,13 @@ from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.temperature import temperature_over_sources
+from cytolite.training.record import PLACES, read_record
 from cytolite.training.run import split, trained_network
 from cytolite.training.validate import pad_to_stride, resize
 
 # Share-alike: weights that saw such data carry it, whatever else they saw.
 SHARE_ALIKE = "CC-BY-NC-SA-4.0"
-# What lies 80 px of the maps away moves the log odds by less than 0.001, what lies 104 px away by nothing measurable;
-# tiles of 768 px then take a quarter less memory than those of 1,024, and no more time.
-TILE_PX, HALO_PX, MIN_AREA_UM2 = 768, 96, 5.0
+MIN_AREA_UM2 = 5.0
 
 
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> Bundle:
@@ -45,8 +44,8 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
         stride=network.stride,
         mean=encoder.mean,
         std=encoder.std,
-        tile=TILE_PX,
-        halo=HALO_PX,
+        tile=network.tile_px,
+        halo=network.halo_px,
         min_area_um2=MIN_AREA_UM2,
         licence=licence_of_weights({p.source for p in training}),
         data=tuple(sorted({p.source for p in training})),
@@ -61,16 +60,25 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
         bundle = write_bundle(out, onnx_path, spec, "")
         temperature = temperature_over_sources(bundle, held_back)
         bundle = write_bundle(out, onnx_path, spec.model_copy(update={"type_temperature": temperature}), "")
-        spec, card = describe(bundle, settings, training, held_back)
+        spec, card = describe(bundle, settings, training, held_back, teacher_of(run))
         write_bundle(out, onnx_path, spec, card)
     return load_bundle(out)
 
 
+def teacher_of(run: Path) -> str:
+    """Return the name of the bundle or run that a run was distilled from; "" if it had no teacher.
+
+    Where it lies on this machine is nobody else's business.
+    """
+    given = read_record(run).get("teacher")
+    return Path(given["path"].split(", ")[0]).name if given else ""
+
+
 def describe(
-    bundle: Bundle, settings: TrainSettings, training: Sequence[Patch], held_back: Sequence[Patch]
+    bundle: Bundle, settings: TrainSettings, training: Sequence[Patch], held_back: Sequence[Patch], teacher: str = ""
 ) -> tuple[ModelSpec, str]:
     """Score a bundle on held-back images, by the functions of `cytolite evaluate`; return its spec with the numbers,
-    and its card.
+    and its card, which names the `teacher` that it was distilled from.
     """
     bootstrap = Bootstrap()
     counts = count_bundle(bundle, held_back)
@@ -85,7 +93,7 @@ def describe(
         scores=page.overall_table(found[1:]),
         type_scores={section.title: page.type_table(section) for section in found[1:]},
         intervals=page.interval_text(bootstrap),
-        commands=commands(settings, spec),
+        commands=commands(settings, spec, list(dict.fromkeys(p.source for p in training)), teacher),
     )
     return spec, render(spec, facts)
 
@@ -134,16 +142,32 @@ def coarse_counts(training: Sequence[Patch], held_back: Sequence[Patch]) -> dict
     return {label: (trained[label], tested[label]) for label in COARSE_LABELS}
 
 
-def commands(settings: TrainSettings, spec: ModelSpec) -> list[str]:
-    """Return the commands that make this bundle again."""
-    changed = {
-        k: v
-        for k, v in settings.model_dump().items()
-        if v != type(settings).model_fields[k].get_default(call_default_factory=True)
-    }
-    flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
-    stores = [f"{source}.h5" for source in spec.data]
-    prepare = [f"cytolite prepare {source} data/{source} -o {source}.h5" for source in spec.data]
-    verb = "distill TEACHER" if isinstance(settings, DistillSettings) else "train"
-    train = f"cytolite {verb} {' '.join(stores)} -o runs/{spec.name}{flags}"
-    return [*prepare, train, f"cytolite export runs/{spec.name} -o {spec.name} --model-version {spec.version}"]
+def commands(settings: TrainSettings, spec: ModelSpec, sources: Sequence[str], teacher: str = "") -> list[str]:
+    """Return the commands that make this bundle again.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    spec : ModelSpec
+    sources : sequence of str
+        In the order in which the stores were given, which decides the draw of crops.
+    teacher : str
+        What the network was distilled from, if it was.
+    """
+    defaults = {n: f.get_default(call_default_factory=True) for n, f in type(settings).model_fields.items()}
+    flags = [
+        _flag(name, value)
+        for name, values in settings
+        if name not in PLACES and values != defaults[name]
+        for value in (values if isinstance(values, tuple) else [values])
+    ]
+    prepare = [f"cytolite prepare {source} data/{source} -o {source}.h5" for source in sources]
+    verb = f"distill {teacher}" if isinstance(settings, DistillSettings) else "train"
+    stores = " ".join(f"{source}.h5" for source in sources)
+    made = " ".join([f"cytolite {verb} {stores} -o runs/{spec.name}", *flags])
+    return [*prepare, made, f"cytolite export runs/{spec.name} -o {spec.name} --model-version {spec.version}"]
+
+
+def _flag(name: str, value: object) -> str:
+    flag = name.replace("_", "-")
+    return f"--{flag} {value}" if not isinstance(value, bool) else f"--{flag}" if value else f"--no-{flag}"

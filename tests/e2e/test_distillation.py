@@ -199,9 +199,12 @@ def test_a_bundle_can_teach_and_another_teacher_is_another_run(store, teacher, t
 
 
 def test_a_distilled_student_becomes_a_bundle(store, teacher, tmp_path):
-    run = distilled(teacher[0], store, tmp_path / "run", epochs=1)
+    run = distilled(teacher[0], store, tmp_path / "run", epochs=1, teacher_scales=(0.8, 1.0), cache=tmp_path / "c")
     card = (pipeline.export(run, tmp_path / "student", "1").path / "CARD.md").read_text()
-    assert "cytolite distill" in card
+    [command] = [line for line in card.splitlines() if line.startswith("cytolite distill")]
+    assert command.startswith("cytolite distill teacher consep.h5 -o runs/student --no-pretrained")
+    assert "--teacher-scales 0.8 --teacher-scales 1.0" in command
+    assert str(tmp_path) not in card
 
 
 def test_training_starts_from_a_run(store, teacher, tmp_path):

@@ -12,7 +12,7 @@ from cytolite.datasets.store import Store
 from cytolite.errors import InputError
 
 RECORD = "settings.json"
-# Settings that say where things are or what is shown, not what comes out.
+# Settings that say where things are, not what comes out.
 PLACES = {"cache", "weights"}
 
 
