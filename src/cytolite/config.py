@@ -177,6 +177,9 @@ class RelabelSettings(Settings):
     below: Literal["coarse", "unknown"] = Field(
         "coarse", description="Such a cell keeps its coarse label (a set of types), or its type is ignored."
     )
+    duplicates: Path | None = Field(
+        None, description="Pairs that show the same tissue, as `inspect --pairs` writes them; kept on one side."
+    )
     sheet_cells: int = Field(100, ge=1, le=2500, description="Crops on each sheet.")
     seed: int = Field(0, ge=0)
     threads: int = Field(2, ge=1, le=256, description="CPU threads of torch.")

@@ -14,6 +14,7 @@ from command import cytolite
 from cytolite import celltypes, pipeline
 from cytolite.celltypes import EPITHELIAL_OR_NEOPLASTIC, LABEL_NAMES, UNKNOWN_NUCLEUS
 from cytolite.config import RelabelSettings
+from cytolite.datasets.duplicates import COLUMNS
 from cytolite.datasets.store import Store, write_store
 from cytolite.errors import InputError
 from cytolite.patches import Patch
@@ -268,6 +269,29 @@ def test_a_recipe_without_a_split_scores_alone(stores, tmp_path):
     assert (
         "other" in json.loads((tmp_path / "run" / "report.json").read_text())["classifiers"]["epithelium"]["elsewhere"]
     )
+
+
+def test_duplicates_stay_on_one_side_and_are_no_other_data_set(stores, tmp_path):
+    """Patients of "fine" that are all linked cannot be split; what "fine" shows of "other" is not counted."""
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.partition("[[split]]")[0])
+    pairs = tmp_path / "pairs.csv"
+
+    def write(rows):
+        pairs.write_text("\n".join(",".join(COLUMNS if i == 0 else row) for i, row in enumerate([(), *rows])) + "\n")
+        return settings(stores, recipe=recipe, epochs=1, duplicates=pairs)
+
+    linked = write([("other", "p0", "fine", "p5", "0.99", "100")])
+    pipeline.relabel(stores, tmp_path / "run", linked)
+    found = json.loads((tmp_path / "run" / "report.json").read_text())["classifiers"]["epithelium"]
+    cells = {name: len(find_cells(patch)) for (_, name), patch in read(stores[2]).items()}
+    left, counted = found["left_out"]["other"], np.sum(found["elsewhere"]["other"]["confusion"])
+    assert 0 < left <= cells["p0"] + cells["p1"]  # the patient's other patch goes with it
+    assert 0 < counted <= cells["p2"] + cells["p3"]
+    assert f"{left} cells of other are not counted" in (tmp_path / "run" / "report.md").read_text()
+    chained = write([("fine", f"p{i}", "fine", f"p{i + 1}", "0.99", "100") for i in range(23)])
+    with pytest.raises(InputError, match="too few patients or images"):
+        pipeline.relabel(stores, tmp_path / "chained", chained)
 
 
 @pytest.mark.parametrize(

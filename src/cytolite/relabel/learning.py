@@ -45,21 +45,26 @@ def learn(job: Job, recipe: ClassifierRecipe) -> tuple[Classifier, ClassifierRep
         record = {"weights": weights.name if weights else "", "made_from": made_from}
         _train(job, recipe, mine, sides, record)
     trained = classifier.load(folder, job.settings)
-    elsewhere = {}
+    elsewhere, left_out = {}, {}
     for source in sorted(set(job.sources) - set(recipe.trained_on)):
         theirs = job.cells([source], recipe)
-        if len(theirs):
-            elsewhere[source] = _scored(job, trained, theirs, recipe)
+        # Tissue that the classifier's own data show too is no test of another data set.
+        strange = ~np.isin(theirs.groups, mine.groups)
+        left_out[source] = int((~strange).sum())
+        if strange.any():
+            elsewhere[source] = _scored(job, trained, theirs, recipe, np.flatnonzero(strange))
     test = _scored(job, trained, mine, recipe, np.flatnonzero(sides == TEST))
-    return trained, ClassifierReport(recipe, classifier.read_saved(folder), test, elsewhere)
+    return trained, ClassifierReport(recipe, classifier.read_saved(folder), test, elsewhere, left_out)
 
 
 def _made_from(job: Job, recipe: ClassifierRecipe, weights: Path | None) -> dict[str, Any]:
+    pairs = job.settings.duplicates
     return {
         "crop_version": CROP_VERSION,
         "trained_on": sorted(recipe.trained_on),
         "types": list(recipe.types),
         "stores": [store.sha256 for store in job.stores if set(store.texts("source")) & set(recipe.trained_on)],
+        "duplicates": hashlib.sha256(pairs.read_bytes()).hexdigest() if pairs else None,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
         **job.settings.model_dump(mode="json", include={*FIT_SETTINGS, *CROP_SETTINGS}),
     }
@@ -95,9 +100,8 @@ def _scored(
     trained: Classifier,
     cells: Samples,
     recipe: ClassifierRecipe,
-    chosen: NDArray[np.intp] | None = None,
+    chosen: NDArray[np.intp],
 ) -> Scored:
-    chosen = np.arange(len(cells)) if chosen is None else chosen
     logits = trained.logits(cells.images, job.settings.device, chosen)
     truth = _positions(cells.labels[chosen], recipe)
     return score(logits, truth, cells.groups[chosen], recipe.types, temperature=trained.temperature)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -95,12 +95,15 @@ class ClassifierReport:
         On the held-back patients or images of the data that it learnt from.
     elsewhere : mapping of str to Scored
         On other datasets that know some of its types.
+    left_out : mapping of str to int
+        Cells of those that show the same tissue as the data that it learnt from, as far as that is known.
     """
 
     recipe: ClassifierRecipe
     record: Mapping[str, Any]
     test: Scored
     elsewhere: Mapping[str, Scored]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def falls(self) -> dict[str, Measure]:
         """By how much the balanced accuracy falls on each other dataset."""
@@ -113,6 +116,7 @@ class ClassifierReport:
             **{key: value for key, value in self.record.items() if key != "made_from"},
             "test": self.test.as_json(),
             "elsewhere": {name: scored.as_json() for name, scored in self.elsewhere.items()},
+            "left_out": dict(self.left_out),
             "fall": {name: measured.as_json() for name, measured in self.falls().items()},
         }
 
@@ -189,6 +193,11 @@ def _classifier(report: ClassifierReport) -> list[str]:
     for title, attribute in (("ECE before temperature", "error_before"), ("ECE", "error")):
         table.append([title, *(_plain(getattr(scored, attribute)) for scored in places.values())])
     parts += [_table(table), EXPLANATION]
+    parts += [
+        f"{n:,} cells of {place} are not counted: their tissue is in {datasets}, too."
+        for place, n in report.left_out.items()
+        if n
+    ]
     for place, scored in places.items():
         if scored.kept:
             parts += [f"{place}: what was found (columns) of what is true (rows), and what a threshold keeps"]

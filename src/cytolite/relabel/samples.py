@@ -27,7 +27,7 @@ TRAINING, VALIDATION, TEST = range(3)
 # What decides how a crop looks and whether it is one.
 CROP_SETTINGS = ("margin_px", "crop_px", "border_px", "min_area_px", "stain")
 # Raised when cells or crops come to be made otherwise, so that those on disk are not used again.
-CROP_VERSION = 1
+CROP_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,14 @@ class Samples:
         uint8 (n,), ids of types.
     groups : numpy.ndarray
         int32 (n,): number of the patient or image that must not be split, over all sources.
+    owners : numpy.ndarray
+        Text (groups, 2): dataset, and patient or image, of each number.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     groups: NDArray[np.int32]
+    owners: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,22 +111,22 @@ def collect(
         folder.mkdir(parents=True, exist_ok=True)
         part = raw.with_suffix(".part")
         with part.open("wb") as file:
-            labels, groups = _append(file, stores, wanted, settings, tick)
+            labels, groups, owners = _append(file, stores, wanted, settings, tick)
         os.replace(part, raw)
-        np.savez(part.with_suffix(".part.npz"), labels=labels, groups=groups)
+        np.savez(part.with_suffix(".part.npz"), labels=labels, groups=groups, owners=owners)
         os.replace(part.with_suffix(".part.npz"), table)
     with np.load(table) as saved:
-        labels, groups = saved["labels"], saved["groups"]
+        labels, groups, owners = saved["labels"], saved["groups"], saved["owners"]
     shape = (len(labels), settings.crop_px, settings.crop_px, 3)
     # An empty file cannot be mapped.
     images = np.memmap(raw, np.uint8, "r").reshape(shape) if len(labels) else np.empty(shape, np.uint8)
-    return Samples(images, labels, groups)
+    return Samples(images, labels, groups, owners)
 
 
 def _append(
     file: BinaryIO, stores: Sequence[Store], wanted: Wanted, settings: RelabelSettings, tick: Callable[[], None]
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Write the crops one after the other; return their labels and groups."""
+) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.str_]]:
+    """Write the crops one after the other; return their labels and groups, and what the groups are."""
     labels, groups = [np.empty(0, np.uint8)], [np.empty(0, np.int32)]
     numbers: dict[tuple[str, str], int] = {}
     for store, i in wanted_patches(stores, wanted.sources):
@@ -136,7 +139,8 @@ def _append(
             labels.append(cells.labels[chosen])
             groups.append(np.full(int(chosen.sum()), number, np.int32))
         tick()
-    return np.concatenate(labels), np.concatenate(groups)
+    owners = np.array(list(numbers), np.str_).reshape(-1, 2)
+    return np.concatenate(labels), np.concatenate(groups), owners
 
 
 def _digest(stores: Sequence[Store], wanted: Wanted, settings: RelabelSettings) -> str:
