@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
 from cytolite.datasets.census import nuclei_per_label
+from cytolite.decoding.nuclei import DEFAULTS
 from cytolite.evaluation import page
 from cytolite.evaluation.bootstrap import headline
 from cytolite.evaluation.classes import own_classes
@@ -28,7 +30,6 @@ from cytolite.training.validate import pad_to_stride, resize
 
 # Share-alike: weights that saw such data carry it, whatever else they saw.
 SHARE_ALIKE = "CC-BY-NC-SA-4.0"
-MIN_AREA_UM2 = 5.0
 
 
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> Bundle:
@@ -46,7 +47,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
         std=encoder.std,
         tile=network.tile_px,
         halo=network.halo_px,
-        min_area_um2=MIN_AREA_UM2,
+        **dataclasses.asdict(DEFAULTS),
         licence=licence_of_weights({p.source for p in training}),
         data=tuple(sorted({p.source for p in training})),
         parameters=sum(p.numel() for p in network.parameters()),

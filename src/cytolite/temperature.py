@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolite.decoding.nuclei import find_nuclei, vote_types
 from cytolite.evaluation.matching import match
 from cytolite.inference.predict import Predictor
-from cytolite.inference.tile import find_nuclei, vote_types
 from cytolite.models.bundle import Bundle
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table

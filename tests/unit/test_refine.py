@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cytolite.inference.refine import refine
+from cytolite.decoding.refine import refine
 
 
 def logits_of(odds: np.ndarray) -> np.ndarray:

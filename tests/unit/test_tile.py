@@ -5,8 +5,9 @@ import pytest
 from scipy.special import softmax
 
 from cytolite import outlines
+from cytolite.decoding.nuclei import find_nuclei, is_nucleus, vote_types
 from cytolite.inference.predict import Predictor
-from cytolite.inference.tile import find_nuclei, is_nucleus, tile_cells, vote_types
+from cytolite.inference.tile import tile_cells
 from cytolite.slides.tiles import Tile
 from fakes import fake_bundle, paint, random_nuclei
 

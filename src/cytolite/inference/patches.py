@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolite.decoding.nuclei import find_nuclei, vote_types
+from cytolite.decoding.refine import FACTOR, refine
 from cytolite.inference.predict import Predictor
-from cytolite.inference.refine import FACTOR, refine
-from cytolite.inference.tile import find_nuclei, vote_types
 from cytolite.slides.levels import ArrayLevel, Pyramid
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import ALIGN_PX

@@ -2,97 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from cytolite import flows as flow_field
 from cytolite import outlines
 from cytolite.cells import CellTable
-from cytolite.celltypes import N_TYPES
-from cytolite.inference.refine import FACTOR, refine
+from cytolite.decoding.nuclei import find_nuclei, vote_types
+from cytolite.decoding.refine import FACTOR, refine
 from cytolite.models.bundle import ModelSpec
 from cytolite.slides.tiles import Tile
 
 # Centroids are whole multiples of 1 / _GRID px, so that moving them by whole pixels is exact and tiles agree on them.
 _GRID = 2.0**20
-
-
-def find_nuclei(
-    flows: NDArray[np.float32],
-    type_logits: NDArray[np.float32],
-    spec: ModelSpec,
-    mpp: float,
-    inside: tuple[slice, slice] | None = None,
-) -> NDArray[np.int32]:
-    """Return the nuclei that the network sees, as an instance map.
-
-    Parameters
-    ----------
-    flows : numpy.ndarray
-        float32 (2, H, W), (dy, dx), of unit length inside nuclei.
-    type_logits : numpy.ndarray
-        float32 (8, H, W); class 0 is background.
-    spec : ModelSpec
-        Thresholds.
-    mpp : float
-        Resolution of the maps, um per pixel.
-    inside : tuple of slice, optional
-        Rows and columns that lie on the slide; nothing is found elsewhere.
-
-    Returns
-    -------
-    numpy.ndarray
-        int32 (H, W); 0 = background, 1..n = nuclei.
-    """
-    foreground = is_nucleus(type_logits, spec.foreground_threshold)
-    if inside is not None:
-        on_slide = np.zeros_like(foreground)
-        on_slide[inside] = True
-        foreground &= on_slide
-    min_size_px = max(1, round(spec.min_area_um2 / mpp**2))
-    return flow_field.decode(
-        flows, foreground, flow_threshold=spec.flow_threshold, min_size_px=min_size_px, like_cellpose=False
-    )
-
-
-def is_nucleus(type_logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Return where 1 - softmax(type_logits)[0] is above `threshold`: bool (H, W)."""
-    return _is_nucleus(np.ascontiguousarray(type_logits), math.log(threshold / (1 - threshold)))
-
-
-def vote_types(
-    instance_map: NDArray[np.int32], type_logits: NDArray[np.float32], n: int, temperature: float = 1.0
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the type of each nucleus by majority of its pixels, and the mean probabilities over them.
-
-    Parameters
-    ----------
-    instance_map : numpy.ndarray
-        int32 (H, W), ids 1..n.
-    type_logits : numpy.ndarray
-        float32 (8, H, W). Background is left out: probabilities are among the seven types.
-    n : int
-        Number of nuclei.
-    temperature : float
-        Logits are divided by it before they become probabilities, so that these are calibrated; votes do not change.
-
-    Returns
-    -------
-    types : numpy.ndarray
-        uint8 (n,), 1 to 7; equal votes go to the larger mean probability.
-    type_probs : numpy.ndarray
-        float32 (n, 7); rows sum to 1.
-    """
-    votes, sums = _vote(
-        np.ascontiguousarray(instance_map), np.ascontiguousarray(type_logits), n, np.float32(temperature)
-    )
-    probs = sums / np.maximum(sums.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-    # A probability is below 1, so it decides between equal counts only.
-    types = np.argmax(votes + probs / 2, axis=1) + 1
-    return types.astype(np.uint8), probs.astype(np.float32)
 
 
 def tile_cells(
@@ -152,58 +73,3 @@ def tile_cells(
     cut = ((left == 0) & (x0 > 0)) | ((top == 0) & (y0 > 0))
     cut |= ((right == x1 - x0) & (x1 < width)) | ((bottom == y1 - y0) & (y1 < height))
     return cells.select(~cut) if cut.any() else cells
-
-
-@njit(cache=True, nogil=True)
-def _is_nucleus(type_logits, least):  # type: ignore[no-untyped-def]
-    """Compare log(sum of exp of the types' logits) - background's logit with `least`.
-
-    The sum lies between its largest term and seven times that: exponentials are needed in between only.
-    """
-    classes, height, width = type_logits.shape
-    out = np.empty((height, width), np.bool_)
-    spread = np.float32(math.log(classes - 1) + 1e-3)
-    for r in range(height):
-        for c in range(width):
-            largest = type_logits[1, r, c]
-            for k in range(2, classes):
-                largest = max(largest, type_logits[k, r, c])
-            margin = largest - type_logits[0, r, c]
-            if margin > least:
-                out[r, c] = True
-            elif margin + spread < least:
-                out[r, c] = False
-            else:
-                total = 0.0
-                for k in range(1, classes):
-                    total += math.exp(np.float64(type_logits[k, r, c] - largest))
-                out[r, c] = margin + math.log(total) > least
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _vote(instance_map, type_logits, n, temperature):  # type: ignore[no-untyped-def]
-    """Return int64 votes and float64 sums of probabilities, (n, 7) each."""
-    height, width = instance_map.shape
-    votes = np.zeros((n, N_TYPES), np.int64)
-    sums = np.zeros((n, N_TYPES))
-    terms = np.empty(N_TYPES, np.float32)
-    for r in range(height):
-        for c in range(width):
-            nucleus = instance_map[r, c] - 1
-            if nucleus < 0:
-                continue
-            best = 0
-            for k in range(N_TYPES):
-                terms[k] = type_logits[k + 1, r, c]
-                if terms[k] > terms[best]:
-                    best = k
-            votes[nucleus, best] += 1
-            largest = terms[best]
-            total = np.float32(0)
-            for k in range(N_TYPES):
-                terms[k] = math.exp((terms[k] - largest) / temperature)
-                total += terms[k]
-            for k in range(N_TYPES):
-                sums[nucleus, k] += np.float64(terms[k] / total)
-    return votes, sums

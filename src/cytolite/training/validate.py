@@ -9,16 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytolite import flows
-from cytolite.celltypes import N_TYPES
+from cytolite.decoding.nuclei import DEFAULTS, find_nuclei, vote_types
+from cytolite.decoding.refine import FACTOR, refine
 from cytolite.evaluation.classes import own_classes
 from cytolite.evaluation.counts import Counts, collect, count_image
 from cytolite.evaluation.nuclei import Prediction, true_nuclei
 from cytolite.models.network import NucleusNetwork
 from cytolite.patches import Patch
-
-FOREGROUND_THRESHOLD = 0.5
-MIN_AREA_UM2 = 5.0
 
 
 def resize(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
@@ -37,7 +34,7 @@ def score_network(
     network: NucleusNetwork,
     patches: Sequence[Patch],
     mpp: float,
-    seen: Callable[[Patch, NDArray[np.int32], NDArray[np.int64]], None] = lambda *_: None,
+    seen: Callable[[Patch, NDArray[np.int32], NDArray[np.uint8]], None] = lambda *_: None,
 ) -> Counts:
     """Predict each patch at the network's resolution, `mpp`, and count at the truth's own; `seen` is shown each."""
     classes, counted = own_classes(), []
@@ -60,27 +57,16 @@ def enlarge(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int
 
 
 @torch.no_grad()
-def predict_patch(network: NucleusNetwork, patch: Patch, mpp: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the nuclei of a patch, int32 (H, W) at the network's resolution, and the type of each, int (n,)."""
+def predict_patch(network: NucleusNetwork, patch: Patch, mpp: float) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Return the nuclei of a patch as its bundle would, int32 (H, W) at some resolution, and the type of each, (n,)."""
     image = resize(patch.image, patch.mpp / mpp)
     stride = network.stride
-    h, w = (-(-side // stride) for side in image.shape[:2])
     given = torch.from_numpy(pad_to_stride(image).transpose(2, 0, 1)[None].copy())
-    field, logits = network(given.to(next(network.parameters()).device))
-    probs = logits[0, :, :h, :w].float().softmax(0).cpu().numpy()
-    instances = flows.decode(
-        np.ascontiguousarray(field[0, :, :h, :w].float().cpu().numpy()),
-        probs[0] < 1 - FOREGROUND_THRESHOLD,
-        min_size_px=round(MIN_AREA_UM2 / (mpp * stride) ** 2),
-        like_cellpose=False,
-    )
-    fine = instances.repeat(stride, 0).repeat(stride, 1)[: image.shape[0], : image.shape[1]]
-    return fine, majority_types(instances, probs)
-
-
-def majority_types(instances: NDArray[np.int32], probs: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Type of each nucleus by majority over its pixels, int (n,)."""
-    inside = instances > 0
-    winner = probs[1:].argmax(0)
-    votes = np.bincount(instances[inside] * N_TYPES + winner[inside], minlength=(instances.max() + 1) * N_TYPES)
-    return votes.reshape(-1, N_TYPES)[1:].argmax(1) + 1
+    field, logits = (maps[0].float().cpu().numpy() for maps in network(given.to(next(network.parameters()).device)))
+    height, width = (-(-side // stride) for side in image.shape[:2])
+    inside = (slice(0, height), slice(0, width))
+    instances = find_nuclei(field, logits, DEFAULTS, mpp * stride, inside)
+    types = vote_types(instances, logits, int(instances.max(initial=0)))[0]
+    fine = refine(instances, logits, DEFAULTS.foreground_threshold, inside)
+    rows, columns = (side * FACTOR // stride for side in image.shape[:2])
+    return fine[:rows, :columns], types

@@ -1,0 +1,1 @@
+"""What the network's maps mean: nuclei, their types and their edges."""
