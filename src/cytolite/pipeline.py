@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import logging
-import os
-import platform
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from cytolite.batch import check_free, find_slides, fingerprint, is_result, prepare_output, read_record, result_folders
+from cytolite.batch import find_slides, prepare_output, result_folders
 from cytolite.config import (
     DistillSettings,
     EvaluateSettings,
@@ -26,39 +18,18 @@ from cytolite.config import (
     TrainSettings,
     make_settings,
 )
-from cytolite.errors import CytoliteError, InputError
+from cytolite.errors import InputError
 from cytolite.progress import Display, Update, choose, silent
+from cytolite.slide_run import Outcome, load_model, segment_or_skip, try_slide
 
 if TYPE_CHECKING:
     from cytolite.cells import CellTable
     from cytolite.evaluation.report import Section
-    from cytolite.inference.predict import Model
     from cytolite.models.bundle import Bundle
     from cytolite.relabel.run import Relabelled
-    from cytolite.slides.reader import Slide
     from cytolite.training.teacher import Teacher
 
 Item = TypeVar("Item")
-log = logging.getLogger("cytolite")
-# Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue")
-RECORDED_PACKAGES = (
-    "cytolite", "numba", "numpy", "onnxruntime", "onnxruntime-gpu", "openslide-python", "openslide-bin", "tifffile",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one slide of a run."""
-
-    slide: Path
-    folder: Path
-    status: Literal["done", "skipped", "failed"]
-    message: str = ""
-    warnings: tuple[str, ...] = ()
-    cells: int = 0
-    tissue_mm2: float = 0.0
-    seconds: float = 0.0
 
 
 def segment(
@@ -115,7 +86,7 @@ def segment(
         folder = Path(temporary if output is None else output)
         prepare_output(folder)
         [target] = result_folders([Path(slide)], folder)
-        outcome = _segment_or_skip(Path(slide), target, load_model(settings), settings, choose(quiet))
+        outcome = segment_or_skip(Path(slide), target, load_model(settings), settings, choose(quiet))
         for warning in outcome.warnings:
             warnings.warn(f"{slide}: {warning}", stacklevel=2)
         return read_cells(target / "cells.parquet")
@@ -162,46 +133,9 @@ def segment_slides(
     prepare_output(output)
     outcomes = []
     for slide, folder in zip(found, result_folders(found, output), strict=True):
-        outcomes.append(_try_slide(slide, folder, model, settings, display))
+        outcomes.append(try_slide(slide, folder, model, settings, display))
         report(outcomes[-1])
     return outcomes
-
-
-def load_model(settings: SegmentSettings) -> Model:
-    """Return the model that the settings name, for one slide or many; its network is loaded when it is first used.
-
-    Raises
-    ------
-    BundleError
-        If there is no such bundle, or it is damaged.
-    """
-    from cytolite.inference.predict import Model
-    from cytolite.models.bundle import load_bundle
-
-    return Model(load_bundle(settings.model), settings.device)
-
-
-def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
-    """Segment one slide into `folder`; a result there is replaced if anything decisive is different now.
-
-    Parameters
-    ----------
-    slide, folder : pathlib.Path
-        The slide, and the folder of its own results.
-    model : Model
-        From `load_model`.
-    settings : SegmentSettings
-        Everything else; `overwrite` is decided here.
-    display : Display
-        Shows progress. A `KeyboardInterrupt` raised by its `Update` stops the work and keeps the tiles done.
-
-    Returns
-    -------
-    Outcome
-        Also says what went wrong; nothing but the interrupt is raised.
-    """
-    stale = is_result(folder) and bool(_differences(folder, model.bundle, settings))
-    return _try_slide(slide, folder, model, settings.model_copy(update={"overwrite": stale}), display)
 
 
 def inspect(model: str | Path | None = None, speed: bool = False) -> str:
@@ -553,100 +487,3 @@ def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> flo
     network, settings, trained_on = trained_network(run)
     patch = split(list(stores) or trained_on, settings)[1][0]
     return write(network, out, pad_to_stride(resize(patch.image, patch.mpp / settings.mpp))[None])
-
-
-def _try_slide(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
-    try:
-        return _segment_or_skip(slide, folder, model, settings, display)
-    except CytoliteError as error:
-        message = str(error)
-    except OSError as error:
-        message = f"{slide}: {error.strerror or error} ({error.filename or folder})."
-    except MemoryError:
-        message = f"{slide}: there is not enough memory; use fewer --workers or a smaller --tile."
-    except Exception as error:
-        # A fault of ours must not cost the user the other slides of the night; the log gets all of it.
-        log.exception("%s failed in a way that is a fault of cytolite", slide)
-        message = f"{slide}: unexpected {type(error).__name__}; please report the lines above."
-    return Outcome(slide, folder, "failed", message)
-
-
-def _segment_or_skip(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
-    if settings.overwrite or not is_result(folder):
-        return _segment_slide(slide, folder, model, settings, display)
-    other = _differences(folder, model.bundle, settings)
-    warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
-    record = read_record(folder)
-    cells, area_mm2 = record.get("cells", 0), record.get("tissue_mm2", 0.0)
-    return Outcome(slide, folder, "skipped", "", (warning,) if other else (), cells, area_mm2)
-
-
-def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> list[str]:
-    """Name what the result in `folder` was made with another of."""
-    record = read_record(folder)
-    found = {**record.get("settings", {}), "model": record.get("model"), "roi": record.get("roi_sha256")}
-    wanted = {
-        **settings.model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
-        "model": _model_record(bundle),
-        "roi": _roi_sha256(settings),
-    }
-    return [name for name, value in wanted.items() if found.get(name) != value]
-
-
-def _segment_slide(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
-    """Work on one slide, from opening it to the folder under its final name."""
-    from cytolite.inference.slide import segment_slide
-    from cytolite.slides.reader import open_slide
-
-    check_free(folder)
-    start = time.perf_counter()
-    with open_slide(slide, settings.mpp) as opened, display(slide.name) as update:
-        record = run_record(opened, model.bundle, settings)
-        result = segment_slide(
-            opened, folder, model.bundle, settings, record=record, update=update, predictor=lambda: model.predictor
-        )
-    seconds = time.perf_counter() - start
-    notes = result.warnings or (() if result.n_cells else ("no nuclei were found",))
-    return Outcome(slide, folder, "done", "", notes, result.n_cells, result.tissue_mm2, seconds)
-
-
-def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
-    """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes."""
-    stat = slide.path.stat()
-    return {
-        "slide": {
-            "path": str(slide.path.resolve()),
-            "modified": datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds"),
-            **fingerprint(slide.path),
-            "format": slide.format,
-            "width_px": slide.width_px,
-            "height_px": slide.height_px,
-            "mpp": slide.mpp,
-        },
-        "model": _model_record(bundle),
-        "settings": settings.model_dump(mode="json"),
-        "roi_sha256": _roi_sha256(settings),
-        "versions": _versions(),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Of Python and of the packages that are installed; ONNX Runtime comes under one of two names."""
-    versions = {"python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
-
-
-def _roi_sha256(settings: SegmentSettings) -> str | None:
-    """Of the file's content: regions that were drawn anew under the same name are other regions."""
-    return None if settings.roi is None else hashlib.sha256(settings.roi.read_bytes()).hexdigest()
-
-
-def _model_record(bundle: Bundle) -> dict[str, str]:
-    """Tell a bundle from another: the same network with other thresholds finds other cells."""
-    spec = hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()
-    return {"name": bundle.spec.name, "version": bundle.spec.version, "onnx_sha256": bundle.sha256, "spec_sha256": spec}

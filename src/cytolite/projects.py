@@ -14,8 +14,8 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError, InputError
 from cytolite.interop.qupath import ImageRegions, OpenProject, open_project
 from cytolite.interop.qupath_project import write_project
-from cytolite.pipeline import Outcome, load_model, segment_again
 from cytolite.progress import Display, silent
+from cytolite.slide_run import Outcome, load_model, segment_again
 from cytolite.slides.reader import open_slide
 
 if TYPE_CHECKING:

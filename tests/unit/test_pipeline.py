@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from cytolite import pipeline
+from cytolite import pipeline, slide_run
 from cytolite.batch import RUN_FILE
 from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, InputError, OutputError, SlideError
 from cytolite.models.bundle import load_bundle
-from cytolite.pipeline import Outcome, run_record, segment_slides
+from cytolite.pipeline import segment_slides
+from cytolite.slide_run import Outcome, run_record
 from fakes import fake_bundle
 
 
@@ -48,7 +49,7 @@ def work(monkeypatch):
         (folder / RUN_FILE).write_text(json.dumps(run_record(opened(slide), model.bundle, settings)))
         return Outcome(slide, folder, "done", cells=1)
 
-    monkeypatch.setattr(pipeline, "_segment_slide", segment_slide)
+    monkeypatch.setattr(slide_run, "work_on", segment_slide)
     return worked
 
 

@@ -21,7 +21,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from cytolite import pipeline
+from cytolite import pipeline, slide_run
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError
 from cytolite.inference.predict import Model
@@ -114,7 +114,7 @@ def test_regions_limit_the_work_and_results_go_where_they_shall(client, folder):
 def test_the_same_again_is_answered_from_what_is_there(client, folder, monkeypatch):
     request = {"slide": str(folder / "größe 1.tif"), "mpp": 0.5, "tissue": "all"}
     first = end_of(client, submit(client, **request))
-    monkeypatch.setattr(pipeline, "_segment_slide", None)
+    monkeypatch.setattr(slide_run, "work_on", None)
     again = end_of(client, submit(client, **request))
     assert again["id"] != first["id"]
     assert again == first | {"id": again["id"], "seconds": 0.0}
@@ -126,7 +126,7 @@ def test_parallel_requests_for_one_job_run_it_once(client, folder, monkeypatch):
     def wait(slide, target, model, settings, display):
         runs.append(slide)
         go.wait(30)
-        return pipeline.Outcome(slide, target, "failed", "That was it.")
+        return slide_run.Outcome(slide, target, "failed", "That was it.")
 
     monkeypatch.setattr(serving_jobs, "segment_again", wait)
     requests = [{"slide": str(folder / "größe 1.tif"), "mpp": 0.25 * (1 + i % 3)} for i in range(30)]
@@ -257,7 +257,7 @@ def test_too_many_jobs_wait(client, folder, monkeypatch):
     go = threading.Event()
     monkeypatch.setattr(serving_jobs, "MAX_WAITING", 3)
     monkeypatch.setattr(serving_jobs, "segment_again", lambda slide, target, *_: (
-        go.wait(30), pipeline.Outcome(slide, target, "failed", "x"))[1])  # fmt: skip
+        go.wait(30), slide_run.Outcome(slide, target, "failed", "x"))[1])  # fmt: skip
     slide = str(folder / "größe 1.tif")
     ids = [submit(client, slide=slide, mpp=0.3 + i / 100) for i in range(3)]
     assert client.post("/jobs", json={"slide": slide, "mpp": 0.4}).status_code == 429
@@ -276,7 +276,7 @@ def test_old_results_are_dropped_and_old_jobs_forgotten(client, folder, tmp_path
         assert [path.name for path in tmp_path.iterdir()] == ["new"]
     monkeypatch.setattr(serving_jobs, "MAX_REMEMBERED", 2)
     monkeypatch.setattr(
-        serving_jobs, "segment_again", lambda slide, target, *_: pipeline.Outcome(slide, target, "failed", "x")
+        serving_jobs, "segment_again", lambda slide, target, *_: slide_run.Outcome(slide, target, "failed", "x")
     )
     slide = str(folder / "größe 1.tif")
     ids = []
@@ -302,7 +302,7 @@ def test_allowed_folders(tmp_path):
 def test_the_description_holds_against_a_fuzzer(client, folder, monkeypatch):
     """Bounded: every operation gets some dozens of requests, valid and not; nothing may break what is described."""
     monkeypatch.setattr(
-        serving_jobs, "segment_again", lambda slide, target, *_: pipeline.Outcome(slide, target, "failed", "x")
+        serving_jobs, "segment_again", lambda slide, target, *_: slide_run.Outcome(slide, target, "failed", "x")
     )
     known = submit(client, slide=str(folder / "größe 1.tif"), mpp=0.77)
     schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)

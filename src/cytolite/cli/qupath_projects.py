@@ -14,7 +14,7 @@ from cytolite.cli.segment import print_outcomes
 from cytolite.config import SegmentSettings, make_settings
 
 if TYPE_CHECKING:
-    from cytolite.pipeline import Outcome
+    from cytolite.slide_run import Outcome
 
 
 @group.command(usage="Usage: cytolite qupath run PROJECT [OPTIONS]")

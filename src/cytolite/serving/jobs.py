@@ -20,8 +20,8 @@ from cytolite.batch import prepare_output, result_folders
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError
 from cytolite.interop import whole_file
-from cytolite.pipeline import Outcome, segment_again
 from cytolite.progress import Update
+from cytolite.slide_run import Outcome, segment_again
 
 if TYPE_CHECKING:
     from cytolite.inference.predict import Model
