@@ -7,7 +7,7 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 from cytolite import flows  # noqa: E402
 from cytolite.celltypes import IGNORE  # noqa: E402
 from cytolite.patches import Patch  # noqa: E402
-from cytolite.training.augment import crop, degrade, jitter_stain, warp_image, warp_labels, warp_matrix  # noqa: E402
+from cytolite.training.augment import STAINS, crop, degrade, jitter_stain, warp_image, warp_labels, warp_matrix  # noqa: E402
 
 
 def patch(size: int = 96, mpp: float = 0.25) -> Patch:
@@ -101,3 +101,19 @@ def test_stain_and_scanner_change_colours_by_the_seed_alone():
     assert first.dtype == np.uint8
     assert first.shape == image.shape
     assert np.abs(first.astype(int) - other).mean() > 1
+
+
+def test_stain_is_varied_in_optical_density():
+    """Step by step as Tellez et al. write it; the two matrices give the same to rounding."""
+    image = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    found = jitter_stain(image, np.random.default_rng(2))
+    rng = np.random.default_rng(2)
+    amounts = -np.log((image.astype(float) + 1) / 256) @ np.linalg.inv(STAINS.astype(float))
+    amounts = amounts * rng.uniform(0.8, 1.2, 3) + rng.uniform(-0.025, 0.025, 3)
+    rgb = 256 * np.exp(-(amounts @ STAINS)) - 1
+    grey = rgb.mean(2, keepdims=True)
+    rgb = grey + (rgb - grey) * rng.uniform(0.7, 1.3)
+    rgb = 255 - (255 - rgb) * rng.uniform(0.8, 1.2) + rng.uniform(-8, 8)
+    difference = np.abs(found.astype(int) - np.clip(rgb, 0, 255).astype(np.uint8))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3

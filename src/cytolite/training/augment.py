@@ -19,6 +19,8 @@ from cytolite.patches import Patch
 STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], np.float32)
 STAINS /= np.linalg.norm(STAINS, axis=1, keepdims=True)
 UNSTAIN = np.linalg.inv(STAINS).astype(np.float32)
+# Optical density of each intensity.
+DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 # Nuclei cut by the crop's edge are encoded whole: this much more is warped than is kept.
 MARGIN_PX = 16
 
@@ -114,16 +116,19 @@ def crop(patch: Patch, matrix: NDArray[np.float64], size: int, stride: int = 1) 
 
 
 def jitter_stain(image: NDArray[np.uint8], rng: np.random.Generator, strength: float = 0.2) -> NDArray[np.uint8]:
-    """Scale and shift the amounts of haematoxylin and eosin (Tellez et al. 2018), then brightness and saturation."""
-    density = -np.log((image.reshape(-1, 3).astype(np.float32) + 1) / 256)
-    amounts = density @ UNSTAIN
-    amounts = amounts * rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
-    amounts += rng.uniform(-strength / 8, strength / 8, 3).astype(np.float32)
-    rgb = 256 * np.exp(-(amounts @ STAINS)) - 1
-    grey = rgb.mean(1, keepdims=True)
-    rgb = grey + (rgb - grey) * np.float32(rng.uniform(0.7, 1.3))
-    rgb = 255 - (255 - rgb) * np.float32(rng.uniform(0.8, 1.2)) + np.float32(rng.uniform(-8, 8))
-    return np.clip(rgb, 0, 255).astype(np.uint8).reshape(image.shape)
+    """Scale and shift the amounts of haematoxylin and eosin (Tellez et al. 2018), then brightness and saturation.
+
+    Both are affine, the first in optical density and the second in colour, so that each is one 3x4 matrix.
+    """
+    amounts = rng.uniform(1 - strength, 1 + strength, 3)
+    more = rng.uniform(-strength / 8, strength / 8, 3)
+    stain = np.column_stack([(UNSTAIN * amounts @ STAINS).T, more @ STAINS])
+    saturation, contrast, light = rng.uniform(0.7, 1.3), rng.uniform(0.8, 1.2), rng.uniform(-8, 8)
+    mixed = contrast * (saturation * np.eye(3) + (1 - saturation) / 3)
+    # 256 exp(-density) - 1 is the intensity that a density stands for; white stays where it is but for `light`.
+    colour = np.column_stack([256 * mixed, 255 * (1 - contrast) - mixed.sum(1) + light])
+    density = cv2.transform(cv2.LUT(image, DENSITY), -stain)
+    return cv2.transform(cv2.exp(density), colour).clip(0, 255).astype(np.uint8)
 
 
 def degrade(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
