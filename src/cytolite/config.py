@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cytolite.errors import InputError, did_you_mean
+from cytolite.toml_file import read_toml
 
 # What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
 MPP_MIN, MPP_MAX = 0.05, 5.0
@@ -276,12 +276,7 @@ def explain(error: ValidationError, kind: type[Settings]) -> str:
 
 
 def _read_table(path: Path, table: str) -> dict[str, Any]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The settings file {path} cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The settings file {path} is not valid TOML: {error}.") from None
+    content = read_toml(path, "The settings file")
     for name, value in content.items():
         if name not in TABLES or not isinstance(value, dict):
             raise InputError(

@@ -87,7 +87,7 @@ def test_what_cannot_be_prepared_gets_a_sentence_and_leaves_nothing(tmp_path):
         ('[types]\n1 = "neoplastik"', "Did you mean 'neoplastic'"),
         ('[types]\nx = "dead"', "has the id 'x'"),
         ('[type]\n1 = "dead"', "Did you mean 'types'"),
-        ("types = ", "neither TOML nor JSON"),
+        ("types = ", "not valid TOML or JSON"),
     ):
         types.write_text(text)
         assert message in last(cytolite(*labels, "--types", types, "--mpp", 0.25))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cytolite.celltypes import label_by_name
 from cytolite.datasets.base import Reading, read_label_folder
 from cytolite.errors import InputError, did_you_mean
+from cytolite.toml_file import read_toml
 
 KEYS = ("name", "licence", "types")
 
@@ -42,7 +40,7 @@ def read_types(path: Path) -> TypesFile:
     InputError
         If it is not such a file, or a name is no label that cytolite knows.
     """
-    content = _load(path)
+    content = read_toml(path, "The types file", or_json=True)
     unknown = sorted(set(content) - set(KEYS))
     if unknown or not isinstance(content.get("types"), dict):
         what = f"holds {unknown[0]!r}" if unknown else "has no table 'types' of ids and names"
@@ -57,19 +55,6 @@ def read_types(path: Path) -> TypesFile:
         except InputError as error:
             raise InputError(f"The types file {path}, id {key}: {error}") from None
     return TypesFile(str(content.get("name", path.stem)), str(content.get("licence", "unknown")), types)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"The types file {path} cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The types file {path} is neither TOML nor JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"The types file {path} must hold a table 'types' of ids and names.")
-    return content
 
 
 def read(folder: Path, types: TypesFile, mpp: float) -> Reading:

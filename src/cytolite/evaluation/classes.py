@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, TYPE_NAMES, by_name
 from cytolite.errors import InputError, did_you_mean
+from cytolite.toml_file import read_toml
 
 ALL = "all"
 # What a file of types may say instead of a name.
@@ -119,7 +119,7 @@ def read_classes(path: Path) -> Classes:
         If the file cannot be read, or an entry is none of these.
     """
     entries: dict[int, Any] = {}
-    for key, value in _load(path).items():
+    for key, value in read_toml(path, "The file of types", or_json=True).items():
         names = [value] if isinstance(value, str) else value
         if not key.isdigit() or not 1 <= int(key) <= MAX_LABEL:
             raise InputError(f"{path}: the id {key!r} is not allowed; ids are whole numbers from 1 to {MAX_LABEL}.")
@@ -160,16 +160,3 @@ def require_own_types(classes: Classes, what: str) -> None:
             f"{what} names cytolite's types, and the file of types names {other!r}; use {', '.join(TYPE_NAMES)} there."
             f"{did_you_mean(other, TYPE_NAMES)}"
         )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"The file of types {path} cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The file of types {path} is not valid TOML or JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise InputError(f'The file of types {path} holds no table; it needs lines such as: 1 = "neoplastic".')
-    return content

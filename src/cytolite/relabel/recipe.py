@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cytolite.celltypes import LABEL_NAMES, allowed_types, by_name, label_by_name
 from cytolite.config import AnySettings, Settings, explain
 from cytolite.errors import InputError, did_you_mean
+from cytolite.toml_file import read_toml
 
 
 class ClassifierRecipe(Settings):
@@ -134,12 +134,7 @@ def read_recipe(path: Path | None) -> Recipe:
     """
     if path is None:
         return PAPER
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The recipe {path} cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The recipe {path} is not valid TOML: {error}.") from None
+    content = read_toml(path, "The recipe")
     tables = {
         "classifier": [
             _table(path, ClassifierRecipe, "[[classifier]]", t) for t in _listed(path, content, "classifier")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from tqdm import tqdm
 
 from cytolite.errors import OutputError
 from cytolite.patches import Patch
+from cytolite.training.cache import named_by_content
 from cytolite.training.teacher import Asked
 
 FORMAT = 1
@@ -42,8 +41,7 @@ class ImageAnswers:
     """
 
     def __init__(self, root: Path, decisive: Mapping[str, Any], mpp: float) -> None:
-        content = json.dumps({"format": FORMAT, "mpp": mpp, **decisive}, sort_keys=True)
-        self.path = root / hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.path = named_by_content(root, {"format": FORMAT, "mpp": mpp, **decisive})
         self.mpp = mpp
 
     def fill(self, patches: Sequence[Patch], asked: Asked, device: torch.device | str = "cpu") -> None:

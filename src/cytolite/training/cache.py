@@ -29,6 +29,11 @@ HALF_MAX = float(np.finfo(np.float16).max)
 Batch = dict[str, torch.Tensor]
 
 
+def named_by_content(root: Path, decisive: Mapping[str, Any]) -> Path:
+    """Return the folder in `root` for what depends on `decisive`, and on nothing else."""
+    return root / hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
 class CropCache:
     """Arrays of each of `n` crops.
 
@@ -43,8 +48,7 @@ class CropCache:
     """
 
     def __init__(self, root: Path, decisive: Mapping[str, Any], n: int) -> None:
-        content = json.dumps({"format": FORMAT, "n": n, **decisive}, sort_keys=True)
-        self.path = root / hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.path = named_by_content(root, {"format": FORMAT, "n": n, **decisive})
         self.n = n
         self._arrays: dict[str, NDArray[np.float16]] | None = None
 
