@@ -121,7 +121,7 @@ def table(out: Path) -> str:
     for e, counts in runs.items():
         size = json.loads((out / e.name / "network.json").read_text())["parameters"]
         [difference] = compare(counts, runs[baseline], [quality])
-        told = "-" if e is baseline else f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+        told = "-" if e is baseline else difference.signed
         rows.append([e.name, e.question, f"{size / 1e6:.2f}", *(str(s) for s in headline(counts).values()), told])
     sources = [f"{name}, n = {s.n}" for name, s in headline(runs[baseline]).items()]
     header = ["run", "what", "parameters, M", *sources, f"`bpq_image` of all, minus {baseline.name}'s"]

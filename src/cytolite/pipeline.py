@@ -469,7 +469,8 @@ def export_variant(model: str, out: Path, kind: Literal["float16", "int8"], stor
     from cytolite.variants import make_variant
 
     variant, found = make_variant(load_bundle(model), out, kind, stores)
-    return "\n".join([*(f"{c.name}: {c.before:.3f} -> {c.after:.3f}, n = {c.n}" for c in found), str(variant.path)])
+    told = [f"{c.name}: {c.before} -> {c.after}, {c.difference.signed}, n = {c.before.n}" for c in found]
+    return "\n".join([*told, str(variant.path)])
 
 
 def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError
-from cytolite.evaluation.bootstrap import headline
+from cytolite.evaluation.bootstrap import RESAMPLES, Score, headline, headline_differences
 from cytolite.evaluation.counts import Counts
 from cytolite.models.bundle import CARD_NAME, Bundle, write_bundle
 from cytolite.patches import Patch
@@ -34,9 +34,9 @@ class Comparison:
     """One measure of the bundle and of its variant on the same held-back images."""
 
     name: str
-    before: float
-    after: float
-    n: int
+    before: Score
+    after: Score
+    difference: Score
 
 
 def make_variant(bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path]) -> tuple[Bundle, list[Comparison]]:
@@ -71,7 +71,7 @@ def make_variant(bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path]) 
         spec = bundle.spec.model_copy(update={"name": out.name})
         variant = write_bundle(out, path, spec, "")
         found = compare(count_bundle(bundle, held_back), count_bundle(variant, held_back))
-        spec = spec.model_copy(update={"validation": {c.name: round(c.after, 4) for c in found}})
+        spec = spec.model_copy(update={"validation": {c.name: round(c.after.value, 4) for c in found}})
         variant = write_bundle(out, path, spec, card(bundle, variant, kind, found))
     return variant, found
 
@@ -136,25 +136,29 @@ def calibration_images(patches: Sequence[Patch], mpp: float) -> list[NDArray[np.
 
 
 def compare(before: Counts, after: Counts) -> list[Comparison]:
-    """Return each source's headline measure of the bundle and of the variant."""
-    old, new = headline(before), headline(after)
-    return [Comparison(name, old[name].value, new[name].value, old[name].n) for name in old]
+    """Return each source's headline measure of the bundle and of the variant, and their paired difference."""
+    old, new, change = headline(before), headline(after), headline_differences(after, before)
+    return [Comparison(name, old[name], new[name], change[name]) for name in old]
 
 
 def card(bundle: Bundle, variant: Bundle, kind: Kind, found: Sequence[Comparison]) -> str:
     """Return the bundle's card with what the variant is and costs put in front."""
     spec = bundle.spec
     sizes = [path.stat().st_size / 2**20 for path in (bundle.onnx_path, variant.onnx_path)]
-    rows = "\n".join(f"| `{c.name}` (n = {c.n}) | {c.before:.3f} | {c.after:.3f} |" for c in found)
+    rows = "\n".join(
+        f"| `{c.name}` (n = {c.before.n}) | {c.before} | {c.after} | {c.difference.signed} |" for c in found
+    )
     head = f"""# {variant.spec.name} {spec.version}
 
 {kind} variant of {spec.name} {spec.version}. **For research use only; not for diagnosis.** Everything below the table
 is of the original.
 
-| held-back images | {spec.name} | {kind} |
-| --- | --- | --- |
+| held-back images | {spec.name} | {kind} | difference |
+| --- | --- | --- | --- |
 {rows}
-| size of the graph, MB | {sizes[0]:.1f} | {sizes[1]:.1f} |
+| size of the graph, MB | {sizes[0]:.1f} | {sizes[1]:.1f} | |
+
+In brackets 95% intervals from {RESAMPLES:,} bootstrap resamples of images; those of the difference are paired.
 """
     original = bundle.path / CARD_NAME
     return head + ("\n" + original.read_text(encoding="utf-8") if original.is_file() else "")

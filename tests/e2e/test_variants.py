@@ -38,9 +38,10 @@ def test_a_variant_is_smaller_answers_alike_and_says_what_it_costs(store, tmp_pa
     [row] = found
     assert row.name == "consep_bpq_image"
     text = (variant.path / "CARD.md").read_text()
-    assert f"| {row.before:.3f} | {row.after:.3f} |" in text
+    assert f"| {row.before} | {row.after} | {row.difference.signed} |" in text
+    assert row.difference.value == pytest.approx(row.after.value - row.before.value)
     assert "not for diagnosis" in text
-    assert variant.spec.validation == {row.name: round(row.after, 4)}
+    assert variant.spec.validation == {row.name: round(row.after.value, 4)}
 
 
 def test_a_variant_without_stores_is_refused(tmp_path):

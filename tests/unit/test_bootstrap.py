@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cytolite.errors import InputError
-from cytolite.evaluation.bootstrap import compare, draw, score
+from cytolite.evaluation.bootstrap import compare, draw, headline, headline_differences, score
 from cytolite.evaluation.classes import own_classes
 from cytolite.evaluation.counts import FIELDS, PIXELS, Counts
 from cytolite.evaluation.metrics import METRICS
@@ -113,6 +113,20 @@ def test_a_paired_difference_is_narrower_than_two_intervals():
     assert difference.high - difference.low < 0.1 * (alone.high - alone.low)
     [same] = compare(counts, counts, [BY_NAME["bpq_image"]])
     assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_headline_differences_are_those_of_each_source_alone():
+    counts, baseline = (random_counts(40, seed) for seed in (0, 1))
+    for table in (counts, baseline):
+        table.images["source"] = np.where(np.arange(40) < 15, "s", "t")
+    found = headline_differences(counts, baseline)
+    ours, theirs = headline(counts), headline(baseline)
+    assert list(found) == list(ours) == ["s_bpq_image", "t_bpq_image"]
+    for name, difference in found.items():
+        assert difference.value == pytest.approx(ours[name].value - theirs[name].value)
+        assert difference.low <= difference.value <= difference.high
+        sign = "-" if difference.value < 0 else "+"
+        assert difference.signed.startswith(f"{sign}{abs(difference.value):.3f} (")
 
 
 def test_only_the_same_images_are_compared():

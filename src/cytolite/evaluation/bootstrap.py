@@ -45,6 +45,13 @@ class Interval:
             return "-"
         return f"{self.value:.3f}" + (f" ({self.low:.3f} to {self.high:.3f})" if np.isfinite(self.low) else "")
 
+    @property
+    def signed(self) -> str:
+        """As a difference is written: with its sign."""
+        if not self.defined:
+            return "-"
+        return f"{self.value:+.3f}" + (f" ({self.low:+.3f} to {self.high:+.3f})" if np.isfinite(self.low) else "")
+
 
 @dataclass(frozen=True)
 class Score(Interval):
@@ -216,10 +223,35 @@ def _scores(
 
 def headline(counts: Counts, group: str = "image", resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Score]:
     """Return one number a source: ``<source>_bpq_image``, or ``<source>_recall_image`` where partly labelled."""
-    chosen = {m.full_name: m for m in METRICS if m.full_name in ("bpq_image", "recall_image")}
     found = {}
-    for source in np.unique(counts.images["source"]):
-        mine = counts.select(counts.images["source"] == source)
-        name = "recall_image" if mine.partly.all() else "bpq_image"
-        [found[f"{source}_{name}"]] = score(mine, [chosen[name]], group=group, resamples=resamples, seed=seed)
+    for source, mine in _sources(counts):
+        metric = _headline_metric(mine)
+        [found[f"{source}_{metric.full_name}"]] = score(mine, [metric], group=group, resamples=resamples, seed=seed)
     return found
+
+
+def headline_differences(
+    counts: Counts, baseline: Counts, group: str = "image", resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Score]:
+    """Return ``counts - baseline`` of each source's headline number, with paired intervals.
+
+    Raises
+    ------
+    InputError
+        As `compare`.
+    """
+    found = {}
+    for (source, mine), (_, theirs) in zip(_sources(counts), _sources(baseline), strict=True):
+        metric, options = _headline_metric(mine), {"group": group, "resamples": resamples, "seed": seed}
+        [found[f"{source}_{metric.full_name}"]] = compare(mine, theirs, [metric], **options)  # type: ignore[arg-type]
+    return found
+
+
+def _sources(counts: Counts) -> list[tuple[str, Counts]]:
+    names = counts.images["source"]
+    return [(str(source), counts.select(names == source)) for source in np.unique(names)]
+
+
+def _headline_metric(counts: Counts) -> Metric:
+    name = "recall_image" if counts.partly.all() else "bpq_image"
+    return next(m for m in METRICS if m.full_name == name)
