@@ -169,15 +169,35 @@ def draw_image(out: Path, path: Path) -> None:
     nothing = np.zeros(image.shape[:2], np.int32)
     patch = Patch(path.name, image, nothing, nothing.astype(np.uint8), DRAWN_MPP, "-", path.name)
     fine = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    panels = [titled(fine, path.name)]
+    found = {}
     for e in finished(out):
+        if e.teacher == "nuclei-light":
+            found.setdefault("teacher: nuclei-light, 8 turns, 2 scales", ask_committee(patch))
         network, settings, _ = trained_network(out / e.name)
-        instances, types = predict_patch(network, patch, settings.mpp)
-        found = enlarge(instances, fine.shape[:2])
-        panels.append(titled(outlined(fine, found, np.concatenate([[0], types])), f"{e.name}: {len(types)} nuclei"))
+        found[e.name] = predict_patch(network, patch, settings.mpp)
+    panels = [titled(fine, path.name)]
+    for name, (instances, types) in found.items():
+        drawn = outlined(fine, enlarge(instances, fine.shape[:2]), np.concatenate([[0], types]))
+        panels.append(titled(drawn, f"{name}: {len(types)} nuclei"))
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % 2)
     rows = [np.concatenate(pair, 1) for pair in zip(panels[::2], panels[1::2], strict=True)]
     cv2.imwrite(str(out / "pictures.png"), np.concatenate(rows)[..., ::-1])
+
+
+def ask_committee(patch):  # type: ignore[no-untyped-def]
+    """Return the nuclei that the students' teacher sees in a patch, and their types."""
+    import numpy as np
+    import torch
+
+    from cytolite.decoding.nuclei import DEFAULTS, find_nuclei, vote_types
+    from cytolite.pipeline import load_teacher
+    from cytolite.training.teacher import committee
+
+    asked = committee([load_teacher("nuclei-light", 2)], scales=(0.8, 1.0), turns=8)
+    image = torch.from_numpy(np.ascontiguousarray(patch.image.transpose(2, 0, 1)))[None]
+    flows, logits = (maps[0].numpy() for maps in asked(image, patch.mpp, patch.image.shape[:2]))
+    instances = find_nuclei(np.ascontiguousarray(flows), logits, DEFAULTS, patch.mpp)
+    return instances, vote_types(instances, logits, int(instances.max(initial=0)))[0]
 
 
 def titled(image, title: str):  # type: ignore[no-untyped-def]

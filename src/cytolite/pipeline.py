@@ -414,11 +414,17 @@ def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSe
     from cytolite.training.run import distill as run
 
     names = (teacher, *settings.teachers)
-    return run([_teacher(name, settings.threads) for name in names], stores, out, settings)
+    return run([load_teacher(name, settings.threads) for name in names], stores, out, settings)
 
 
-def _teacher(name: str, threads: int) -> Teacher:
-    """Return a run, or a bundle, as a teacher."""
+def load_teacher(name: str, threads: int) -> Teacher:
+    """Return a run, or a bundle, as a teacher.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
     from cytolite.training.record import RECORD
     from cytolite.training.run import run_teacher
     from cytolite.training.teacher import maps_teacher
