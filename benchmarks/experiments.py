@@ -193,7 +193,7 @@ def ask_committee(patch):  # type: ignore[no-untyped-def]
     from cytolite.pipeline import load_teacher
     from cytolite.training.teacher import committee
 
-    asked = committee([load_teacher("nuclei-light", 2)], scales=(0.8, 1.0), turns=8)
+    asked = committee([load_teacher("nuclei-light", 2)], scales=(0.8, 1.0), n_turns=8)
     image = torch.from_numpy(np.ascontiguousarray(patch.image.transpose(2, 0, 1)))[None]
     flows, logits = (maps[0].numpy() for maps in asked(image, patch.mpp, patch.image.shape[:2]))
     instances = find_nuclei(np.ascontiguousarray(flows), logits, DEFAULTS, patch.mpp)

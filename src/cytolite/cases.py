@@ -192,7 +192,9 @@ def look_at(case: Case, predict: Predict, classes: Classes) -> tuple[Labelled, T
     return labelled, truth, predict(case, labelled)
 
 
-def model_predictions(bundle: Bundle, classes: Classes, threads: int = 2, mpp: float | None = None) -> Predict:
+def model_predictions(
+    bundle: Bundle, classes: Classes, threads: int = 2, mpp: float | None = None, turns: int = 1
+) -> Predict:
     """Return a function that predicts a case's image with a bundle, as `segment` does.
 
     Raises
@@ -204,7 +206,7 @@ def model_predictions(bundle: Bundle, classes: Classes, threads: int = 2, mpp: f
     from cytolite.inference.predict import Predictor
 
     require_own_types(classes, f"The model {bundle.spec.name!r}")
-    predictor = Predictor(bundle, threads=threads)
+    predictor = Predictor(bundle, threads=threads, turns=turns)
 
     def predict(case: Case, labelled: Labelled) -> Prediction:
         resolution = labelled.mpp or mpp

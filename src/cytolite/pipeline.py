@@ -43,6 +43,7 @@ def segment(
     tile: int | None = None,
     halo: int | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
+    turns: int = 1,
     batch: int = 1,
     workers: int | None = None,
     overwrite: bool = False,
@@ -57,7 +58,7 @@ def segment(
     output : str or pathlib.Path, optional
         Folder for the results, as with the command; without it nothing is kept on disk. A result that is
         already there is read, not computed again, unless `overwrite`.
-    model, mpp, tissue, roi, tile, halo, device, batch, workers, overwrite, quiet
+    model, mpp, tissue, roi, tile, halo, device, turns, batch, workers, overwrite, quiet
         As the options of the command ``cytolite segment``.
 
     Returns
@@ -77,7 +78,8 @@ def segment(
     """
     given = {
         "model": None if model is None else str(model), "mpp": mpp, "tissue": tissue, "roi": roi, "tile": tile,
-        "halo": halo, "device": device, "batch": batch, "workers": workers, "overwrite": overwrite, "quiet": quiet,
+        "halo": halo, "device": device, "turns": turns, "batch": batch, "workers": workers, "overwrite": overwrite,
+        "quiet": quiet,
     }  # fmt: skip
     settings = make_settings(SegmentSettings, given)
     from cytolite.interop.parquet import read_cells

@@ -200,7 +200,7 @@ def _open(given: str, cases: Sequence[Case], classes: Classes, settings: Evaluat
 
 
 def _open_model(bundle: Bundle, classes: Classes, settings: EvaluateSettings) -> Predict:
-    return model_predictions(bundle, classes, settings.threads, settings.mpp)
+    return model_predictions(bundle, classes, settings.threads, settings.mpp, settings.turns)
 
 
 def _splits(

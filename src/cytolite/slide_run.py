@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue")
+DECISIVE_SETTINGS = ("mpp", "tissue", "turns")
 RECORDED_PACKAGES = (
     "cytolite", "numba", "numpy", "onnxruntime", "onnxruntime-gpu", "openslide-python", "openslide-bin", "tifffile",
 )  # fmt: skip
@@ -57,7 +57,7 @@ def load_model(settings: SegmentSettings) -> Model:
     from cytolite.inference.predict import Model
     from cytolite.models.bundle import load_bundle
 
-    return Model(load_bundle(settings.model), settings.device)
+    return Model(load_bundle(settings.model), settings.device, settings.turns)
 
 
 def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
@@ -114,7 +114,8 @@ def segment_or_skip(slide: Path, folder: Path, model: Model, settings: SegmentSe
 def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> list[str]:
     """Name what the result in `folder` was made with another of."""
     record = read_record(folder)
-    found = {**record.get("settings", {}), "model": record.get("model"), "roi": record.get("roi_sha256")}
+    before = SegmentSettings().model_dump(mode="json", include=set(DECISIVE_SETTINGS))  # of settings that came since
+    found = {**before, **record.get("settings", {}), "model": record.get("model"), "roi": record.get("roi_sha256")}
     wanted = {
         **settings.model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
         "model": _model_record(bundle),

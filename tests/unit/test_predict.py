@@ -10,7 +10,7 @@ import pytest
 
 from cytolite.errors import BundleError, InputError
 from cytolite.inference.predict import Predictor
-from cytolite.models.bundle import write_bundle
+from cytolite.models.bundle import load_bundle, write_bundle
 from fakes import CLASS_BLUE, fake_bundle
 
 
@@ -39,6 +39,34 @@ def test_one_session_serves_many_threads(bundle):
         together = list(pool.map(lambda image: predictor.maps(image)[0], images))
     for image, flows in zip(images, together, strict=True):
         np.testing.assert_array_equal(flows, predictor.maps(image)[0])
+
+
+def quarter(maps):
+    """A quarter turn counterclockwise, vectors included: what pointed right points up."""
+    turned = np.rot90(maps, 1, (2, 3))
+    return np.stack([-turned[:, 1], turned[:, 0]], 1) if maps.shape[1] == 2 else turned
+
+
+def mirrored(maps):
+    """Left becomes right."""
+    flipped = maps[..., ::-1]
+    return flipped * np.array([1, -1]).reshape(1, 2, 1, 1) if maps.shape[1] == 2 else flipped
+
+
+@pytest.mark.parametrize(
+    ("turns", "turns_with", "mirrors_with"), [(1, False, False), (4, True, False), (8, True, True)]
+)
+def test_shown_in_all_orientations_the_answer_turns_with_the_image(turns, turns_with, mirrors_with):
+    """The embedded network by itself does not do that: how it lies decides a little of what it sees in an image."""
+    predictor = Predictor(load_bundle(), turns=turns)
+    image = np.random.default_rng(3).integers(80, 256, (1, 8, 12, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    upright = predictor.maps(image)
+    for change, on_image, alike in (
+        (quarter, np.rot90(image, 1, (1, 2)), turns_with),
+        (mirrored, image[:, :, ::-1], mirrors_with),
+    ):
+        for wanted, found in zip(map(change, upright), predictor.maps(on_image), strict=True):
+            assert (np.abs(wanted - found).max() < 1e-4) == alike
 
 
 @pytest.mark.parametrize(

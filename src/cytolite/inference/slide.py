@@ -100,7 +100,7 @@ def segment_slide(
     """
     work = WorkFolder(folder)
     with work.alone():
-        network = predictor or (lambda: Predictor(bundle, settings.device))
+        network = predictor or (lambda: Predictor(bundle, settings.device, turns=settings.turns))
         return _segment_slide(slide, work, bundle, settings, record=record or {}, update=update, predictor=network)
 
 

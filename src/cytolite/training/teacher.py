@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
+from cytolite.decoding import turns
 from cytolite.models.network import ALIGN_PX, NucleusNetwork
 
 Answers = tuple[torch.Tensor, torch.Tensor]
@@ -83,7 +84,7 @@ class Committee:
     members : tuple of Teacher
         Each is asked alike.
     turns : int
-        1, or 8: an image is shown in all rotations by right angles, and mirrored, and the answers are turned back.
+        1, 4 or 8: an image is shown in all rotations by right angles, and mirrored; answers are turned back.
     """
 
     members: tuple[Teacher, ...]
@@ -107,35 +108,17 @@ class Committee:
         logits: list[torch.Tensor] = []
         for member in self.members:
             for turn in range(self.turns):
-                seen = _turned(image, turn)
+                seen = turns.turned(torch, image, turn)
                 found = member(seen, mpp, size if turn % 2 == 0 else size[::-1])
-                flows.append(_vectors_turned_back(_turned_back(found[0], turn), turn))
-                logits.append(_turned_back(found[1], turn))
+                flows.append(turns.flows_turned_back(torch, found[0], turn))
+                logits.append(turns.turned_back(torch, found[1], turn))
         return torch.stack(flows).mean(0), torch.stack(logits).mean(0)
 
 
-def committee(teachers: Sequence[Teacher], scales: Sequence[float] = (1.0,), turns: int = 1) -> Committee:
+def committee(teachers: Sequence[Teacher], scales: Sequence[float] = (1.0,), n_turns: int = 1) -> Committee:
     """Return teachers that are asked together, each at its resolution times each of `scales`."""
     members = (replace(teacher, mpp=teacher.mpp * scale) for teacher in teachers for scale in scales)
-    return Committee(tuple(members), turns)
-
-
-def _turned(maps: torch.Tensor, turn: int) -> torch.Tensor:
-    """Turn (B, C, H, W) by `turn` right angles counterclockwise, and mirror it from left to right if `turn` > 3."""
-    turned = maps.rot90(turn % 4, (2, 3))
-    return turned.flip(3) if turn > 3 else turned
-
-
-def _turned_back(maps: torch.Tensor, turn: int) -> torch.Tensor:
-    return (maps.flip(3) if turn > 3 else maps).rot90(-(turn % 4), (2, 3))
-
-
-def _vectors_turned_back(flows: torch.Tensor, turn: int) -> torch.Tensor:
-    """Turn the vectors (dy, dx) of maps that are in place again."""
-    dy, dx = flows[:, 0], flows[:, 1] * (-1 if turn > 3 else 1)
-    for _ in range(turn % 4):
-        dy, dx = dx, -dy
-    return torch.stack([dy, dx], 1)
+    return Committee(tuple(members), n_turns)
 
 
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
