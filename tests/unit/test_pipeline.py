@@ -96,6 +96,17 @@ def test_a_batch_run_again_does_what_is_left(work, make, model, tmp_path):
     assert work == ["a.svs", "b.svs"]
 
 
+def test_a_result_from_before_a_setting_came_is_one_of_its_default(work, make, model, tmp_path):
+    settings, slides = SegmentSettings(model=model), make(a="fine")
+    segment_slides(slides, tmp_path / "out", settings)
+    path = tmp_path / "out" / "a" / RUN_FILE
+    record = json.loads(path.read_text())
+    del record["settings"]["turns"]
+    path.write_text(json.dumps(record))
+    [outcome] = segment_slides(slides, tmp_path / "out", settings)
+    assert (outcome.status, outcome.warnings) == ("skipped", ())
+
+
 @pytest.mark.parametrize(
     ("change", "warned"),
     [
@@ -103,6 +114,7 @@ def test_a_batch_run_again_does_what_is_left(work, make, model, tmp_path):
         ({"tile": 512, "batch": 2, "workers": 3, "quiet": True}, False),
         ({"mpp": 0.5}, True),
         ({"tissue": "all"}, True),
+        ({"turns": 4}, True),
         ({"model": "other"}, True),
     ],
 )
