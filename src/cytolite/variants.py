@@ -17,6 +17,7 @@ from cytolite.errors import InputError
 from cytolite.evaluation.bootstrap import RESAMPLES, Score, headline, headline_differences
 from cytolite.evaluation.counts import Counts
 from cytolite.models.bundle import CARD_NAME, Bundle, write_bundle
+from cytolite.models.warm_start import folded_weights
 from cytolite.patches import Patch
 from cytolite.release import count_bundle
 from cytolite.training.run import split
@@ -62,7 +63,10 @@ def make_variant(bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path]) 
     ------
     InputError
         If there are no stores.
+    BundleError
+        If the bundle is such a variant itself.
     """
+    folded_weights(bundle, "made smaller")
     if not stores:
         raise InputError(f"Give the stores that the model was trained on with --stores: {kind} is measured on them.")
     training, held_back = split(stores, TrainSettings())

@@ -10,11 +10,12 @@ pytest.importorskip("onnx", reason="needs the extra `train`")
 
 from cytolite import pipeline  # noqa: E402
 from cytolite.datasets.store import write_store  # noqa: E402
-from cytolite.errors import CytoliteError, InputError  # noqa: E402
+from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.export import DeployedNetwork, export_onnx, export_torchscript  # noqa: E402
 from cytolite.inference.predict import Predictor  # noqa: E402
 from cytolite.models.bundle import load_bundle  # noqa: E402
 from cytolite.models.network import build_network  # noqa: E402
+from cytolite.models.warm_start import folded_weights  # noqa: E402
 from cytolite.variants import calibration_images, make_variant  # noqa: E402
 from fakes import coloured_patch  # noqa: E402
 
@@ -42,6 +43,10 @@ def test_a_variant_is_smaller_answers_alike_and_says_what_it_costs(store, tmp_pa
     assert row.difference.value == pytest.approx(row.after.value - row.before.value)
     assert "not for diagnosis" in text
     assert variant.spec.validation == {row.name: round(row.after.value, 4)}
+    with pytest.raises(BundleError, match="cannot be made smaller: its weights are not float32"):
+        make_variant(variant, tmp_path / "twice", kind, [store])
+    with pytest.raises(BundleError, match="cannot be started from: its weights are not float32"):
+        folded_weights(variant)
 
 
 def test_a_variant_without_stores_is_refused(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -40,7 +40,7 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
     Raises
     ------
     BundleError
-        If the bundle's network is of another architecture.
+        If the bundle's network is of another architecture, or holds no float32 weights.
     """
     training = network.training
     network.eval()
@@ -69,14 +69,25 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
     network.train(training)
 
 
-def folded_weights(bundle: Bundle) -> dict[str, Weights]:
-    """Return weight and bias of each convolution of the bundle's graph, by its module's name in the network."""
+def folded_weights(bundle: Bundle, purpose: str = "started from") -> dict[str, Weights]:
+    """Return weight and bias of each convolution of the bundle's graph, by its module's name in the network.
+
+    Raises
+    ------
+    BundleError
+        If they are not float32.
+    """
     graph = onnx.load(str(bundle.onnx_path)).graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    if not all(name in constants for node in convolutions for name in node.input[1:3]):
+        raise BundleError(
+            f"The model {bundle.spec.name!r} cannot be {purpose}: its weights are not float32; use the bundle that this "
+            "variant was made of."
+        )
     return {
         module_name(node.name): tuple(numpy_helper.to_array(constants[name]) for name in node.input[1:3])  # type: ignore[misc]
-        for node in graph.node
-        if node.op_type == "Conv"
+        for node in convolutions
     }
 
 
