@@ -82,8 +82,8 @@ def folded_weights(bundle: Bundle, purpose: str = "started from") -> dict[str, W
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     if not all(name in constants for node in convolutions for name in node.input[1:3]):
         raise BundleError(
-            f"The model {bundle.spec.name!r} cannot be {purpose}: its weights are not float32; use the bundle that this "
-            "variant was made of."
+            f"The model {bundle.spec.name!r} cannot be {purpose}: its weights are not float32; use the bundle that "
+            "this variant was made of."
         )
     return {
         module_name(node.name): tuple(numpy_helper.to_array(constants[name]) for name in node.input[1:3])  # type: ignore[misc]
