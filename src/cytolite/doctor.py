@@ -46,7 +46,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at one thing after the other, from what all the others need on."""
-    for check in (_python, _onnxruntime, _model, _openslide, _disk, _qupath, _java):
+    for check in (_python, _onnxruntime, _models, _openslide, _disk, _qupath, _java):
         yield from check()
 
 
@@ -73,15 +73,24 @@ def _devices(providers: list[str]) -> list[str]:
     return [known[provider] for provider in providers if provider in known]
 
 
-def _model() -> Iterator[Finding]:
-    """Load the embedded model, which checks its hash, and run it once."""
+def _models() -> Iterator[Finding]:
+    """Look at every embedded model; at the default one, if there is none."""
+    from cytolite.models.bundle import embedded_names
+
+    names: list[str | None] = [*embedded_names()]
+    for name in names or [None]:
+        yield from _model(name)
+
+
+def _model(name: str | None) -> Iterator[Finding]:
+    """Load an embedded model, which checks its hash, and run it once."""
     try:
         import numpy as np
 
         from cytolite.inference.predict import Predictor
         from cytolite.models.bundle import load_bundle
 
-        bundle = load_bundle()
+        bundle = load_bundle(name)
         Predictor(bundle, "cpu").maps(np.full((1, 64, 64, 3), 255, np.uint8))
     except CytoliteError as error:
         yield Finding("model", "bad", str(error), "pip install --force-reinstall --no-deps cytolite.")

@@ -62,10 +62,11 @@ def test_scripts_that_call_another_python(home: Path, python: str | None, state:
     assert "cytolite qupath install" in found.mend
 
 
-def test_a_damaged_model(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("name", bundle.embedded_names())
+def test_a_damaged_model(name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
     copy = tmp_path / "assets"
     shutil.copytree(bundle.ASSETS, copy)
-    [weights] = copy.glob("*/model.onnx")
+    weights = copy / name / "model.onnx"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     monkeypatch.setattr(bundle, "ASSETS", copy)
     with pytest.raises(SystemExit) as left:
