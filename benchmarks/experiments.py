@@ -128,6 +128,15 @@ def table(out: Path) -> str:
     return markdown_table(header, rows) + "\n"
 
 
+def report(out: Path) -> str:
+    """Write table and curves of what has been run; return the table."""
+    text = table(out)
+    if text:
+        (out / "table.md").write_text(text)
+        draw_curves(out)
+    return text
+
+
 def read_log(run_folder: Path) -> list[dict[str, str]]:
     """Return the rows that a run logged, over all its starts."""
     rows = []
@@ -193,7 +202,7 @@ def ask_committee(patch):  # type: ignore[no-untyped-def]
     from cytolite.pipeline import load_teacher
     from cytolite.training.teacher import committee
 
-    asked = committee([load_teacher("nuclei-light", 2)], scales=(0.8, 1.0), n_turns=8)
+    asked = committee([load_teacher("nuclei-light", 2)], scales=(0.8, 1.0), turns=8)
     image = torch.from_numpy(np.ascontiguousarray(patch.image.transpose(2, 0, 1)))[None]
     flows, logits = (maps[0].numpy() for maps in asked(image, patch.mpp, patch.image.shape[:2]))
     instances = find_nuclei(np.ascontiguousarray(flows), logits, DEFAULTS, patch.mpp)
@@ -230,12 +239,10 @@ def main() -> None:
             continue
         run(e, args.stores, args.output, [*flags, *(QUICK if args.quick else ())])
         count(args.output / e.name)
-    if finished(args.output):
-        (args.output / "table.md").write_text(table(args.output))
-        draw_curves(args.output)
+        report(args.output)
     if args.draw:
         draw_image(args.output, args.draw)
-    print(table(args.output))
+    print(report(args.output))
 
 
 if __name__ == "__main__":

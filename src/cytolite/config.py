@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cytolite.errors import InputError, did_you_mean
 from cytolite.toml_file import read_toml
@@ -21,6 +21,9 @@ def check_turns(value: int) -> int:
     if value not in (1, 4, 8):
         raise ValueError("is out of range; allowed are 1, 4 and 8")
     return value
+
+
+Turns = Annotated[int, AfterValidator(check_turns)]
 
 
 class Settings(BaseModel):
@@ -42,7 +45,9 @@ class SegmentSettings(Settings):
     tile: int | None = Field(None, description="Tile side in pixels of the model's maps; default: the bundle's.")
     halo: int | None = Field(None, description="Margin read around each tile, in pixels; default: the bundle's.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the network runs.")
-    turns: int = Field(1, description="4 or 8: show each tile turned, and mirrored, too: so many times slower, better.")
+    turns: Turns = Field(
+        1, description="4 or 8: show each tile turned, and mirrored, too: so many times slower, better."
+    )
     batch: int = Field(1, description="Tiles per call of the network.")
     workers: int | None = Field(None, description="Threads that work on tiles; default: one per core.")
     overwrite: bool = Field(False, description="Replace results that are already there, instead of skipping them.")
@@ -54,11 +59,6 @@ class SegmentSettings(Settings):
         if value is not None and not MPP_MIN <= value <= MPP_MAX:
             raise ValueError(f"is not a microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g} um per pixel")
         return value
-
-    @field_validator("turns")
-    @classmethod
-    def _turns(cls, value: int) -> int:
-        return check_turns(value)
 
     @field_validator("tile", "halo", "batch", "workers")
     @classmethod
@@ -143,15 +143,10 @@ class DistillSettings(TrainSettings):
         description="What the teacher sees: training images as they are, once; or, at each step, the student's crops.",
     )
     teachers: tuple[str, ...] = Field((), description="More teachers; the student learns the mean of all answers.")
-    teacher_turns: int = Field(1, description="4 or 8: ask in all rotations, and mirrored too, and take the mean.")
+    teacher_turns: Turns = Field(1, description="4 or 8: ask in all rotations, and mirrored too, and take the mean.")
     teacher_scales: tuple[float, ...] = Field(
         (1.0,), description="Ask at the teacher's um per pixel times each of these, and take the mean."
     )
-
-    @field_validator("teacher_turns")
-    @classmethod
-    def _turns(cls, value: int) -> int:
-        return check_turns(value)
 
     @field_validator("teacher_scales")
     @classmethod
@@ -218,16 +213,11 @@ class EvaluateSettings(Settings):
     duplicates: Path | None = Field(None, description="The pairs that `train --duplicates` was given.")
     mpp: float | None = Field(None, description="Resolution of label folders, um per pixel.")
     threads: int = Field(2, description="Threads of the network.")
-    turns: int = Field(1, description="As of `segment`: 4 or 8 for a mean over images turned, and mirrored.")
+    turns: Turns = Field(1, description="As of `segment`: 4 or 8 for a mean over images turned, and mirrored.")
     protocol: str | None = Field(None, description="PanNuke's folds: paper, official or rotation; needs a column fold.")
     pictures: bool = Field(True, description="Show the best, median and worst images in report.html.")
     overwrite: bool = Field(False, description="Replace a report that is already there.")
     quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
-
-    @field_validator("turns")
-    @classmethod
-    def _turns(cls, value: int) -> int:
-        return check_turns(value)
 
     @field_validator("resamples", "threads")
     @classmethod

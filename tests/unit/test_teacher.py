@@ -154,7 +154,7 @@ def test_a_committee_turns_its_answers_back(tmp_path):
         return torch.cat([dy, dx], 1), grey[:, :, 1:-1, 1:-1].expand(-1, 8, -1, -1)
 
     teacher = Teacher("t", "0", 0.25, answer)
-    once, turned = (committee([teacher], n_turns=turns)(image, 0.25, (64, 96)) for turns in (1, 8))
+    once, turned = (committee([teacher], turns=turns)(image, 0.25, (64, 96)) for turns in (1, 8))
     for wanted, found in zip(once, turned, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -33,3 +34,24 @@ def flows_turned_back(xp: Any, flows: Any, turn: int) -> Any:
     for _ in range(turn % 4):
         dy, dx = dx, -dy
     return xp.stack([dy, dx], 1)
+
+
+def mean_over_turns(xp: Any, ask: Callable[[Any, int], tuple[Any, Any]], images: Any, turns: int) -> tuple[Any, Any]:
+    """Return the mean of what is answered to images in the first `turns` of the eight ways, turned back.
+
+    Parameters
+    ----------
+    xp : module
+        numpy or torch.
+    ask : callable
+        Turned images, and which turn it is, to flows (B, 2, h, w) and type logits (B, 8, h, w).
+    images : array
+        (B, 3, H, W).
+    turns : int
+        1, 4 or 8.
+    """
+    if turns == 1:
+        return ask(images, 0)
+    answers = [(turn, *ask(turned(xp, images, turn), turn)) for turn in range(turns)]
+    flows = xp.stack([flows_turned_back(xp, found, turn) for turn, found, _ in answers])
+    return flows.mean(0), xp.stack([turned_back(xp, found, turn) for turn, _, found in answers]).mean(0)

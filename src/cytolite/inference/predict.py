@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cytolite.celltypes import N_TYPES
-from cytolite.decoding import turns
+from cytolite.decoding.turns import mean_over_turns
 from cytolite.errors import BundleError, InputError
 from cytolite.models.bundle import SPEC_NAME, Bundle
 from cytolite.slides.tiles import ALIGN_PX
@@ -94,7 +94,8 @@ class Predictor:
             raise InputError(f"Images are {images.dtype} {images.shape}; uint8 (B, H, W, 3) is needed.")
         if images.shape[1] % ALIGN_PX or images.shape[2] % ALIGN_PX:
             raise InputError(f"Images are {images.shape[1]} x {images.shape[2]}; multiples of {ALIGN_PX} are needed.")
-        flows, type_logits = self._run(images)
+        upright = images.transpose(0, 3, 1, 2)
+        flows, type_logits = mean_over_turns(np, self._ask, upright, self.turns)
         expected = tuple(side // self.spec.stride for side in images.shape[1:3])
         if flows.shape[2:] != expected or type_logits.shape[2:] != expected:
             raise BundleError(
@@ -103,19 +104,10 @@ class Predictor:
             )
         return flows, type_logits
 
-    def _run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        if self.turns == 1:
-            return self._ask(images)
-        upright = images.transpose(0, 3, 1, 2)
-        flows, type_logits = [], []
-        for turn in range(self.turns):
-            found = self._ask(turns.turned(np, upright, turn).transpose(0, 2, 3, 1))
-            flows.append(turns.flows_turned_back(np, found[0], turn))
-            type_logits.append(turns.turned_back(np, found[1], turn))
-        return np.mean(flows, 0), np.mean(type_logits, 0)
-
-    def _ask(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        flows, type_logits = self._session.run(["flows", "type_logits"], {"image": np.ascontiguousarray(images)})
+    def _ask(self, images: NDArray[np.uint8], turn: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run the network once on (B, 3, H, W), however they are turned."""
+        given = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        flows, type_logits = self._session.run(["flows", "type_logits"], {"image": given})
         return flows, type_logits
 
 

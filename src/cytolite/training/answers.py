@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from cytolite.errors import OutputError
 from cytolite.patches import Patch
-from cytolite.training.cache import named_by_content
+from cytolite.training.cache import named_by_content, to_half
 from cytolite.training.teacher import Asked
 
 FORMAT = 1
-HALF_MAX = float(np.finfo(np.float16).max)
 
 
 class ImageAnswers:
@@ -81,8 +80,7 @@ class ImageAnswers:
         """Return flows above type logits, (10, h, w)."""
         image = torch.from_numpy(np.ascontiguousarray(patch.image.transpose(2, 0, 1)))[None].to(device)
         height, width = (max(1, round(side * patch.mpp / self.mpp)) for side in patch.image.shape[:2])
-        maps = torch.cat(asked(image, patch.mpp, (height, width)), 1)[0]
-        return maps.clamp(-HALF_MAX, HALF_MAX).half().cpu().numpy()
+        return to_half(torch.cat(asked(image, patch.mpp, (height, width)), 1)[0])
 
     def read(self, i: int, shape: tuple[int, ...], matrix: NDArray[np.float64], size: int) -> dict[str, torch.Tensor]:
         """Return the answers to a crop of image `i`.

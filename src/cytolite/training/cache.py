@@ -87,7 +87,7 @@ class CropCache:
         loader = DataLoader(_Numbered(crops, done, self.n), batch, num_workers=loaders)
         with tqdm(total=self.n, initial=done, unit="crop", desc=f"caching in {self.path.name}") as bar:
             for taken in loader:
-                given = {name: _half(tensor) for name, tensor in compute(taken).items()}
+                given = {name: to_half(tensor) for name, tensor in compute(taken).items()}
                 size = len(next(iter(given.values())))
                 arrays = arrays or _create(part, given, self.n)
                 for name, values in given.items():
@@ -126,7 +126,8 @@ class _Numbered(Dataset[Batch]):
         return self.crops(self.numbers[index])
 
 
-def _half(tensor: torch.Tensor) -> NDArray[np.float16]:
+def to_half(tensor: torch.Tensor) -> NDArray[np.float16]:
+    """Return float16; what that cannot hold is held at its largest."""
     return tensor.detach().float().clamp(-HALF_MAX, HALF_MAX).half().cpu().numpy()
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
-from cytolite.decoding import turns
+from cytolite.decoding.turns import mean_over_turns
 from cytolite.models.network import ALIGN_PX, NucleusNetwork
 
 Answers = tuple[torch.Tensor, torch.Tensor]
@@ -104,21 +104,21 @@ class Committee:
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, mpp: float, size: tuple[int, int]) -> Answers:
         """Answer as a `Teacher` does."""
-        flows: list[torch.Tensor] = []
-        logits: list[torch.Tensor] = []
-        for member in self.members:
-            for turn in range(self.turns):
-                seen = turns.turned(torch, image, turn)
-                found = member(seen, mpp, size if turn % 2 == 0 else size[::-1])
-                flows.append(turns.flows_turned_back(torch, found[0], turn))
-                logits.append(turns.turned_back(torch, found[1], turn))
+
+        def answers(member: Teacher) -> Answers:
+            def ask(seen: torch.Tensor, turn: int) -> Answers:
+                return member(seen, mpp, size if turn % 2 == 0 else size[::-1])
+
+            return mean_over_turns(torch, ask, image, self.turns)
+
+        flows, logits = zip(*map(answers, self.members), strict=True)
         return torch.stack(flows).mean(0), torch.stack(logits).mean(0)
 
 
-def committee(teachers: Sequence[Teacher], scales: Sequence[float] = (1.0,), n_turns: int = 1) -> Committee:
+def committee(teachers: Sequence[Teacher], scales: Sequence[float] = (1.0,), turns: int = 1) -> Committee:
     """Return teachers that are asked together, each at its resolution times each of `scales`."""
     members = (replace(teacher, mpp=teacher.mpp * scale) for teacher in teachers for scale in scales)
-    return Committee(tuple(members), n_turns)
+    return Committee(tuple(members), turns)
 
 
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
