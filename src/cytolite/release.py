@@ -30,6 +30,8 @@ from cytolite.training.validate import pad_to_stride, resize
 
 # Share-alike: weights that saw such data carry it, whatever else they saw.
 SHARE_ALIKE = "CC-BY-NC-SA-4.0"
+# Settings that name a file or a folder of this machine: a card names it without saying where it lies.
+ELSEWHERE = {"start", "teachers", "duplicates"}
 
 
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> Bundle:
@@ -171,4 +173,6 @@ def commands(settings: TrainSettings, spec: ModelSpec, sources: Sequence[str], t
 
 def _flag(name: str, value: object) -> str:
     flag = name.replace("_", "-")
+    if name in ELSEWHERE:
+        value = Path(str(value)).name
     return f"--{flag} {value}" if not isinstance(value, bool) else f"--{flag}" if value else f"--no-{flag}"

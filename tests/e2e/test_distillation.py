@@ -199,11 +199,21 @@ def test_a_bundle_can_teach_and_another_teacher_is_another_run(store, teacher, t
 
 
 def test_a_distilled_student_becomes_a_bundle(store, teacher, tmp_path):
-    run = distilled(teacher[0], store, tmp_path / "run", epochs=1, teacher_scales=(0.8, 1.0), cache=tmp_path / "c")
+    more = tmp_path / "another"
+    more.symlink_to(teacher[0])
+    run = distilled(
+        teacher[0],
+        store,
+        tmp_path / "run",
+        epochs=1,
+        teacher_scales=(0.8, 1.0),
+        cache=tmp_path / "c",
+        teachers=(str(more),),
+    )
     card = (pipeline.export(run, tmp_path / "student", "1").path / "CARD.md").read_text()
     [command] = [line for line in card.splitlines() if line.startswith("cytolite distill")]
     assert command.startswith("cytolite distill teacher consep.h5 -o runs/student --no-pretrained")
-    assert "--teacher-scales 0.8 --teacher-scales 1.0" in command
+    assert "--teachers another --teacher-scales 0.8 --teacher-scales 1.0" in command
     assert str(tmp_path) not in card
 
 
