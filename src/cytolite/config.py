@@ -77,8 +77,9 @@ class TrainSettings(Settings):
     """What determines a trained network, beside the store."""
 
     encoder: str = Field("efficientnet_lite0", description="Row of the encoder table, or a CNN or ViT of timm.")
-    decoder: Literal["light", "unetr", "unetpp"] | None = Field(
-        None, description="light: fast student; unetr: teacher; unetpp: the paper's student; default: the encoder's."
+    decoder: Literal["light", "wide", "unetr", "unetpp"] | None = Field(
+        None,
+        description="light, wide: fast students; unetr: teacher; unetpp: the paper's student; default: the encoder's.",
     )
     pretrained: bool = Field(True, description="Start the encoder from pretrained weights.")
     weights: Path | None = Field(None, description="File of the pretrained weights; default: a package or the hub.")

@@ -46,6 +46,11 @@ class DenseBlock(nn.Module):
         return F.relu6(x + self.layers(x))
 
 
+def _dense(channels: int, depth: int) -> nn.Module:
+    """One block, or several in a row."""
+    return DenseBlock(channels) if depth == 1 else nn.Sequential(*(DenseBlock(channels) for _ in range(depth)))
+
+
 class LightDecoder(nn.Module):
     """Top-down decoder over the maps of an encoder, ending at the finest of them.
 
@@ -59,15 +64,17 @@ class LightDecoder(nn.Module):
         Channels of the encoder's maps, finest first, each of half the size of the one before.
     widths : sequence of int
         Channels of the decoder at the same levels.
+    depth : int
+        Residual blocks of full kernels at each of strides 4 and 8.
     """
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int] = (24, 48, 80, 128)) -> None:
+    def __init__(self, channels: Sequence[int], widths: Sequence[int] = (24, 48, 80, 128), depth: int = 1) -> None:
         super().__init__()
         self.skips = nn.ModuleList(conv_bn(c, w, act=False) for c, w in zip(channels, widths, strict=True))
         self.narrow = nn.ModuleList(conv_bn(coarse, fine, act=False) for fine, coarse in pairwise(widths))
         finest, *middle, coarsest = widths
         self.blocks = nn.ModuleList(
-            [conv_bn(finest, finest, 3), *(DenseBlock(width) for width in middle), SeparableBlock(coarsest)]
+            [conv_bn(finest, finest, 3), *(_dense(width, depth) for width in middle), SeparableBlock(coarsest)]
         )
         self.width = widths[0]
 

@@ -113,13 +113,22 @@ class CellNetwork(NucleusNetwork):
     # What lies 80 px of the maps away moves the log odds by less than 0.001, what lies 104 px away by nothing
     # measurable; tiles of 768 px take a quarter less memory than those of 1,024, and no more time.
     tile_px, halo_px = 768, 96
+    widths: tuple[int, ...] = (24, 48, 80, 128)
+    depth = 1
 
     def __init__(self, encoder: str, weights: Path | None = None) -> None:
         super().__init__()
         self.encoder = Encoder(encoder, weights)
-        self.decoder = LightDecoder(self.encoder.channels)
+        self.decoder = LightDecoder(self.encoder.channels, self.widths, self.depth)
         self.flow_head = nn.Conv2d(self.decoder.width, 2, 1)
         self.type_head = nn.Conv2d(self.decoder.width, N_TYPES + 1, 1)
+
+
+class WideCellNetwork(CellNetwork):
+    """The light student with a wider and deeper decoder, for whom a third more time is worth the nuclei it finds."""
+
+    widths = (32, 64, 128, 192)
+    depth = 2
 
 
 class UnetrNetwork(NucleusNetwork):
@@ -187,6 +196,7 @@ class UnetPlusPlusNetwork(NucleusNetwork):
 
 NETWORKS: dict[Decoder, type[CellNetwork] | type[UnetrNetwork] | type[UnetPlusPlusNetwork]] = {
     "light": CellNetwork,
+    "wide": WideCellNetwork,
     "unetr": UnetrNetwork,
     "unetpp": UnetPlusPlusNetwork,
 }
@@ -201,7 +211,7 @@ def build_network(
     ----------
     encoder : str
         Row of the encoder table, or an architecture of timm.
-    decoder : {"light", "unetr", "unetpp"}, optional
+    decoder : {"light", "wide", "unetr", "unetpp"}, optional
         By default the row's.
     weights : Path or None
         The encoder's pretrained weights, or None to start from scratch.
@@ -215,7 +225,7 @@ def build_network(
     """
     spec = encoder_spec(encoder)
     decoder = decoder or spec.decoder
-    if decoder == "light" and spec.patch_px:
-        raise InputError(f"The decoder 'light' needs a CNN; {encoder} is a vision transformer: use 'unetr'.")
+    if decoder in ("light", "wide") and spec.patch_px:
+        raise InputError(f"The decoder {decoder!r} needs a CNN; {encoder} is a vision transformer: use 'unetr'.")
     network = NETWORKS[decoder](encoder, weights)
     return network.freeze() if (spec.frozen if frozen is None else frozen) else network
