@@ -441,7 +441,7 @@ def load_teacher(name: str, threads: int) -> Teacher:
     return maps_teacher(str(bundle.path), bundle.sha256, bundle.spec.mpp, predictor.maps)
 
 
-def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()) -> Bundle:
+def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = (), truth: Sequence[Path] = ()) -> Bundle:
     """Make a bundle of a training run: ONNX checked against torch, scored on the held-back images, with its card.
 
     Parameters
@@ -454,15 +454,17 @@ def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()
         Of the weights.
     stores : sequence of pathlib.Path
         Where the run's stores are now, in the same order; empty if they have not moved.
+    truth : sequence of pathlib.Path
+        Stores of the same images whose labels the bundle is scored on, when those that trained it were relabelled.
 
     Raises
     ------
     CytoliteError
-        If the run is not whole, or the exported network differs from torch.
+        If the run is not whole, `truth` has other images, or the exported network differs from torch.
     """
     from cytolite.release import release
 
-    return release(run, out, model_version, stores)
+    return release(run, out, model_version, stores, truth)
 
 
 def export_variant(model: str, out: Path, kind: Literal["float16", "int8"], stores: Sequence[Path]) -> str:

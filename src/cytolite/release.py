@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cytolite.cases import cases_of_patches, count_cases, model_predictions
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
+from cytolite.command_line import options
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
 from cytolite.datasets.census import nuclei_per_label
+from cytolite.datasets.store import Store
 from cytolite.decoding.nuclei import DEFAULTS
+from cytolite.errors import InputError
 from cytolite.evaluation import page
 from cytolite.evaluation.bootstrap import headline
 from cytolite.evaluation.classes import own_classes
@@ -30,14 +34,34 @@ from cytolite.training.validate import pad_to_stride, resize
 
 # Share-alike: weights that saw such data carry it, whatever else they saw.
 SHARE_ALIKE = "CC-BY-NC-SA-4.0"
-# Settings that name a file or a folder of this machine: a card names it without saying where it lies.
-ELSEWHERE = {"start", "teachers", "duplicates"}
 
 
-def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> Bundle:
+@dataclass(frozen=True)
+class Origin:
+    """What a run was made of.
+
+    Attributes
+    ----------
+    stores : sequence of Path
+        It was trained on them, in this order, which decides the draw of crops.
+    truth : sequence of Path
+        Stores of the same images whose labels it is scored on; empty if those that trained it have them.
+    teacher : str
+        Bundle or run that it was distilled from, if it was.
+    """
+
+    stores: Sequence[Path]
+    truth: Sequence[Path] = ()
+    teacher: str = ""
+
+
+def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), truth: Sequence[Path] = ()) -> Bundle:
     """Make a bundle of a training run; see `cytolite.pipeline.export`."""
     network, settings, trained_on = trained_network(run)
-    training, held_back = split(list(stores) or trained_on, settings)
+    origin = Origin(list(stores) or trained_on, truth, teacher_of(run))
+    training, held_back = split(origin.stores, settings)
+    if truth:
+        held_back = true_labels(held_back, truth, settings)
     encoder = encoder_spec(settings.encoder)
     spec = ModelSpec(
         name=out.name,
@@ -63,7 +87,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = ()) -> 
         bundle = write_bundle(out, onnx_path, spec, "")
         temperature = temperature_over_sources(bundle, held_back)
         bundle = write_bundle(out, onnx_path, spec.model_copy(update={"type_temperature": temperature}), "")
-        spec, card = describe(bundle, settings, training, held_back, teacher_of(run))
+        spec, card = describe(bundle, settings, training, held_back, origin)
         write_bundle(out, onnx_path, spec, card)
     return load_bundle(out)
 
@@ -74,14 +98,34 @@ def teacher_of(run: Path) -> str:
     Where it lies on this machine is nobody else's business.
     """
     given = read_record(run).get("teacher")
-    return Path(given["path"].split(", ")[0]).name if given else ""
+    # Runs of versions before 0.3 have one text.
+    return Path(given["paths"][0] if "paths" in given else given["path"]).name if given else ""
+
+
+def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: TrainSettings) -> list[Patch]:
+    """Return the images held back as other stores label them.
+
+    Raises
+    ------
+    InputError
+        If those stores hold other images back.
+    """
+    labelled = split(truth, settings)[1]
+    wanted, found = ({(p.source, p.name) for p in patches} for patches in (held_back, labelled))
+    if wanted != found:
+        source, name = min(wanted ^ found)
+        raise InputError(
+            f"The stores given as truth do not hold back the images that the run did: {name!r} of {source} is only in "
+            f"one of the two. Give stores of all of {', '.join(sorted({p.source for p in held_back}))}."
+        )
+    return labelled
 
 
 def describe(
-    bundle: Bundle, settings: TrainSettings, training: Sequence[Patch], held_back: Sequence[Patch], teacher: str = ""
+    bundle: Bundle, settings: TrainSettings, training: Sequence[Patch], held_back: Sequence[Patch], origin: Origin
 ) -> tuple[ModelSpec, str]:
     """Score a bundle on held-back images, by the functions of `cytolite evaluate`; return its spec with the numbers,
-    and its card, which names the `teacher` that it was distilled from.
+    and its card, which tells how to make it again.
     """
     bootstrap = Bootstrap()
     counts = count_bundle(bundle, held_back)
@@ -96,7 +140,7 @@ def describe(
         scores=page.overall_table(found[1:]),
         type_scores={section.title: page.type_table(section) for section in found[1:]},
         intervals=page.interval_text(bootstrap),
-        commands=commands(settings, spec, list(dict.fromkeys(p.source for p in training)), teacher),
+        commands=commands(settings, spec, origin),
     )
     return spec, render(spec, facts)
 
@@ -145,34 +189,24 @@ def coarse_counts(training: Sequence[Patch], held_back: Sequence[Patch]) -> dict
     return {label: (trained[label], tested[label]) for label in COARSE_LABELS}
 
 
-def commands(settings: TrainSettings, spec: ModelSpec, sources: Sequence[str], teacher: str = "") -> list[str]:
-    """Return the commands that make this bundle again.
-
-    Parameters
-    ----------
-    settings : TrainSettings
-    spec : ModelSpec
-    sources : sequence of str
-        In the order in which the stores were given, which decides the draw of crops.
-    teacher : str
-        What the network was distilled from, if it was.
-    """
-    defaults = {n: f.get_default(call_default_factory=True) for n, f in type(settings).model_fields.items()}
-    flags = [
-        _flag(name, value)
-        for name, values in settings
-        if name not in PLACES and values != defaults[name]
-        for value in (values if isinstance(values, tuple) else [values])
-    ]
-    prepare = [f"cytolite prepare {source} data/{source} -o {source}.h5" for source in sources]
-    verb = f"distill {teacher}" if isinstance(settings, DistillSettings) else "train"
-    stores = " ".join(f"{source}.h5" for source in sources)
-    made = " ".join([f"cytolite {verb} {stores} -o runs/{spec.name}", *flags])
-    return [*prepare, made, f"cytolite export runs/{spec.name} -o {spec.name} --model-version {spec.version}"]
+def commands(settings: TrainSettings, spec: ModelSpec, origin: Origin) -> list[str]:
+    """Return the commands that make this bundle again."""
+    made: list[str] = []
+    stores, truth = ([_as_made(path, made) for path in paths] for paths in (origin.stores, origin.truth))
+    verb = f"distill {origin.teacher}" if isinstance(settings, DistillSettings) else "train"
+    flags = options(settings, without=PLACES, places=("start", "teachers"))
+    train = [f"cytolite {verb}", *stores, f"-o runs/{spec.name}", *flags]
+    export = [f"cytolite export runs/{spec.name} -o {spec.name} --model-version {spec.version}"]
+    export += [f"--truth {name}" for store in truth for name in store.split()]
+    return [*dict.fromkeys(made), " ".join(train), " ".join(export)]
 
 
-def _flag(name: str, value: object) -> str:
-    flag = name.replace("_", "-")
-    if name in ELSEWHERE:
-        value = Path(str(value)).name
-    return f"--{flag} {value}" if not isinstance(value, bool) else f"--{flag}" if value else f"--no-{flag}"
+def _as_made(path: Path, made: list[str]) -> str:
+    """Add the commands that make a store, and return what they call it."""
+    with Store(path) as store:
+        sources = list(dict.fromkeys(store.texts("source")))
+        made += [f"cytolite prepare {source} data/{source} -o {source}.h5" for source in sources]
+        if not store.made_with:
+            return " ".join(f"{source}.h5" for source in sources)
+        made.append(store.made_with)
+        return "/".join(path.absolute().parts[-2:])

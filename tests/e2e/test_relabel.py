@@ -67,7 +67,7 @@ def truth() -> list[Patch]:
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory, truth) -> list[Path]:
     folder = tmp_path_factory.mktemp("stores")
-    write_store(folder / "fine.h5", painted(24, "fine", 0))
+    write_store(folder / "fine.h5", painted(24, "fine", 0), {"fine": "CC0-1.0"})
     write_store(folder / "coarse.h5", [made_coarse(patch) for patch in truth])
     write_store(folder / "other.h5", painted(4, "other", 2))
     (folder / "recipe.toml").write_text(RECIPE)
@@ -119,6 +119,17 @@ def test_the_refined_store_is_the_audit(run, stores):
     with Store(stores[1]) as store:
         coarse = [find_cells(patch).labels == EPITHELIAL_OR_NEOPLASTIC for patch in store]
     assert n_rows == n_changed == sum(int(c.sum()) for c in coarse)  # all of them, the small and the cut ones too
+
+
+def test_the_refined_store_says_how_it_was_made(run, stores):
+    with Store(run.folder / "refined.h5") as refined:
+        assert refined.licences == {"fine": "CC0-1.0"}
+        words = refined.made_with.split()
+    assert words[:7] == ["cytolite", "relabel", "fine.h5", "coarse.h5", "other.h5", "-o", "run"]
+    # As typed where the stores lie, the command asks for what is there: the result counts as made already.
+    again = cytolite(*words[1:6], run.folder, *words[7:], cwd=stores[0].parent)
+    assert again.code == 0, again.err
+    assert "already there" in again.out
 
 
 def test_cells_get_the_type_that_they_are(run, truth):

@@ -1,6 +1,7 @@
 """Patches to bundle on a tiny scale: the run resumes to the same weights, the bundle answers as torch does."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ pytest.importorskip("lightning", reason="training needs the extra `train`")
 
 from cytolite import pipeline  # noqa: E402
 from cytolite.config import TrainSettings  # noqa: E402
-from cytolite.datasets.store import write_store  # noqa: E402
+from cytolite.datasets.store import Store, write_store  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.export import DeployedNetwork, export_onnx  # noqa: E402
 from cytolite.inference.predict import Predictor  # noqa: E402
@@ -88,6 +89,27 @@ def test_export_makes_a_bundle_that_answers_as_torch_does(whole_run, tmp_path):
     # 19 nuclei at most an image, types in turn: each type is named as one with few examples.
     assert "macrophage (" in card.split("## Limits")[1]
     assert json.loads((bundle.path / "model.json").read_text())["data"] == ["consep", "monusac"]
+
+
+def test_a_bundle_is_scored_on_the_labels_that_are_given_as_truth(whole_run, store, tmp_path):
+    """The run's images with every type wrong: outlines score as before, and no name is right."""
+    with Store(store) as opened:
+        patches = list(opened)
+    shifted = [replace(p, type_map=np.where(p.type_map > 0, p.type_map % 7 + 1, 0).astype(np.uint8)) for p in patches]
+    write_store(tmp_path / "truth.h5", shifted)
+    own, other = (
+        pipeline.export(whole_run, tmp_path / name, "1", truth=truth)
+        for name, truth in (("own", ()), ("other", [tmp_path / "truth.h5"]))
+    )
+    assert own.sha256 == other.sha256
+    for name, value in own.spec.validation.items():
+        if "bpq" in name or "recall_image" in name:
+            assert other.spec.validation[name] == value
+    assert "--truth consep.h5 --truth monusac.h5" in (other.path / "CARD.md").read_text()
+    write_store(tmp_path / "few.h5", [p for p in patches if p.source == "consep"])
+    with pytest.raises(InputError, match="only in one of the two"):
+        pipeline.export(whole_run, tmp_path / "x", "1", truth=[tmp_path / "few.h5"])
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.fixture(scope="module")

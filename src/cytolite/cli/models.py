@@ -57,6 +57,9 @@ def export(
     ] = "bundle",
     model_version: Annotated[str, Parameter(help="Version of the weights.")] = "1",
     stores: Annotated[tuple[Path, ...], Parameter(help="Where the run's stores are now, if they have moved.")] = (),
+    truth: Annotated[
+        tuple[Path, ...], Parameter(help="bundle: stores with the labels to score on, if --stores were relabelled.")
+    ] = (),
 ) -> int:
     """Make a model bundle of a run: ONNX, checked and scored, with its card (needs the extra `train`)."""
     from cytolite import pipeline
@@ -67,5 +70,5 @@ def export(
         difference = with_extra(lambda: pipeline.export_torchscript(Path(source), output, stores))
         print(f"{output}: differs from torch by {difference:.2g} at most")
     else:
-        print(with_extra(lambda: pipeline.export(Path(source), output, model_version, stores)).path)
+        print(with_extra(lambda: pipeline.export(Path(source), output, model_version, stores, truth)).path)
     return 0

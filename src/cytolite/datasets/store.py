@@ -2,7 +2,8 @@
 
 Layout of format 2: a group per patch, named by its index, with the datasets ``image``, ``instance_map`` (16 bits where
 that is enough) and ``type_map`` (gzip, chunks of 256 x 256 px); the group ``table`` with one dataset per column, so
-that what is known of all patches is read at once; the file's attributes hold format, number, content hash and licences.
+that what is known of all patches is read at once; the file's attributes hold format, number, content hash, licences
+and, of a store made of others, the command that made it.
 Format 1, which kept the columns as attributes of each group, is still read.
 """
 
@@ -34,7 +35,9 @@ CHUNK_PX = 256
 N_LABELS = UNKNOWN_NUCLEUS + 1
 
 
-def write_store(path: Path, patches: Iterable[Patch], licences: Mapping[str, str] | None = None) -> int:
+def write_store(
+    path: Path, patches: Iterable[Patch], licences: Mapping[str, str] | None = None, made_with: str = ""
+) -> int:
     """Write patches to a new store; the file appears under its name only when whole.
 
     Parameters
@@ -45,6 +48,8 @@ def write_store(path: Path, patches: Iterable[Patch], licences: Mapping[str, str
         Gone through once; one is held in memory at a time.
     licences : mapping of str to str, optional
         Source to licence, for the record.
+    made_with : str
+        Command that makes the store of others, for the record.
 
     Returns
     -------
@@ -72,6 +77,7 @@ def write_store(path: Path, patches: Iterable[Patch], licences: Mapping[str, str
             columns.write(file.create_group("table"))
             file.attrs.update({"cytolite_store": FORMAT, "n": len(columns), "sha256": digest.hexdigest()})
             file.attrs["licences"] = json.dumps(dict(licences or {}))
+            file.attrs["made_with"] = made_with
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -153,6 +159,8 @@ class Store:
         Of the file.
     licences : dict of str to str
         Source to licence, where it was written down.
+    made_with : str
+        Command that made it of other stores; "" of a data set as its authors publish it.
 
     Raises
     ------
@@ -175,6 +183,7 @@ class Store:
         self.format = int(found)
         self.sha256 = str(self._file.attrs["sha256"])
         self.licences: dict[str, str] = json.loads(str(self._file.attrs.get("licences", "{}")))
+        self.made_with = str(self._file.attrs.get("made_with", ""))
         self._columns: dict[str, Any] = {}
 
     def __len__(self) -> int:

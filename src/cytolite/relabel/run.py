@@ -15,6 +15,7 @@ import torch
 from pyarrow import compute
 
 from cytolite.celltypes import LABEL_NAMES
+from cytolite.command_line import options
 from cytolite.config import RelabelSettings
 from cytolite.datasets.store import Store, write_store
 from cytolite.errors import InputError, did_you_mean
@@ -100,9 +101,16 @@ def _write_refined(job: Job, table: pa.Table) -> Census:
     audit.write_audit(job.out / AUDIT_NAME, table)
     with job.ticking("refined store", sum(len(store) for store in job.stores)) as tick:
         patches = refined(job.stores, audit.changes(table), job.settings, census, tick)
-        write_store(job.out / STORE_NAME, patches)
+        licences = {source: text for store in job.stores for source, text in store.licences.items()}
+        write_store(job.out / STORE_NAME, patches, licences, command(job))
     write_sheets(job.out / "sheets", job.stores, table, job.settings)
     return census
+
+
+def command(job: Job) -> str:
+    """Return the command that makes the refined store."""
+    stores = [store.path.name for store in job.stores]
+    return " ".join(["cytolite relabel", *stores, "-o", job.out.name, *options(job.settings, without=FREE_SETTINGS)])
 
 
 def check_sources(job: Job) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def store_hashes(stores: Sequence[Path]) -> list[dict[str, str]]:
     return found
 
 
-def claim(out: Path, stores: Sequence[Path], settings: TrainSettings, **sources: dict[str, str] | None) -> None:
+def claim(out: Path, stores: Sequence[Path], settings: TrainSettings, **sources: Mapping[str, object] | None) -> None:
     """Write a run's record into its folder, or check that it is the one it was begun with.
 
     Parameters

@@ -123,7 +123,7 @@ def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, sett
         As `train`, or if `out` holds a run with another teacher.
     """
     asked = committee(teachers, settings.teacher_scales, settings.teacher_turns)
-    source = {"path": asked.name, "sha256": asked.sha256}
+    source = {"paths": asked.names, "sha256": asked.sha256}
     claim(out, stores, settings, teacher=source, encoder=_encoder_record(settings))
     training, validation, crops = _prepare(stores, settings)
     network = first_network(settings, crops)

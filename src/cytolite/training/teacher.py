@@ -91,9 +91,9 @@ class Committee:
     turns: int = 1
 
     @property
-    def name(self) -> str:
+    def names(self) -> list[str]:
         """Where the members came from."""
-        return ", ".join(dict.fromkeys(member.name for member in self.members))
+        return list(dict.fromkeys(member.name for member in self.members))
 
     @property
     def sha256(self) -> str:

@@ -1,0 +1,42 @@
+"""Settings as options of the command line: what cards and stores say of how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from cytolite.config import Settings
+
+
+def options(settings: Settings, without: Collection[str] = (), places: Collection[str] = ()) -> list[str]:
+    """Return the options, ``--name value``, that give these settings; those at their default are left out.
+
+    Files and folders are named without saying where they lie, which is nobody else's business and of no use elsewhere.
+
+    Parameters
+    ----------
+    settings : Settings
+    without : collection of str
+        Settings that do not decide the result.
+    places : collection of str
+        Settings that name a folder, as texts.
+    """
+    defaults = {n: f.get_default(call_default_factory=True) for n, f in type(settings).model_fields.items()}
+    return [
+        text
+        for name, value in settings
+        if name not in without and value != defaults[name]
+        for text in _options(f"--{name.replace('_', '-')}", value, name in places)
+    ]
+
+
+def _options(flag: str, value: object, place: bool) -> list[str]:
+    match value:
+        case bool():
+            return [flag if value else flag.replace("--", "--no-", 1)]
+        case tuple():
+            return [text for item in value for text in _options(flag, item, place)]
+        case dict():
+            return [text for key, item in value.items() for text in _options(f"{flag}.{key}", item, place)]
+        case _:
+            return [f"{flag} {Path(str(value)).name if place or isinstance(value, Path) else value}"]
