@@ -173,7 +173,7 @@ def test_a_committee_is_the_mean_of_its_members_and_has_a_hash_of_its_own():
     assert [tuple(size) for size in shown] == [(64, 64), (128, 128)] * 2
     assert found[0].mean().item() == pytest.approx(2.5)
     assert found[1].mean().item() == pytest.approx(5)
-    assert asked.name == "t1.0, t4.0"
+    assert asked.names == ["t1.0", "t4.0"]
     one = constant(1.0, shown)
     hashes = {committee([one], scales, turns).sha256 for scales in ((1.0,), (0.8,), (0.8, 1.0)) for turns in (1, 8)}
     assert len(hashes) == 6
