@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.decoding.nuclei import find_nuclei, vote_types
 from cytolite.evaluation.matching import match
+from cytolite.inference.patches import locate
 from cytolite.inference.predict import Predictor
 from cytolite.models.bundle import Bundle
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table
-from cytolite.training.validate import pad_to_stride, resize
 
 # Temperatures that are tried, a step of 5%.
 TEMPERATURES = np.geomspace(0.25, 8.0, 72)
@@ -75,20 +73,13 @@ def temperature_over_sources(bundle: Bundle, patches: Sequence[Patch]) -> float:
 
 def _likelihoods(predictor: Predictor, patch: Patch) -> NDArray[np.float64]:
     """Probability of each matched nucleus's true type at every temperature tried, and in the last column at 1."""
-    spec = predictor.spec
-    image = resize(patch.image, patch.mpp / spec.mpp)
-    flows, logits = predictor.maps(pad_to_stride(image)[None])
-    height, width = (-(-side // spec.stride) for side in image.shape[:2])
-    inside = (slice(0, height), slice(0, width))
-    instances = find_nuclei(flows[0], logits[0], spec, spec.mpp * spec.stride, inside)
-    size = patch.instance_map.shape[::-1]
-    enlarged = cv2.resize(instances[inside].astype(np.float32), size, interpolation=cv2.INTER_NEAREST_EXACT)
-    found = match(patch.instance_map, enlarged.astype(np.int32))
+    located = locate(predictor, patch.image, patch.mpp)
+    found = match(patch.instance_map, located.instance_map)
     ids, first = np.unique(patch.instance_map, return_index=True)
     allowed = allowed_table().numpy()[patch.type_map.ravel()[first][np.searchsorted(ids, found.true_ids)]]
     known = allowed.any(1) & ~allowed.all(1)
     columns = []
     for temperature in (*TEMPERATURES, 1.0):
-        probs = vote_types(instances, logits[0], int(instances.max(initial=0)), float(temperature))[1]
+        probs = located.names(float(temperature))[1]
         columns.append((probs[found.predicted_ids - 1] * allowed).sum(1)[known])
     return np.stack(columns, 1).astype(float)

@@ -35,8 +35,47 @@ class PatchNuclei:
     type_probs: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Located:
+    """The nuclei of an image before they are named.
+
+    Attributes
+    ----------
+    instances : numpy.ndarray
+        int32 (h, w), on the grid of the network's maps.
+    type_logits : numpy.ndarray
+        float32 (8, h, w).
+    instance_map : numpy.ndarray
+        int32 (H, W), the same nuclei at the image's size, outlines refined.
+    """
+
+    instances: NDArray[np.int32]
+    type_logits: NDArray[np.float32]
+    instance_map: NDArray[np.int32]
+
+    def names(self, temperature: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return types and their probabilities, of logits divided by `temperature`; see `vote_types`."""
+        return vote_types(self.instances, self.type_logits, int(self.instances.max(initial=0)), temperature)
+
+
 def predict_patch(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> PatchNuclei:
     """Find the nuclei of an image in one piece, read and resampled as a slide is.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Network to run.
+    image : numpy.ndarray
+        uint8 (H, W, 3), RGB.
+    mpp : float
+        um per pixel.
+    """
+    located = locate(predictor, image, mpp)
+    return PatchNuclei(located.instance_map, *located.names(predictor.spec.type_temperature))
+
+
+def locate(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> Located:
+    """Find the nuclei of an image as `predict_patch` does, and do not name them yet.
 
     Parameters
     ----------
@@ -57,13 +96,11 @@ def predict_patch(predictor: Predictor, image: NDArray[np.uint8], mpp: float) ->
     inside = (slice(0, rows), slice(0, columns))
     map_mpp = read_mpp * spec.stride
     instances = find_nuclei(flows[0], logits[0], spec, map_mpp, inside)
-    n = int(instances.max(initial=0))
-    types, probs = vote_types(instances, logits[0], n, spec.type_temperature)
     fine = refine(instances, logits[0], spec.foreground_threshold, inside)
     r, c = (
         np.minimum(_nearest(n, mpp * FACTOR / map_mpp), m - 1) for n, m in zip(image.shape, fine.shape, strict=False)
     )
-    return PatchNuclei(fine[r[:, None], c], types, probs)
+    return Located(instances, logits[0], fine[r[:, None], c])
 
 
 def _nearest(count: int, scale: float) -> NDArray[np.int64]:
