@@ -98,7 +98,7 @@ def teacher_of(run: Path) -> str:
     Where it lies on this machine is nobody else's business.
     """
     given = read_record(run).get("teacher")
-    # Runs of versions before 0.3 have one text.
+    # Older runs have one text.
     return Path(given["paths"][0] if "paths" in given else given["path"]).name if given else ""
 
 

@@ -63,7 +63,13 @@ def test_all_sources_calibrate_alike():
 
 
 @pytest.mark.parametrize(
-    ("encoder", "decoder"), [("efficientnet_lite0", "light"), ("resnet10t", "unetr"), ("vit_tiny_patch16_224", "unetr")]
+    ("encoder", "decoder"),
+    [
+        ("efficientnet_lite0", "light"),
+        ("efficientnet_lite2", "wide"),
+        ("resnet10t", "unetr"),
+        ("vit_tiny_patch16_224", "unetr"),
+    ],
 )
 def test_torchscript_answers_as_torch_does_at_any_size(tmp_path, encoder, decoder):
     torch.manual_seed(0)

@@ -1,5 +1,7 @@
 """Encoders and networks: every row of the table, built as it is, on the meta device where it is too big to run."""
 
+import itertools
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
@@ -120,6 +122,19 @@ def test_the_light_students_state_is_named_as_in_older_checkpoints():
     assert "encoder.body.blocks.1.0.conv_pw.weight" in names
 
 
+def test_the_wide_student_is_about_twice_the_light_one():
+    """By hand, of the decoder: 1x1 convolutions into each level and down from it, dense 3x3 blocks, two separable."""
+    network = build_network("efficientnet_lite2", "wide")
+    widths, channels = (32, 64, 128, 192), network.encoder.channels
+    norm = 2
+    skips = sum((c + norm) * w for c, w in zip(channels, widths, strict=True))
+    narrow = sum((coarse + norm) * fine for fine, coarse in itertools.pairwise(widths))
+    dense = sum(4 * (9 * w + norm) * w for w in widths[1:3]) + (9 * 32 + norm) * 32
+    separable = 2 * (9 + norm + 192 + norm) * 192
+    assert parameters(network.decoder) == skips + narrow + dense + separable
+    assert parameters(network) == pytest.approx(2 * parameters(build_network("efficientnet_lite0")), rel=0.15)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_weights_of_a_file_arrive(tmp_path, suffix):
     """As publishers write them: with a classifier that is not wanted, torch's files inside a "state_dict"."""
@@ -223,7 +238,10 @@ def test_unknown_and_unfit_encoders_are_named(name, words):
         encoder_spec(name)
 
 
-@pytest.mark.parametrize(("name", "decoder"), [("vit_tiny_patch16_224", "light"), ("vit_tiny_patch16_224", "unetpp")])
+@pytest.mark.parametrize(
+    ("name", "decoder"),
+    [("vit_tiny_patch16_224", "light"), ("vit_tiny_patch16_224", "wide"), ("vit_tiny_patch16_224", "unetpp")],
+)
 def test_decoders_that_do_not_go_with_an_encoder_are_refused(name, decoder):
     with pytest.raises(InputError, match="'unetr'"):
         build_network(name, decoder)
