@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cytolite.models.bundle import Bundle
     from cytolite.relabel.run import Relabelled
     from cytolite.training.teacher import Teacher
+    from cytolite.variants import Comparison
 
 Item = TypeVar("Item")
 
@@ -478,9 +479,26 @@ def export_variant(model: str, out: Path, kind: Literal["float16", "int8"], stor
     from cytolite.models.bundle import load_bundle
     from cytolite.variants import make_variant
 
-    variant, found = make_variant(load_bundle(model), out, kind, stores)
+    return _compared(*make_variant(load_bundle(model), out, kind, stores))
+
+
+def export_committee(models: Sequence[str], out: Path, model_version: str, stores: Sequence[Path]) -> str:
+    """Make one bundle of several; return, as text, what it gains over the first on held-back images.
+
+    Raises
+    ------
+    CytoliteError
+        If one is missing, they do not fit together, or a store cannot be read.
+    """
+    from cytolite.committee import make_committee
+    from cytolite.models.bundle import load_bundle
+
+    return _compared(*make_committee([load_bundle(model) for model in models], out, model_version, stores))
+
+
+def _compared(bundle: Bundle, found: Sequence[Comparison]) -> str:
     told = [f"{c.name}: {c.before} -> {c.after}, {c.difference.signed}, n = {c.before.n}" for c in found]
-    return "\n".join([*told, str(variant.path)])
+    return "\n".join([*told, str(bundle.path)])
 
 
 def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> float:

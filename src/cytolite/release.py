@@ -87,7 +87,9 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         bundle = write_bundle(out, onnx_path, spec, "")
         temperature = temperature_over_sources(bundle, held_back)
         bundle = write_bundle(out, onnx_path, spec.model_copy(update={"type_temperature": temperature}), "")
-        spec, card = describe(bundle, settings, training, held_back, origin)
+        network_text = f"{settings.encoder} encoder, {settings.decoder or encoder.decoder} decoder"
+        made = commands(settings, bundle.spec, origin)
+        spec, card = describe(bundle, training, held_back, network_text, made)
         write_bundle(out, onnx_path, spec, card)
     return load_bundle(out)
 
@@ -122,10 +124,19 @@ def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: Tra
 
 
 def describe(
-    bundle: Bundle, settings: TrainSettings, training: Sequence[Patch], held_back: Sequence[Patch], origin: Origin
+    bundle: Bundle, training: Sequence[Patch], held_back: Sequence[Patch], network: str, made: Sequence[str]
 ) -> tuple[ModelSpec, str]:
-    """Score a bundle on held-back images, by the functions of `cytolite evaluate`; return its spec with the numbers,
-    and its card, which tells how to make it again.
+    """Score a bundle on held-back images, by the functions of `cytolite evaluate`; return its spec and its card.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    training, held_back : sequence of Patch
+        What it was trained on, and what it is scored on.
+    network : str
+        What the network consists of, but for its heads.
+    made : sequence of str
+        Commands that make it again.
     """
     bootstrap = Bootstrap()
     counts = count_bundle(bundle, held_back)
@@ -133,14 +144,14 @@ def describe(
     numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
     spec = bundle.spec.model_copy(update={"validation": numbers})
     facts = CardFacts(
-        network=f"{settings.encoder} encoder, {settings.decoder or encoder_spec(settings.encoder).decoder} decoder",
+        network=network,
         sources=source_rows(training, held_back),
         types=type_rows(found[0], training, held_back),
         coarse=coarse_counts(training, held_back),
         scores=page.overall_table(found[1:]),
         type_scores={section.title: page.type_table(section) for section in found[1:]},
         intervals=page.interval_text(bootstrap),
-        commands=commands(settings, spec, origin),
+        commands=made,
     )
     return spec, render(spec, facts)
 

@@ -46,17 +46,18 @@ def distill(
 @app.command(usage="Usage: cytolite export RUN|BUNDLE -o OUTPUT [OPTIONS]")
 def export(
     source: Annotated[
-        str, Parameter(name="RUN", help="Folder that `train` or `distill` wrote; for float16, int8: a bundle.")
+        str, Parameter(name="RUN", help="Folder that `train` or `distill` wrote; for the other kinds: a bundle.")
     ],
     /,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the bundle, names it; or a .pt file.")],
     kind: Annotated[
-        Literal["bundle", "torchscript", "float16", "int8"],
-        Parameter(help="bundle, torchscript: of a run; float16, int8: of a bundle, measured on --stores."),
+        Literal["bundle", "torchscript", "float16", "int8", "committee"],
+        Parameter(help="bundle, torchscript: of a run; float16, int8: of a bundle; committee: of it and --others."),
     ] = "bundle",
     model_version: Annotated[str, Parameter(help="Version of the weights.")] = "1",
     stores: Annotated[tuple[Path, ...], Parameter(help="Where the run's stores are now, if they have moved.")] = (),
+    others: Annotated[tuple[str, ...], Parameter(help="committee: further bundles, by name or path.")] = (),
     truth: Annotated[
         tuple[Path, ...], Parameter(help="bundle: stores with the labels to score on, if --stores were relabelled.")
     ] = (),
@@ -64,7 +65,9 @@ def export(
     """Make a model bundle of a run: ONNX, checked and scored, with its card (needs the extra `train`)."""
     from cytolite import pipeline
 
-    if kind in ("float16", "int8"):
+    if kind == "committee":
+        print(with_extra(lambda: pipeline.export_committee([source, *others], output, model_version, stores)))
+    elif kind in ("float16", "int8"):
         print(with_extra(lambda: pipeline.export_variant(source, output, kind, stores)))
     elif kind == "torchscript":
         difference = with_extra(lambda: pipeline.export_torchscript(Path(source), output, stores))

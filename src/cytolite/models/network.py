@@ -125,8 +125,10 @@ class CellNetwork(NucleusNetwork):
 
 
 class WideCellNetwork(CellNetwork):
-    """The light student with a wider and deeper decoder, for whom a third more time is worth the nuclei it finds."""
+    """The light student with a wider and deeper decoder, twice as many parameters and, in int8, its time in float32."""
 
+    # Its encoder is deeper: what lies 96 px away moves the log odds by 0.005, what lies 112 px away by 0.0003.
+    halo_px = 112
     widths = (32, 64, 128, 192)
     depth = 2
 

@@ -1,0 +1,140 @@
+"""A committee: several bundles in one, whose answer is the mean of theirs."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import onnx
+from onnx import compose, helper
+
+from cytolite.config import TrainSettings
+from cytolite.errors import BundleError, InputError
+from cytolite.export import OUTPUTS
+from cytolite.models.bundle import CARD_NAME, Bundle, ModelSpec, write_bundle
+from cytolite.release import count_bundle, describe, licence_of_weights
+from cytolite.temperature import temperature_over_sources
+from cytolite.training.run import split
+from cytolite.variants import Comparison, compare
+
+# What members must share, since there is one of each in the graph or in what is done with its maps.
+SHARED = ("types", "mpp", "stride", "foreground_threshold", "flow_threshold", "min_area_um2")
+
+
+def make_committee(
+    members: Sequence[Bundle], out: Path, version: str, stores: Sequence[Path]
+) -> tuple[Bundle, list[Comparison]]:
+    """Write a bundle that is the mean of others, and compare it with the first of them on held-back images.
+
+    Networks that were trained differently err differently: the mean is better than each, at the cost of all.
+
+    Parameters
+    ----------
+    members : sequence of Bundle
+        Two or more, of one resolution and stride.
+    out : Path
+        Folder of the new bundle; names it.
+    version : str
+        Of the new bundle.
+    stores : sequence of Path
+        What the members were trained on, split as by default: those held back calibrate and score.
+
+    Raises
+    ------
+    InputError
+        If there are no stores, or fewer than two members.
+    BundleError
+        If members do not fit together.
+    """
+    if len(members) < 2:
+        raise InputError("A committee has at least two members; name the others with --others.")
+    if not stores:
+        raise InputError(
+            "Give the stores that the members were trained on with --stores: a committee is scored on them."
+        )
+    _check_fit(members)
+    training, held_back = split(stores, TrainSettings())
+    specs = [member.spec for member in members]
+    data = tuple(sorted({source for spec in specs for source in spec.data}))
+    spec = specs[0].model_copy(
+        update={
+            "name": out.name,
+            "version": version,
+            "tile": max(spec.tile for spec in specs),
+            "halo": max(spec.halo for spec in specs),
+            "data": data,
+            "licence": licence_of_weights(data),
+            "parameters": sum(spec.parameters for spec in specs),
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(merged([onnx.load(str(member.onnx_path)) for member in members]), str(path))
+        bundle = write_bundle(out, path, spec, "")
+        temperature = temperature_over_sources(bundle, held_back)
+        bundle = write_bundle(out, path, spec.model_copy(update={"type_temperature": temperature}), "")
+        text = "mean of the networks of " + " and ".join(f"{spec.name} {spec.version}" for spec in specs)
+        spec, card = describe(bundle, training, held_back, text, commands(members, bundle.spec))
+        bundle = write_bundle(out, path, spec, card)
+    return bundle, compare(count_bundle(members[0], held_back), count_bundle(bundle, held_back))
+
+
+def merged(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
+    """Return one graph whose outputs are the means of the models' outputs to the same image."""
+    parts = [compose.add_prefix(model, f"member{i}_", rename_inputs=False) for i, model in enumerate(models)]
+    first = parts[0].graph
+    means = [
+        helper.make_node("Mean", [f"member{i}_{name}" for i in range(len(parts))], [name], name=f"mean/{name}")
+        for name in OUTPUTS
+    ]
+    outputs = [onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in first.output]
+    for output, name in zip(outputs, OUTPUTS, strict=True):
+        output.name = name
+    graph = helper.make_graph(
+        [node for part in parts for node in part.graph.node] + means,
+        "committee",
+        list(first.input),
+        outputs,
+        [tensor for part in parts for tensor in part.graph.initializer],
+    )
+    model = helper.make_model(graph, opset_imports=parts[0].opset_import, ir_version=parts[0].ir_version)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _check_fit(members: Sequence[Bundle]) -> None:
+    for one, other in pairwise(members):
+        different = [name for name in SHARED if getattr(one.spec, name) != getattr(other.spec, name)]
+        if different:
+            raise BundleError(
+                f"{one.spec.name} and {other.spec.name} cannot be one committee: they differ in "
+                f"{' and '.join(different)}."
+            )
+        opsets = [onnx.load(str(b.onnx_path), load_external_data=False).opset_import[0].version for b in (one, other)]
+        if opsets[0] != opsets[1]:
+            raise BundleError(
+                f"{one.spec.name} and {other.spec.name} cannot be one committee: their graphs are of ONNX opsets "
+                f"{opsets[0]} and {opsets[1]}; export one of them again."
+            )
+
+
+def commands(members: Sequence[Bundle], spec: ModelSpec) -> list[str]:
+    """Return the commands of the members' cards, and the one that puts them together."""
+    made = [line for member in members for line in _made(member)]
+    first, *others = [member.spec.name for member in members]
+    stores = dict.fromkeys(f"{source}.h5" for member in members for source in member.spec.data)
+    made += [" ".join([
+        f"cytolite export {first} -o {spec.name} --kind committee --model-version {spec.version}",
+        *(f"--others {other}" for other in others), *(f"--stores {store}" for store in stores),
+    ])]  # fmt: skip
+    return list(dict.fromkeys(made))
+
+
+def _made(member: Bundle) -> list[str]:
+    card = member.path / CARD_NAME
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    block = re.search(r"^## How it was made\n\n```bash\n(.*?)\n```", text, re.MULTILINE | re.DOTALL)
+    return block[1].splitlines() if block else [f"# {member.spec.name} has no card that says how it was made"]

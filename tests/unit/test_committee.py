@@ -1,0 +1,96 @@
+"""A committee answers with the mean of its members, says who they are, and refuses those that do not fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="committees need the extra `train`")
+
+from cytolite.committee import commands, make_committee, merged
+from cytolite.datasets.store import write_store
+from cytolite.errors import BundleError, InputError
+from cytolite.inference.predict import Predictor
+from cytolite.models.bundle import load_bundle, write_bundle
+from fakes import coloured_patch
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "s.h5"
+    write_store(path, [coloured_patch(str(i), "consep", i) for i in range(3)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """The embedded model, and one that weighs the red channel as it does the blue one and the other way round."""
+    import onnx
+    from onnx import numpy_helper
+
+    first = load_bundle("nuclei-light")
+    graph = onnx.load(str(first.onnx_path))
+    [node] = [n for n in graph.graph.node if "/conv_stem/" in n.name and n.op_type == "Conv"]
+    [kernel] = [tensor for tensor in graph.graph.initializer if tensor.name == node.input[1]]
+    swapped = numpy_helper.to_array(kernel)[:, ::-1].copy()
+    kernel.CopyFrom(numpy_helper.from_array(swapped, kernel.name))
+    folder = tmp_path_factory.mktemp("members")
+    onnx.save(graph, str(folder / "other.onnx"))
+    spec = first.spec.model_copy(update={"name": "other", "version": "3", "halo": 128, "data": ("consep", "puma")})
+    card = (
+        "# other\n\n## How it was made\n\n```bash\ncytolite prepare consep data/consep -o consep.h5\nmake other\n```\n"
+    )
+    return first, write_bundle(folder / "other", folder / "other.onnx", spec, card)
+
+
+def test_the_answer_is_the_mean_and_the_members_are_named(members, store, tmp_path):
+    committee, found = make_committee(members, tmp_path / "both", "7", [store])
+    image = coloured_patch("x", "consep", 9).image[None, :96, :128]
+    one, other, both = (Predictor(bundle).maps(image) for bundle in (*members, committee))
+    for a, b, mean in zip(one, other, both, strict=True):
+        assert np.abs(a - b).max() > 0.1
+        np.testing.assert_allclose(mean, (a + b) / 2, atol=1e-4)
+    assert committee.spec.parameters == 2 * members[0].spec.parameters
+    assert (committee.spec.halo, committee.spec.version) == (128, "7")
+    assert committee.spec.licence == "CC-BY-NC-SA-4.0"
+    [row] = found
+    assert row.difference.value == pytest.approx(row.after.value - row.before.value)
+    card = (committee.path / "CARD.md").read_text()
+    assert "mean of the networks of nuclei-light" in card
+    assert "and other 3" in card
+    made = card.split("```bash\n")[1].split("\n```")[0].splitlines()
+    assert made.count("cytolite prepare consep data/consep -o consep.h5") == 1
+    assert made[-2:] == [
+        "make other",
+        "cytolite export nuclei-light -o both --kind committee --model-version 7 --others other --stores consep.h5 "
+        "--stores monusac.h5 --stores monuseg.h5 --stores pannuke.h5 --stores puma.h5",
+    ]
+
+
+def test_a_committee_can_be_as_many_as_one_likes(members):
+    import onnx
+    import onnxruntime
+
+    graphs = [onnx.load(str(bundle.onnx_path)) for bundle in (*members, members[0])]
+    session = onnxruntime.InferenceSession(merged(graphs).SerializeToString(), providers=["CPUExecutionProvider"])
+    image = coloured_patch("x", "consep", 4).image[None, :64, :64]
+    one, other = (Predictor(bundle).maps(image) for bundle in members)
+    for found, a, b in zip(session.run(["flows", "type_logits"], {"image": image}), one, other, strict=True):
+        np.testing.assert_allclose(found, (2 * a + b) / 3, atol=1e-4)
+
+
+def test_a_member_without_a_card_is_said_to_have_none(members, tmp_path):
+    bare = write_bundle(tmp_path / "bare", members[1].onnx_path, members[1].spec, "")
+    assert "# other has no card that says how it was made" in commands([bare, bare], bare.spec)
+
+
+def test_what_does_not_fit_is_refused(members, store, tmp_path):
+    first, other = members
+    coarse = replace(other, spec=other.spec.model_copy(update={"mpp": 0.5, "flow_threshold": 0.6}))
+    with pytest.raises(BundleError, match="they differ in mpp and flow_threshold"):
+        make_committee([first, coarse], tmp_path / "x", "1", [store])
+    with pytest.raises(InputError, match="at least two"):
+        make_committee([first], tmp_path / "x", "1", [store])
+    with pytest.raises(InputError, match="--stores"):
+        make_committee(members, tmp_path / "x", "1", [])
+    assert not list(tmp_path.iterdir())
