@@ -76,7 +76,7 @@ def make_committee(
         bundle = write_bundle(out, path, spec, "")
         temperature = temperature_over_sources(bundle, held_back)
         bundle = write_bundle(out, path, spec.model_copy(update={"type_temperature": temperature}), "")
-        text = "mean of the networks of " + " and ".join(f"{spec.name} {spec.version}" for spec in specs)
+        text = "mean of " + " and ".join(f"{spec.name} {spec.version}" for spec in specs)
         spec, card = describe(bundle, training, held_back, text, commands(members, bundle.spec))
         bundle = write_bundle(out, path, spec, card)
     return bundle, compare(count_bundle(members[0], held_back), count_bundle(bundle, held_back))

@@ -87,9 +87,10 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         bundle = write_bundle(out, onnx_path, spec, "")
         temperature = temperature_over_sources(bundle, held_back)
         bundle = write_bundle(out, onnx_path, spec.model_copy(update={"type_temperature": temperature}), "")
-        network_text = f"{settings.encoder} encoder, {settings.decoder or encoder.decoder} decoder"
+        decoder = settings.decoder or encoder.decoder
+        text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
         made = commands(settings, bundle.spec, origin)
-        spec, card = describe(bundle, training, held_back, network_text, made)
+        spec, card = describe(bundle, training, held_back, text, made)
         write_bundle(out, onnx_path, spec, card)
     return load_bundle(out)
 
@@ -134,7 +135,7 @@ def describe(
     training, held_back : sequence of Patch
         What it was trained on, and what it is scored on.
     network : str
-        What the network consists of, but for its heads.
+        What the network consists of.
     made : sequence of str
         Commands that make it again.
     """

@@ -158,6 +158,7 @@ def card(bundle: Bundle, variant: Bundle, kind: Kind, found: Sequence[Comparison
     rows = "\n".join(
         f"| `{c.name}` (n = {c.before.n}) | {c.before} | {c.after} | {c.difference.signed} |" for c in found
     )
+    stores = " ".join(f"--stores {source}.h5" for source in spec.data)
     head = f"""# {variant.spec.name} {spec.version}
 
 {kind} variant of {spec.name} {spec.version}. **For research use only; not for diagnosis.** Everything below the table
@@ -169,6 +170,11 @@ is of the original.
 | size of the graph, MB | {sizes[0]:.1f} | {sizes[1]:.1f} | |
 
 In brackets 95% intervals from {RESAMPLES:,} bootstrap resamples of images; those of the difference are paired.
+Made of the original by
+
+```bash
+cytolite export {spec.name} -o {variant.spec.name} --kind {kind} {stores}
+```
 """
     original = bundle.path / CARD_NAME
     return head + ("\n" + original.read_text(encoding="utf-8") if original.is_file() else "")

@@ -56,7 +56,7 @@ def test_the_answer_is_the_mean_and_the_members_are_named(members, store, tmp_pa
     [row] = found
     assert row.difference.value == pytest.approx(row.after.value - row.before.value)
     card = (committee.path / "CARD.md").read_text()
-    assert "mean of the networks of nuclei-light" in card
+    assert "mean of nuclei-light" in card
     assert "and other 3" in card
     made = card.split("```bash\n")[1].split("\n```")[0].splitlines()
     assert made.count("cytolite prepare consep data/consep -o consep.h5") == 1

@@ -40,7 +40,7 @@ class CardFacts:
     Attributes
     ----------
     network : str
-        What the network consists of, but for its heads.
+        What the network consists of.
     sources : sequence of SourceRow
     types : sequence of TypeRow
         In the order of the types' ids.
@@ -84,7 +84,7 @@ Finds, outlines and names nuclei in H&E images. **For research use only; not for
 
 | | |
 | --- | --- |
-| network | {facts.network}, flow head and cell-type head |
+| network | {facts.network} |
 | parameters | {spec.parameters:,} |
 | input | RGB at {spec.mpp:g} um/px; slides of any resolution are resampled |
 | output | flows (Cellpose's targets) and logits of background and the types {", ".join(spec.types)} |
