@@ -1,4 +1,4 @@
-"""The bundle inside the package: it is whole, its card is the one in the docs, and it does what its card says."""
+"""The bundles inside the package: they are whole, their cards are those in the docs, and they do what those say."""
 
 from pathlib import Path
 
@@ -23,8 +23,9 @@ def test_the_card_in_the_docs_is_the_bundles():
         assert card.read_text() == (ROOT / "docs" / "cards" / f"{name}.md").read_text()
 
 
-def test_weights_say_their_licence_and_are_small():
-    bundle = load_bundle()
+@pytest.mark.parametrize("name", embedded_names())
+def test_weights_say_their_licence_and_are_small(name):
+    bundle = load_bundle(name)
     assert bundle.spec.licence == "CC-BY-NC-SA-4.0"
     assert bundle.onnx_path.stat().st_size < 30e6
 
@@ -35,13 +36,14 @@ def rasterise(cells: CellTable, shape: tuple[int, int]) -> np.ndarray:
     return features.rasterize(polygons, shape, dtype=np.int32)
 
 
-def test_the_whole_road_gives_the_quality_that_the_card_states(shared_data, tmp_path):
+@pytest.mark.parametrize("model", embedded_names())
+def test_the_whole_road_gives_the_quality_that_the_card_states(shared_data, tmp_path, model):
     """Image file in, polygons out, rasterised at full resolution: the same PQ as the release measured on its maps."""
     found = []
     for name in HELD_BACK:
         cells = cytolite.segment(
-            shared_data / "consep" / "image" / f"{name}.png", tmp_path, mpp=0.25, tissue="all", tile=256
+            shared_data / "consep" / "image" / f"{name}.png", tmp_path, model=model, mpp=0.25, tissue="all", tile=256
         )
         truth = np.asarray(Image.open(shared_data / "consep" / "inst" / f"{name}.png")).astype(np.int32)
         found.append(match(truth, rasterise(cells, truth.shape)).pq)
-    assert np.mean(found) == pytest.approx(load_bundle().spec.validation["consep_bpq_image"], abs=0.005)
+    assert np.mean(found) == pytest.approx(load_bundle(model).spec.validation["consep_bpq_image"], abs=0.005)
