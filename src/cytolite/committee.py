@@ -15,7 +15,7 @@ from cytolite.config import TrainSettings
 from cytolite.errors import BundleError, InputError
 from cytolite.export import OUTPUTS
 from cytolite.models.bundle import CARD_NAME, Bundle, ModelSpec, write_bundle
-from cytolite.release import count_bundle, describe, licence_of_weights
+from cytolite.release import count_bundle, describe
 from cytolite.temperature import temperature_over_sources
 from cytolite.training.run import split
 from cytolite.variants import Comparison, compare
@@ -58,15 +58,14 @@ def make_committee(
     _check_fit(members)
     training, held_back = split(stores, TrainSettings())
     specs = [member.spec for member in members]
-    data = tuple(sorted({source for spec in specs for source in spec.data}))
     spec = specs[0].model_copy(
         update={
             "name": out.name,
             "version": version,
             "tile": max(spec.tile for spec in specs),
             "halo": max(spec.halo for spec in specs),
-            "data": data,
-            "licence": licence_of_weights(data),
+            "data": tuple(sorted({source for spec in specs for source in spec.data})),
+            "licence": " and ".join(sorted({spec.licence for spec in specs})),
             "parameters": sum(spec.parameters for spec in specs),
         }
     )
@@ -113,12 +112,16 @@ def _check_fit(members: Sequence[Bundle]) -> None:
                 f"{one.spec.name} and {other.spec.name} cannot be one committee: they differ in "
                 f"{' and '.join(different)}."
             )
-        opsets = [onnx.load(str(b.onnx_path), load_external_data=False).opset_import[0].version for b in (one, other)]
-        if opsets[0] != opsets[1]:
+        if _opsets(one) != _opsets(other):
             raise BundleError(
-                f"{one.spec.name} and {other.spec.name} cannot be one committee: their graphs are of ONNX opsets "
-                f"{opsets[0]} and {opsets[1]}; export one of them again."
+                f"{one.spec.name} and {other.spec.name} cannot be one committee: their graphs are of other versions of "
+                "ONNX's operators; export both with the same version of cytolite, and as the same kind."
             )
+
+
+def _opsets(bundle: Bundle) -> dict[str, int]:
+    """Return the version of each set of operators that a graph uses."""
+    return {opset.domain: opset.version for opset in onnx.load(str(bundle.onnx_path)).opset_import}
 
 
 def commands(members: Sequence[Bundle], spec: ModelSpec) -> list[str]:

@@ -89,8 +89,16 @@ def test_what_does_not_fit_is_refused(members, store, tmp_path):
     coarse = replace(other, spec=other.spec.model_copy(update={"mpp": 0.5, "flow_threshold": 0.6}))
     with pytest.raises(BundleError, match="they differ in mpp and flow_threshold"):
         make_committee([first, coarse], tmp_path / "x", "1", [store])
+    import onnx
+
+    older = onnx.load(str(other.onnx_path))
+    older.opset_import[0].version -= 1
+    onnx.save(older, str(tmp_path / "older.onnx"))
+    old = write_bundle(tmp_path / "old", tmp_path / "older.onnx", other.spec, "")
+    with pytest.raises(BundleError, match="other versions of ONNX's operators"):
+        make_committee([first, old], tmp_path / "x", "1", [store])
     with pytest.raises(InputError, match="at least two"):
         make_committee([first], tmp_path / "x", "1", [store])
     with pytest.raises(InputError, match="--stores"):
         make_committee(members, tmp_path / "x", "1", [])
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "x").exists()
