@@ -26,17 +26,22 @@ def options(settings: Settings, without: Collection[str] = (), places: Collectio
         text
         for name, value in settings
         if name not in without and value != defaults[name]
-        for text in _options(f"--{name.replace('_', '-')}", value, name in places)
+        for text in option(f"--{name.replace('_', '-')}", value, name in places)
     ]
 
 
-def _options(flag: str, value: object, place: bool) -> list[str]:
+def option(flag: str, value: object, place: bool = False) -> list[str]:
+    """Return what gives one option a value: a tuple or a dictionary takes several; of a `place` only the name is told.
+
+    >>> option("--stores", ("a.h5", "b.h5"))
+    ['--stores a.h5', '--stores b.h5']
+    """
     match value:
         case bool():
             return [flag if value else flag.replace("--", "--no-", 1)]
         case tuple():
-            return [text for item in value for text in _options(flag, item, place)]
+            return [text for item in value for text in option(flag, item, place)]
         case dict():
-            return [text for key, item in value.items() for text in _options(f"{flag}.{key}", item, place)]
+            return [text for key, item in value.items() for text in option(f"{flag}.{key}", item, place)]
         case _:
             return [f"{flag} {Path(str(value)).name if place or isinstance(value, Path) else value}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,12 +10,13 @@ from pathlib import Path
 import onnx
 from onnx import compose, helper
 
+from cytolite.command_line import option
 from cytolite.config import TrainSettings
 from cytolite.errors import BundleError, InputError
 from cytolite.export import OUTPUTS
-from cytolite.models.bundle import CARD_NAME, Bundle, ModelSpec, write_bundle
-from cytolite.release import count_bundle, describe
-from cytolite.temperature import temperature_over_sources
+from cytolite.models.bundle import CARD_NAME, Bundle, ModelSpec
+from cytolite.models.card import commands_of
+from cytolite.release import Making, count_bundle, store_names, write_scored
 from cytolite.training.run import split
 from cytolite.variants import Comparison, compare
 
@@ -55,7 +55,8 @@ def make_committee(
         raise InputError(
             "Give the stores that the members were trained on with --stores: a committee is scored on them."
         )
-    _check_fit(members)
+    models = [onnx.load(str(member.onnx_path)) for member in members]
+    _check_fit(members, models)
     training, held_back = split(stores, TrainSettings())
     specs = [member.spec for member in members]
     spec = specs[0].model_copy(
@@ -71,14 +72,10 @@ def make_committee(
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        onnx.save(merged([onnx.load(str(member.onnx_path)) for member in members]), str(path))
-        bundle = write_bundle(out, path, spec, "")
-        temperature = temperature_over_sources(bundle, held_back)
-        bundle = write_bundle(out, path, spec.model_copy(update={"type_temperature": temperature}), "")
+        onnx.save(merged(models), str(path))
         text = "mean of " + " and ".join(f"{spec.name} {spec.version}" for spec in specs)
-        spec, card = describe(bundle, training, held_back, text, commands(members, bundle.spec))
-        bundle = write_bundle(out, path, spec, card)
-    return bundle, compare(count_bundle(members[0], held_back), count_bundle(bundle, held_back))
+        bundle, counts = write_scored(out, path, spec, Making(training, held_back, text, commands(members, spec)))
+    return bundle, compare(count_bundle(members[0], held_back), counts)
 
 
 def merged(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
@@ -104,40 +101,37 @@ def merged(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
     return model
 
 
-def _check_fit(members: Sequence[Bundle]) -> None:
-    for one, other in pairwise(members):
+def _check_fit(members: Sequence[Bundle], models: Sequence[onnx.ModelProto]) -> None:
+    for (one, graph), (other, other_graph) in pairwise(zip(members, models, strict=True)):
         different = [name for name in SHARED if getattr(one.spec, name) != getattr(other.spec, name)]
         if different:
             raise BundleError(
                 f"{one.spec.name} and {other.spec.name} cannot be one committee: they differ in "
                 f"{' and '.join(different)}."
             )
-        if _opsets(one) != _opsets(other):
+        if _opsets(graph) != _opsets(other_graph):
             raise BundleError(
                 f"{one.spec.name} and {other.spec.name} cannot be one committee: their graphs are of other versions of "
                 "ONNX's operators; export both with the same version of cytolite, and as the same kind."
             )
 
 
-def _opsets(bundle: Bundle) -> dict[str, int]:
+def _opsets(model: onnx.ModelProto) -> dict[str, int]:
     """Return the version of each set of operators that a graph uses."""
-    return {opset.domain: opset.version for opset in onnx.load(str(bundle.onnx_path)).opset_import}
+    return {opset.domain: opset.version for opset in model.opset_import}
 
 
 def commands(members: Sequence[Bundle], spec: ModelSpec) -> list[str]:
     """Return the commands of the members' cards, and the one that puts them together."""
     made = [line for member in members for line in _made(member)]
     first, *others = [member.spec.name for member in members]
-    stores = dict.fromkeys(f"{source}.h5" for member in members for source in member.spec.data)
-    made += [" ".join([
-        f"cytolite export {first} -o {spec.name} --kind committee --model-version {spec.version}",
-        *(f"--others {other}" for other in others), *(f"--stores {store}" for store in stores),
-    ])]  # fmt: skip
-    return list(dict.fromkeys(made))
+    stores = store_names(dict.fromkeys(source for member in members for source in member.spec.data))
+    export = [f"cytolite export {first} -o {spec.name} --kind committee --model-version {spec.version}"]
+    export += [*option("--others", tuple(others)), *option("--stores", tuple(stores))]
+    return list(dict.fromkeys([*made, " ".join(export)]))
 
 
 def _made(member: Bundle) -> list[str]:
     card = member.path / CARD_NAME
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    block = re.search(r"^## How it was made\n\n```bash\n(.*?)\n```", text, re.MULTILINE | re.DOTALL)
-    return block[1].splitlines() if block else [f"# {member.spec.name} has no card that says how it was made"]
+    found = commands_of(card.read_text(encoding="utf-8")) if card.is_file() else []
+    return found or [f"# {member.spec.name} has no card that says how it was made"]

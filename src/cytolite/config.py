@@ -23,6 +23,7 @@ def check_turns(value: int) -> int:
     return value
 
 
+Decoder = Literal["light", "wide", "unetr", "unetpp"]
 Turns = Annotated[int, AfterValidator(check_turns)]
 
 
@@ -77,7 +78,7 @@ class TrainSettings(Settings):
     """What determines a trained network, beside the store."""
 
     encoder: str = Field("efficientnet_lite0", description="Row of the encoder table, or a CNN or ViT of timm.")
-    decoder: Literal["light", "wide", "unetr", "unetpp"] | None = Field(
+    decoder: Decoder | None = Field(
         None,
         description="light, wide: fast students; unetr: teacher; unetpp: the paper's student; default: the encoder's.",
     )

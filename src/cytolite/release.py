@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cytolite.cases import cases_of_patches, count_cases, model_predictions
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
-from cytolite.command_line import options
+from cytolite.command_line import option, options
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
 from cytolite.datasets.census import nuclei_per_label
@@ -23,7 +23,7 @@ from cytolite.evaluation.classes import own_classes
 from cytolite.evaluation.counts import Counts
 from cytolite.evaluation.report import Bootstrap, Section, sections
 from cytolite.export import export_onnx
-from cytolite.models.bundle import Bundle, ModelSpec, load_bundle, write_bundle
+from cytolite.models.bundle import Bundle, ModelSpec, write_bundle
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
 from cytolite.patches import Patch
@@ -55,6 +55,26 @@ class Origin:
     teacher: str = ""
 
 
+@dataclass(frozen=True)
+class Making:
+    """What a card tells of how a bundle was made.
+
+    Attributes
+    ----------
+    training, held_back : sequence of Patch
+        What it was trained on, and what it is scored on.
+    network : str
+        What the network consists of.
+    commands : sequence of str
+        That make it again.
+    """
+
+    training: Sequence[Patch]
+    held_back: Sequence[Patch]
+    network: str
+    commands: Sequence[str]
+
+
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), truth: Sequence[Path] = ()) -> Bundle:
     """Make a bundle of a training run; see `cytolite.pipeline.export`."""
     network, settings, trained_on = trained_network(run)
@@ -84,15 +104,37 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         for source in spec.data:
             patch = next(p for p in held_back if p.source == source)
             export_onnx(network, onnx_path, pad_to_stride(resize(patch.image, patch.mpp / spec.mpp))[None])
-        bundle = write_bundle(out, onnx_path, spec, "")
-        temperature = temperature_over_sources(bundle, held_back)
-        bundle = write_bundle(out, onnx_path, spec.model_copy(update={"type_temperature": temperature}), "")
         decoder = settings.decoder or encoder.decoder
         text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
-        made = commands(settings, bundle.spec, origin)
-        spec, card = describe(bundle, training, held_back, text, made)
-        write_bundle(out, onnx_path, spec, card)
-    return load_bundle(out)
+        making = Making(training, held_back, text, commands(settings, spec, origin))
+        return write_scored(out, onnx_path, spec, making)[0]
+
+
+def write_scored(out: Path, onnx_path: Path, spec: ModelSpec, making: Making) -> tuple[Bundle, Counts]:
+    """Write a bundle with the temperature fitted to the images held back, its scores on them, and its card.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the bundle.
+    onnx_path : Path
+        Its graph.
+    spec : ModelSpec
+        Without temperature and scores.
+    making : Making
+
+    Returns
+    -------
+    bundle : Bundle
+    counts : Counts
+        Of what it finds in the images held back.
+    """
+    temperature = temperature_over_sources(write_bundle(out, onnx_path, spec, ""), making.held_back)
+    spec = spec.model_copy(update={"type_temperature": temperature})
+    counts = count_bundle(write_bundle(out, onnx_path, spec, ""), making.held_back)
+    numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
+    spec = spec.model_copy(update={"validation": numbers})
+    return write_bundle(out, onnx_path, spec, card(spec, counts, making)), counts
 
 
 def teacher_of(run: Path) -> str:
@@ -101,8 +143,11 @@ def teacher_of(run: Path) -> str:
     Where it lies on this machine is nobody else's business.
     """
     given = read_record(run).get("teacher")
-    # Older runs have one text.
-    return Path(given["paths"][0] if "paths" in given else given["path"]).name if given else ""
+    if not given:
+        return ""
+    # Older runs have one text, of all teachers.
+    first = given["paths"][0] if "paths" in given else given["path"].split(", ")[0]
+    return Path(first).name
 
 
 def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: TrainSettings) -> list[Patch]:
@@ -124,37 +169,22 @@ def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: Tra
     return labelled
 
 
-def describe(
-    bundle: Bundle, training: Sequence[Patch], held_back: Sequence[Patch], network: str, made: Sequence[str]
-) -> tuple[ModelSpec, str]:
-    """Score a bundle on held-back images, by the functions of `cytolite evaluate`; return its spec and its card.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    training, held_back : sequence of Patch
-        What it was trained on, and what it is scored on.
-    network : str
-        What the network consists of.
-    made : sequence of str
-        Commands that make it again.
-    """
+def card(spec: ModelSpec, counts: Counts, making: Making) -> str:
+    """Return a bundle's card, scored by the functions of `cytolite evaluate` from what it found in held-back images."""
+    training, held_back = making.training, making.held_back
     bootstrap = Bootstrap()
-    counts = count_bundle(bundle, held_back)
     found = sections(counts, ["source"], bootstrap)
-    numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
-    spec = bundle.spec.model_copy(update={"validation": numbers})
     facts = CardFacts(
-        network=network,
+        network=making.network,
         sources=source_rows(training, held_back),
         types=type_rows(found[0], training, held_back),
         coarse=coarse_counts(training, held_back),
         scores=page.overall_table(found[1:]),
         type_scores={section.title: page.type_table(section) for section in found[1:]},
         intervals=page.interval_text(bootstrap),
-        commands=made,
+        commands=making.commands,
     )
-    return spec, render(spec, facts)
+    return render(spec, facts)
 
 
 def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:
@@ -203,22 +233,33 @@ def coarse_counts(training: Sequence[Patch], held_back: Sequence[Patch]) -> dict
 
 def commands(settings: TrainSettings, spec: ModelSpec, origin: Origin) -> list[str]:
     """Return the commands that make this bundle again."""
-    made: list[str] = []
-    stores, truth = ([_as_made(path, made) for path in paths] for paths in (origin.stores, origin.truth))
+    stores, truth = ([_as_made(path) for path in paths] for paths in (origin.stores, origin.truth))
+    made = [line for lines, _ in (*stores, *truth) for line in lines]
     verb = f"distill {origin.teacher}" if isinstance(settings, DistillSettings) else "train"
     flags = options(settings, without=PLACES, places=("start", "teachers"))
-    train = [f"cytolite {verb}", *stores, f"-o runs/{spec.name}", *flags]
+    train = [f"cytolite {verb}", *_names(stores), f"-o runs/{spec.name}", *flags]
     export = [f"cytolite export runs/{spec.name} -o {spec.name} --model-version {spec.version}"]
-    export += [f"--truth {name}" for store in truth for name in store.split()]
+    export += option("--truth", tuple(_names(truth)))
     return [*dict.fromkeys(made), " ".join(train), " ".join(export)]
 
 
-def _as_made(path: Path, made: list[str]) -> str:
-    """Add the commands that make a store, and return what they call it."""
+def _as_made(path: Path) -> tuple[list[str], list[str]]:
+    """Return the commands that make a store, and what they call it: one name, or one for each of its sources."""
     with Store(path) as store:
         sources = list(dict.fromkeys(store.texts("source")))
-        made += [f"cytolite prepare {source} data/{source} -o {source}.h5" for source in sources]
+        names = store_names(sources)
+        prepare = [
+            f"cytolite prepare {source} data/{source} -o {name}" for source, name in zip(sources, names, strict=True)
+        ]
         if not store.made_with:
-            return " ".join(f"{source}.h5" for source in sources)
-        made.append(store.made_with)
-        return "/".join(path.absolute().parts[-2:])
+            return prepare, names
+        return [*prepare, store.made_with], ["/".join(path.absolute().parts[-2:])]
+
+
+def _names(stores: Sequence[tuple[list[str], list[str]]]) -> list[str]:
+    return [name for _, names in stores for name in names]
+
+
+def store_names(sources: Iterable[str]) -> list[str]:
+    """Return what the commands on cards call the stores of `sources`."""
+    return [f"{source}.h5" for source in sources]

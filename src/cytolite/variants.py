@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from cytolite.command_line import option
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError
 from cytolite.evaluation.bootstrap import RESAMPLES, Score, headline, headline_differences
@@ -19,7 +20,7 @@ from cytolite.evaluation.counts import Counts
 from cytolite.models.bundle import CARD_NAME, Bundle, write_bundle
 from cytolite.models.warm_start import folded_weights
 from cytolite.patches import Patch
-from cytolite.release import count_bundle
+from cytolite.release import count_bundle, store_names
 from cytolite.training.run import split
 from cytolite.training.validate import pad_to_stride, resize
 
@@ -158,7 +159,7 @@ def card(bundle: Bundle, variant: Bundle, kind: Kind, found: Sequence[Comparison
     rows = "\n".join(
         f"| `{c.name}` (n = {c.before.n}) | {c.before} | {c.after} | {c.difference.signed} |" for c in found
     )
-    stores = " ".join(f"--stores {source}.h5" for source in spec.data)
+    stores = " ".join(option("--stores", tuple(store_names(spec.data))))
     head = f"""# {variant.spec.name} {spec.version}
 
 {kind} variant of {spec.name} {spec.version}. **For research use only; not for diagnosis.** Everything below the table

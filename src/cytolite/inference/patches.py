@@ -59,23 +59,13 @@ class Located:
 
 
 def predict_patch(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> PatchNuclei:
-    """Find the nuclei of an image in one piece, read and resampled as a slide is.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        Network to run.
-    image : numpy.ndarray
-        uint8 (H, W, 3), RGB.
-    mpp : float
-        um per pixel.
-    """
+    """Find and name the nuclei of an image; parameters as of `locate`."""
     located = locate(predictor, image, mpp)
     return PatchNuclei(located.instance_map, *located.names(predictor.spec.type_temperature))
 
 
 def locate(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> Located:
-    """Find the nuclei of an image as `predict_patch` does, and do not name them yet.
+    """Find the nuclei of an image in one piece, read and resampled as a slide is, and do not name them yet.
 
     Parameters
     ----------

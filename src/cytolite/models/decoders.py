@@ -47,7 +47,7 @@ class DenseBlock(nn.Module):
 
 
 def _dense(channels: int, depth: int) -> nn.Module:
-    """One block, or several in a row."""
+    """One block, whose weights have the names that older checkpoints give them, or several in a row."""
     return DenseBlock(channels) if depth == 1 else nn.Sequential(*(DenseBlock(channels) for _ in range(depth)))
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
 from timm.layers import SwiGLUPacked
 from torch import nn
 
+from cytolite.config import Decoder
 from cytolite.errors import InputError, did_you_mean
 
 RGB = tuple[float, float, float]
-Decoder = Literal["light", "wide", "unetr", "unetpp"]
 # Blocks of H-optimus-0 (40 of them) that the paper taps (section 3). It does not say where it starts to count: here the
 # first block is 0, as in timm.
 PAPER_TAPS, PAPER_DEPTH = (1, 14, 26, 38), 40

@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
 from cytolite.celltypes import N_TYPES
+from cytolite.config import Decoder
 from cytolite.errors import InputError
 from cytolite.models.backbones import Backbone, Encoder, PyramidEncoder, TokenEncoder, copy_tensors
 from cytolite.models.decoders import LightDecoder
-from cytolite.models.encoders import Decoder, encoder_spec
+from cytolite.models.encoders import encoder_spec
 from cytolite.models.unetr import UnetrDecoder
 from cytolite.models.weights import load_weights
 
@@ -227,7 +228,7 @@ def build_network(
     """
     spec = encoder_spec(encoder)
     decoder = decoder or spec.decoder
-    if decoder in ("light", "wide") and spec.patch_px:
+    if issubclass(NETWORKS[decoder], CellNetwork) and spec.patch_px:
         raise InputError(f"The decoder {decoder!r} needs a CNN; {encoder} is a vision transformer: use 'unetr'.")
     network = NETWORKS[decoder](encoder, weights)
     return network.freeze() if (spec.frozen if frozen is None else frozen) else network
