@@ -6,6 +6,7 @@ is the class. White, which is also what lies outside a slide, is background.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,15 @@ def coloured_patch(name: str, source: str, seed: int) -> Patch:
     image += rng.integers(0, 20, image.shape).astype(np.uint8)
     types = np.where(instances > 0, instances % 7 + 1, 0).astype(np.uint8)
     return Patch(name, image, instances, types, 0.25, source, name)
+
+
+def coloured_store(folder: Path, n: int, sources: Sequence[str] = ("consep",)) -> Path:
+    """Write a store of `n` coloured patches of each source into a folder, and return it."""
+    from cytolite.datasets.store import write_store  # needs the extra `train`
+
+    path = folder / "s.h5"
+    write_store(path, [coloured_patch(str(i), source, i) for source in sources for i in range(n)])
+    return path
 
 
 def write_slide(path: Path, image: np.ndarray, mpp: float = 0.5, levels: int = 1) -> Path:

@@ -13,13 +13,12 @@ import timm  # noqa: E402
 
 from cytolite import pipeline  # noqa: E402
 from cytolite.config import DistillSettings, TrainSettings  # noqa: E402
-from cytolite.datasets.store import write_store  # noqa: E402
 from cytolite.errors import InputError  # noqa: E402
 from cytolite.models import unetr  # noqa: E402
 from cytolite.models.weights import tensors_hash  # noqa: E402
 from cytolite.training import tasks  # noqa: E402
 from cytolite.training.run import CHECKPOINT, trained_network  # noqa: E402
-from fakes import coloured_patch  # noqa: E402
+from fakes import coloured_store  # noqa: E402
 
 SMALL = {
     "pretrained": False, "crop_px": 64, "batch": 2, "steps_per_epoch": 2, "epochs": 2, "warmup_steps": 1,
@@ -38,9 +37,7 @@ def narrow():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "s.h5"
-    write_store(path, [coloured_patch(str(i), "consep", i) for i in range(2)])
-    return path
+    return coloured_store(tmp_path_factory.mktemp("store"), 2)
 
 
 @pytest.fixture(scope="module")

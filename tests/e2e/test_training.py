@@ -22,7 +22,7 @@ from cytolite.models.weights import find_weights  # noqa: E402
 from cytolite.training import tasks  # noqa: E402
 from cytolite.training.run import first_network, split, trained_network  # noqa: E402
 from cytolite.training.sampling import CropDataset  # noqa: E402
-from fakes import coloured_patch  # noqa: E402
+from fakes import coloured_patch, coloured_store  # noqa: E402
 
 TINY = TrainSettings(
     encoder="efficientnet_lite0", pretrained=False, crop_px=64, batch=2, steps_per_epoch=2, epochs=3, warmup_steps=1,
@@ -32,9 +32,7 @@ TINY = TrainSettings(
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "s.h5"
-    write_store(path, [coloured_patch(str(i), source, i) for source in ("consep", "monusac") for i in range(2)])
-    return path
+    return coloured_store(tmp_path_factory.mktemp("store"), 2, ("consep", "monusac"))
 
 
 @pytest.fixture(scope="module")

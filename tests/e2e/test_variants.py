@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("onnx", reason="needs the extra `train`")
 
 from cytolite import pipeline  # noqa: E402
-from cytolite.datasets.store import write_store  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.export import DeployedNetwork, export_onnx, export_torchscript  # noqa: E402
 from cytolite.inference.predict import Predictor  # noqa: E402
@@ -17,14 +16,12 @@ from cytolite.models.bundle import load_bundle  # noqa: E402
 from cytolite.models.network import build_network  # noqa: E402
 from cytolite.models.warm_start import folded_weights  # noqa: E402
 from cytolite.variants import calibration_images, make_variant  # noqa: E402
-from fakes import coloured_patch  # noqa: E402
+from fakes import coloured_patch, coloured_store  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "s.h5"
-    write_store(path, [coloured_patch(str(i), "consep", i) for i in range(3)])
-    return path
+    return coloured_store(tmp_path_factory.mktemp("store"), 3)
 
 
 @pytest.mark.parametrize(("kind", "smaller", "alike"), [("float16", 0.6, 0.9999), ("int8", 0.5, 0.99)])

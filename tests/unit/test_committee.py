@@ -8,18 +8,15 @@ import pytest
 pytest.importorskip("torch", reason="committees need the extra `train`")
 
 from cytolite.committee import commands, make_committee, merged
-from cytolite.datasets.store import write_store
 from cytolite.errors import BundleError, InputError
 from cytolite.inference.predict import Predictor
 from cytolite.models.bundle import load_bundle, write_bundle
-from fakes import coloured_patch
+from fakes import coloured_patch, coloured_store
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "s.h5"
-    write_store(path, [coloured_patch(str(i), "consep", i) for i in range(3)])
-    return path
+    return coloured_store(tmp_path_factory.mktemp("store"), 3)
 
 
 @pytest.fixture(scope="module")
