@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 
 from cytolite import outlines
+from cytolite.bundle import Bundle, load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.inference import slide as run
 from cytolite.inference import tile as tile_module
 from cytolite.inference.parts import WorkFolder
 from cytolite.inference.predict import Predictor
-from cytolite.models.bundle import Bundle, load_bundle
 from cytolite.slides.reader import Slide, open_slide
 
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {

@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cytolite.bundle import load_bundle
     from cytolite.cells import CellTable
     from cytolite.celltypes import CELL_TYPES
     from cytolite.errors import CytoliteError, InputError
     from cytolite.interop.parquet import read_cells
-    from cytolite.models.bundle import load_bundle
     from cytolite.pipeline import segment
     from cytolite.slides.reader import open_slide
 
@@ -22,7 +22,7 @@ _HOMES = {
     "CellTable": "cytolite.cells",
     "CytoliteError": "cytolite.errors",
     "InputError": "cytolite.errors",
-    "load_bundle": "cytolite.models.bundle",
+    "load_bundle": "cytolite.bundle",
     "open_slide": "cytolite.slides.reader",
     "read_cells": "cytolite.interop.parquet",
     "segment": "cytolite.pipeline",

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cytolite.errors import InputError, OutputError
+from cytolite.provenance import fingerprint
 
 RUN_FILE = "run.json"
-HASHED_BYTES = 2**20
 
 
 def find_slides(given: Iterable[str | Path]) -> list[Path]:
@@ -129,17 +129,3 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def fingerprint(slide: Path) -> dict[str, Any]:
-    """Return what tells one slide file from another: its size, and the SHA-256 of its first MiB.
-
-    Whole slides have gigabytes: hashing all of one would cost as much as reading it. Of a missing file or a folder
-    only the name is returned.
-    """
-    try:
-        with slide.open("rb") as file:
-            start = file.read(HASHED_BYTES)
-        return {"size_bytes": slide.stat().st_size, "sha256_first_mib": hashlib.sha256(start).hexdigest()}
-    except OSError:
-        return {"name": slide.name}

@@ -23,7 +23,7 @@ from cytolite.interop.parquet import read_cells, read_metadata
 from cytolite.progress import Update
 
 if TYPE_CHECKING:
-    from cytolite.models.bundle import Bundle
+    from cytolite.bundle import Bundle
     from cytolite.patches import Patch
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")

@@ -10,12 +10,12 @@ from pathlib import Path
 import onnx
 from onnx import compose, helper
 
-from cytolite.command_line import option
+from cytolite.bundle import CARD_NAME, Bundle, ModelSpec
 from cytolite.config import TrainSettings
 from cytolite.errors import BundleError, InputError
 from cytolite.export import OUTPUTS
-from cytolite.models.bundle import CARD_NAME, Bundle, ModelSpec
 from cytolite.models.card import commands_of
+from cytolite.provenance import option
 from cytolite.release import Making, count_bundle, store_names, write_scored
 from cytolite.training.run import split
 from cytolite.variants import Comparison, compare

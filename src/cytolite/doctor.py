@@ -75,7 +75,7 @@ def _devices(providers: list[str]) -> list[str]:
 
 def _models() -> Iterator[Finding]:
     """Look at every embedded model; at the default one, if there is none."""
-    from cytolite.models.bundle import embedded_names
+    from cytolite.bundle import embedded_names
 
     names: list[str | None] = [*embedded_names()]
     for name in names or [None]:
@@ -87,8 +87,8 @@ def _model(name: str | None) -> Iterator[Finding]:
     try:
         import numpy as np
 
+        from cytolite.bundle import load_bundle
         from cytolite.inference.predict import Predictor
-        from cytolite.models.bundle import load_bundle
 
         bundle = load_bundle(name)
         Predictor(bundle, "cpu").maps(np.full((1, 64, 64, 3), 255, np.uint8))

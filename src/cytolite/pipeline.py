@@ -23,9 +23,9 @@ from cytolite.progress import Display, Update, choose, silent
 from cytolite.slide_run import Outcome, load_model, segment_or_skip, try_slide
 
 if TYPE_CHECKING:
+    from cytolite.bundle import Bundle
     from cytolite.cells import CellTable
     from cytolite.evaluation.report import Section
-    from cytolite.models.bundle import Bundle
     from cytolite.relabel.run import Relabelled
     from cytolite.training.teacher import Teacher
     from cytolite.variants import Comparison
@@ -156,7 +156,7 @@ def inspect(model: str | Path | None = None, speed: bool = False) -> str:
     BundleError
         If there is no such bundle, or it is damaged.
     """
-    from cytolite.models.bundle import CARD_NAME, load_bundle
+    from cytolite.bundle import CARD_NAME, load_bundle
 
     bundle = load_bundle(model)
     card = bundle.path / CARD_NAME
@@ -278,7 +278,7 @@ def inspect_stores(
     from cytolite.datasets import sheet as sheets
     from cytolite.datasets.duplicates import find_duplicates, write_pairs
     from cytolite.datasets.store import Stores
-    from cytolite.interop import whole_file
+    from cytolite.files import whole_file
 
     if pairs is not None and not duplicates:
         raise InputError(
@@ -434,8 +434,8 @@ def load_teacher(name: str, threads: int) -> Teacher:
 
     if (Path(name) / RECORD).exists():
         return run_teacher(Path(name))
+    from cytolite.bundle import load_bundle
     from cytolite.inference.predict import Predictor
-    from cytolite.models.bundle import load_bundle
 
     bundle = load_bundle(name)
     predictor = Predictor(bundle, threads=threads)
@@ -476,7 +476,7 @@ def export_variant(model: str, out: Path, kind: Literal["float16", "int8"], stor
     CytoliteError
         If there is no such bundle, or a store cannot be read.
     """
-    from cytolite.models.bundle import load_bundle
+    from cytolite.bundle import load_bundle
     from cytolite.variants import make_variant
 
     return _compared(*make_variant(load_bundle(model), out, kind, stores))
@@ -490,8 +490,8 @@ def export_committee(models: Sequence[str], out: Path, model_version: str, store
     CytoliteError
         If one is missing, they do not fit together, or a store cannot be read.
     """
+    from cytolite.bundle import load_bundle
     from cytolite.committee import make_committee
-    from cytolite.models.bundle import load_bundle
 
     return _compared(*make_committee([load_bundle(model) for model in models], out, model_version, stores))
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cytolite.bundle import Bundle, ModelSpec, write_bundle
 from cytolite.cases import cases_of_patches, count_cases, model_predictions
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
-from cytolite.command_line import option, options
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
 from cytolite.datasets.census import nuclei_per_label
@@ -23,10 +23,10 @@ from cytolite.evaluation.classes import own_classes
 from cytolite.evaluation.counts import Counts
 from cytolite.evaluation.report import Bootstrap, Section, sections
 from cytolite.export import export_onnx
-from cytolite.models.bundle import Bundle, ModelSpec, write_bundle
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
 from cytolite.patches import Patch
+from cytolite.provenance import option, options
 from cytolite.temperature import temperature_over_sources
 from cytolite.training.record import PLACES, read_record
 from cytolite.training.run import split, trained_network

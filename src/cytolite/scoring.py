@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cytolite.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
 from cytolite.cases import (
     Case,
     Predict,
@@ -34,7 +35,6 @@ from cytolite.evaluation.pictures import side_by_side
 from cytolite.evaluation.protocols import Protocol, in_fold, protocol, score_splits
 from cytolite.evaluation.report import Bootstrap, Section, as_json, sections
 from cytolite.evaluation.table import write_counts
-from cytolite.models.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
 from cytolite.progress import Display, silent
 
 REPORT_NAME, HTML_NAME, COUNTS_NAME = "report.json", "report.html", "counts.parquet"

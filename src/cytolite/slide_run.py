@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -10,26 +9,23 @@ import platform
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cytolite.batch import check_free, fingerprint, is_result, read_record
+from cytolite.batch import check_free, is_result, read_record
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError
 from cytolite.progress import Display
+from cytolite.provenance import fingerprint, versions_here
 
 if TYPE_CHECKING:
+    from cytolite.bundle import Bundle
     from cytolite.inference.predict import Model
-    from cytolite.models.bundle import Bundle
     from cytolite.slides.reader import Slide
 
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
 DECISIVE_SETTINGS = ("mpp", "tissue", "turns")
-RECORDED_PACKAGES = (
-    "cytolite", "numba", "numpy", "onnxruntime", "onnxruntime-gpu", "openslide-python", "openslide-bin", "tifffile",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,8 @@ def load_model(settings: SegmentSettings) -> Model:
     BundleError
         If there is no such bundle, or it is damaged.
     """
+    from cytolite.bundle import load_bundle
     from cytolite.inference.predict import Model
-    from cytolite.models.bundle import load_bundle
 
     return Model(load_bundle(settings.model), settings.device, settings.turns)
 
@@ -157,19 +153,10 @@ def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[
         "model": _model_record(bundle),
         "settings": settings.model_dump(mode="json"),
         "roi_sha256": _roi_sha256(settings),
-        "versions": _versions(),
+        "versions": versions_here(),
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _versions() -> dict[str, str]:
-    """Of Python and of the packages that are installed; ONNX Runtime comes under one of two names."""
-    versions = {"python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
 
 
 def _roi_sha256(settings: SegmentSettings) -> str | None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolite.bundle import Bundle
 from cytolite.evaluation.matching import match
 from cytolite.inference.patches import locate
 from cytolite.inference.predict import Predictor
-from cytolite.models.bundle import Bundle
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table
 

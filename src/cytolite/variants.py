@@ -12,14 +12,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cytolite.command_line import option
+from cytolite.bundle import CARD_NAME, Bundle, write_bundle
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError
 from cytolite.evaluation.bootstrap import RESAMPLES, Score, headline, headline_differences
 from cytolite.evaluation.counts import Counts
-from cytolite.models.bundle import CARD_NAME, Bundle, write_bundle
 from cytolite.models.warm_start import folded_weights
 from cytolite.patches import Patch
+from cytolite.provenance import option
 from cytolite.release import count_bundle, store_names
 from cytolite.training.run import split
 from cytolite.training.validate import pad_to_stride, resize

@@ -8,9 +8,9 @@ import shapely
 from PIL import Image
 
 import cytolite
+from cytolite.bundle import CARD_NAME, embedded_names, load_bundle
 from cytolite.cells import CellTable
 from cytolite.evaluation.matching import match
-from cytolite.models.bundle import CARD_NAME, embedded_names, load_bundle
 
 ROOT = Path(__file__).parents[2]
 # Images of CoNSeP that `cytolite train` holds back with its default seed.

@@ -3,11 +3,11 @@
 import numpy as np
 import shapely
 
+from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.inference.plan import plan_slide
 from cytolite.inference.slide import segment_slide
 from cytolite.interop.parquet import read_cells
-from cytolite.models.bundle import load_bundle
 from cytolite.slides.reader import open_slide
 from cytolite.slides.tissue import TissueMask
 from fakes import fake_bundle, paint, random_nuclei, write_slide

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from cytolite import bundle as bundles
+from cytolite.bundle import ModelSpec, load_bundle, write_bundle
 from cytolite.celltypes import TYPE_NAMES
 from cytolite.errors import BundleError, OutputError
-from cytolite.models import bundle as bundles
-from cytolite.models.bundle import ModelSpec, load_bundle, write_bundle
 from fakes import fake_bundle
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from cytolite import pipeline
 from cytolite.__main__ import main
-from cytolite.command_line import options
 from cytolite.config import DistillSettings, RelabelSettings
+from cytolite.provenance import options
 
 GIVEN = [
     DistillSettings(),

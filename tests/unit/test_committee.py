@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("torch", reason="committees need the extra `train`")
 
+from cytolite.bundle import load_bundle, write_bundle
 from cytolite.committee import commands, make_committee, merged
 from cytolite.errors import BundleError, InputError
 from cytolite.inference.predict import Predictor
-from cytolite.models.bundle import load_bundle, write_bundle
 from fakes import coloured_patch, coloured_store
 
 

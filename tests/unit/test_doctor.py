@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cytolite import doctor
+from cytolite import bundle, doctor
 from cytolite.cli import main
 from cytolite.doctor import examine
 from cytolite.interop.qupath_install import install, installation
-from cytolite.models import bundle
 
 
 @pytest.fixture

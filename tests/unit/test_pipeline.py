@@ -11,9 +11,9 @@ import pytest
 
 from cytolite import pipeline, slide_run
 from cytolite.batch import RUN_FILE
+from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, InputError, OutputError, SlideError
-from cytolite.models.bundle import load_bundle
 from cytolite.pipeline import segment_slides
 from cytolite.slide_run import Outcome, run_record
 from fakes import fake_bundle

@@ -8,9 +8,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from cytolite.bundle import load_bundle, write_bundle
 from cytolite.errors import BundleError, InputError
 from cytolite.inference.predict import Predictor
-from cytolite.models.bundle import load_bundle, write_bundle
 from fakes import CLASS_BLUE, fake_bundle
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cytolite.celltypes import label_by_name
 from cytolite.datasets.base import Reading, read_label_folder
 from cytolite.errors import InputError, did_you_mean
-from cytolite.toml_file import read_toml
+from cytolite.files import read_toml
 
 KEYS = ("name", "licence", "types")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, TYPE_NAMES, by_name
 from cytolite.errors import InputError, did_you_mean
-from cytolite.toml_file import read_toml
+from cytolite.files import read_toml
 
 ALL = "all"
 # What a file of types may say instead of a name.

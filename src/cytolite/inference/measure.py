@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cytolite.bundle import Bundle, load_bundle
 from cytolite.errors import CytoliteError
 from cytolite.inference.predict import Predictor
-from cytolite.models.bundle import Bundle, load_bundle
 
 # The paper's Table 4: 32 images of 256 x 256 px at a time.
 BATCH, SIDE_PX = 32, 256

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import shapely
 
+from cytolite.bundle import Bundle
 from cytolite.cells import CellTable
 from cytolite.config import SegmentSettings
 from cytolite.interop.roi import Region, assign, read_regions, require_overlap
-from cytolite.models.bundle import Bundle
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle, Tile, plan_tiles
 from cytolite.slides.tissue import TissueMask, tissue_mask

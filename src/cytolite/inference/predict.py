@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from cytolite.bundle import SPEC_NAME, Bundle
 from cytolite.celltypes import N_TYPES
 from cytolite.decoding.turns import mean_over_turns
 from cytolite.errors import BundleError, InputError
-from cytolite.models.bundle import SPEC_NAME, Bundle
 from cytolite.slides.tiles import ALIGN_PX
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

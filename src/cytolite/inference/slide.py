@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolite.bundle import Bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
 from cytolite.inference.finish import write_results
@@ -23,7 +24,6 @@ from cytolite.inference.plan import Plan, plan_key, plan_slide
 from cytolite.inference.predict import Predictor
 from cytolite.inference.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.inference.tile import tile_cells
-from cytolite.models.bundle import Bundle
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Tile
 

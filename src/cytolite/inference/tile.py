@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite import outlines
+from cytolite.bundle import ModelSpec
 from cytolite.cells import CellTable
 from cytolite.decoding.nuclei import find_nuclei, vote_types
 from cytolite.decoding.refine import FACTOR, refine
-from cytolite.models.bundle import ModelSpec
 from cytolite.slides.tiles import Tile
 
 # Centroids are whole multiples of 1 / _GRID px, so that moving them by whole pixels is exact and tiles agree on them.

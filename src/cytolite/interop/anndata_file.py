@@ -18,7 +18,7 @@ import numpy as np
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES, by_name
 from cytolite.errors import InputError
-from cytolite.interop import NOTICE, plain_refusal
+from cytolite.files import NOTICE, plain_refusal
 
 
 def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[str, Any] | None = None) -> Any:

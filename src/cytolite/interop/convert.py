@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from cytolite.cells import CellTable
 from cytolite.errors import InputError, OutputError, did_you_mean
-from cytolite.interop import NOTICE, whole_folder
+from cytolite.files import NOTICE, whole_folder
 from cytolite.interop.geojson import MEASUREMENTS, GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
 

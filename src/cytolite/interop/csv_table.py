@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable, with_known_types
 from cytolite.celltypes import TYPE_NAMES, by_name
 from cytolite.errors import InputError
-from cytolite.interop import plain_refusal, whole_file
+from cytolite.files import plain_refusal, whole_file
 from cytolite.interop.outline_rings import Outlines, clean_outlines
 from cytolite.interop.parquet import COLUMNS, PROBS
 

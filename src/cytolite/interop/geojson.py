@@ -26,7 +26,7 @@ from shapely.geometry.polygon import orient
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES
 from cytolite.errors import InputError
-from cytolite.interop import plain_refusal, whole_file
+from cytolite.files import plain_refusal, whole_file
 
 TAG = "cytolite"
 MEASUREMENTS = (

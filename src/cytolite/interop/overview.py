@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES, N_TYPES
-from cytolite.interop import NOTICE, plain_refusal, whole_file
+from cytolite.files import NOTICE, plain_refusal, whole_file
 from cytolite.interop.roi import Region
 
 _INK, _FAINT, _PAPER = (33, 37, 41), (108, 117, 125), (255, 255, 255)

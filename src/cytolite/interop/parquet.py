@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable
 from cytolite.celltypes import N_TYPES, TYPE_NAMES
 from cytolite.errors import InputError
-from cytolite.interop import plain_refusal, whole_file
+from cytolite.files import plain_refusal, whole_file
 
 ROW_GROUP = 50_000
 _METADATA_KEY = b"cytolite"

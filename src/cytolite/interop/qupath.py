@@ -26,7 +26,7 @@ from shapely.geometry import mapping
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES
 from cytolite.errors import InputError, OutputError, did_you_mean
-from cytolite.interop import plain_refusal
+from cytolite.files import plain_refusal
 from cytolite.interop.convert import CHUNK
 from cytolite.interop.geojson import TAG, GeoJSONWriter
 from cytolite.interop.parquet import iter_cells, read_metadata

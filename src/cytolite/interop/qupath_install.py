@@ -17,7 +17,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from cytolite.errors import InputError, OutputError
-from cytolite.interop import plain_refusal, whole_file
+from cytolite.files import plain_refusal, whole_file
 
 SCRIPTS, LIBRARY, STARTUP = Path("scripts", "cytolite"), Path("cytolite"), Path("startup.groovy")
 MARK = b"by `cytolite qupath install`"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolite.celltypes import CELL_TYPES
-from cytolite.interop import whole_folder
+from cytolite.files import whole_folder
 
 PROJECT_FILE = "project.qpproj"
 # What QuPath's own projects of the oldest version that was tried say.

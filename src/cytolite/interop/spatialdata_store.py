@@ -14,7 +14,7 @@ import shapely
 
 from cytolite.cells import CellTable
 from cytolite.errors import InputError
-from cytolite.interop import whole_folder
+from cytolite.files import whole_folder
 from cytolite.interop.anndata_file import from_anndata, to_anndata
 
 SHAPES, TABLE = "nuclei", "cells"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable
 from cytolite.celltypes import N_TYPES, TYPE_NAMES
 from cytolite.errors import InputError
-from cytolite.interop import NOTICE, plain_refusal, whole_file
+from cytolite.files import NOTICE, plain_refusal, whole_file
 
 TOTAL = "total"
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cytolite.bundle import ModelSpec
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
-from cytolite.models.bundle import ModelSpec
 
 # A type with fewer nuclei than this in training or in validation is named as not to be relied on.
 FEW_NUCLEI = 300

@@ -17,8 +17,8 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cytolite.bundle import Bundle
 from cytolite.errors import BundleError
-from cytolite.models.bundle import Bundle
 from cytolite.models.network import CellNetwork
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cytolite.celltypes import LABEL_NAMES, allowed_types, by_name, label_by_name
 from cytolite.config import AnySettings, Settings, explain
 from cytolite.errors import InputError, did_you_mean
-from cytolite.toml_file import read_toml
+from cytolite.files import read_toml
 
 
 class ClassifierRecipe(Settings):

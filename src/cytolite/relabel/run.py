@@ -15,10 +15,10 @@ import torch
 from pyarrow import compute
 
 from cytolite.celltypes import LABEL_NAMES
-from cytolite.command_line import options
 from cytolite.config import RelabelSettings
 from cytolite.datasets.store import Store, write_store
 from cytolite.errors import InputError, did_you_mean
+from cytolite.provenance import options
 from cytolite.relabel import audit
 from cytolite.relabel.classifier import Classifier, build_network, find_pretrained
 from cytolite.relabel.crossrelabel import Census, classify, refined

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from cytolite.batch import prepare_output, result_folders
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError
-from cytolite.interop import whole_file
+from cytolite.files import whole_file
 from cytolite.progress import Update
 from cytolite.slide_run import Outcome, segment_again
 

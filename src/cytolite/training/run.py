@@ -13,12 +13,12 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
+from cytolite.bundle import load_bundle
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.duplicates import read_pairs
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
-from cytolite.models.bundle import load_bundle
 from cytolite.models.encoders import encoder_spec
 from cytolite.models.network import CellNetwork, NucleusNetwork, build_network
 from cytolite.models.warm_start import start_from

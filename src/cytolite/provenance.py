@@ -1,11 +1,21 @@
-"""Settings as options of the command line: what cards and stores say of how they were made."""
+"""What something was made from: settings as options of the command line, versions, fingerprints of files."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import platform
 from collections.abc import Collection
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from cytolite.config import Settings
+
+HASHED_BYTES = 2**20
+RECORDED_PACKAGES = (
+    "cytolite", "numba", "numpy", "onnxruntime", "onnxruntime-gpu", "openslide-python", "openslide-bin", "tifffile",
+)  # fmt: skip
 
 
 def options(settings: Settings, without: Collection[str] = (), places: Collection[str] = ()) -> list[str]:
@@ -45,3 +55,26 @@ def option(flag: str, value: object, place: bool = False) -> list[str]:
             return [text for key, item in value.items() for text in option(f"{flag}.{key}", item, place)]
         case _:
             return [f"{flag} {Path(str(value)).name if place or isinstance(value, Path) else value}"]
+
+
+def versions_here() -> dict[str, str]:
+    """Of Python and of the packages that are installed; ONNX Runtime comes under one of two names."""
+    versions = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
+def fingerprint(slide: Path) -> dict[str, Any]:
+    """Return what tells one slide file from another: its size, and the SHA-256 of its first MiB.
+
+    Whole slides have gigabytes: hashing all of one would cost as much as reading it. Of a missing file or a folder
+    only the name is returned.
+    """
+    try:
+        with slide.open("rb") as file:
+            start = file.read(HASHED_BYTES)
+        return {"size_bytes": slide.stat().st_size, "sha256_first_mib": hashlib.sha256(start).hexdigest()}
+    except OSError:
+        return {"name": slide.name}
