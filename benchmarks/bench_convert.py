@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 from bench_write import tables
+from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.interop.parquet import CellsWriter
-from cytolite.outlines import FEATURE_NAMES
 
 # Run in the process that is measured: peak memory and time of nothing but the conversion and its imports.
 MEASURED = """

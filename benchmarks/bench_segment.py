@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from cytolite import outlines
 from cytolite.bundle import Bundle, load_bundle
 from cytolite.config import SegmentSettings
+from cytolite.decoding import outlines
 from cytolite.inference import slide as run
 from cytolite.inference import tile as tile_module
 from cytolite.inference.parts import WorkFolder

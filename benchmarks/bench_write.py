@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from cytolite.cells import CellTable
+from cytolite.decoding.features import FEATURE_NAMES, measure
+from cytolite.decoding.outlines import trace
 from cytolite.interop.geojson import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
 from cytolite.interop.summary import SummaryCounter
-from cytolite.outlines import FEATURE_NAMES, measure, trace
 
 TABLE_ROWS = 20_000
 SHAPES = 500

@@ -198,7 +198,7 @@ def ask_committee(patch):  # type: ignore[no-untyped-def]
     import numpy as np
     import torch
 
-    from cytolite.decoding.nuclei import DEFAULTS, find_nuclei, vote_types
+    from cytolite.decoding.instances import DEFAULTS, find_nuclei, vote_types
     from cytolite.pipeline import load_teacher
     from cytolite.training.teacher import committee
 

@@ -14,9 +14,9 @@ import onnx
 import tifffile
 from onnx import TensorProto, helper, numpy_helper
 
-from cytolite import flows
 from cytolite.bundle import Bundle, ModelSpec, write_bundle
 from cytolite.celltypes import CELL_TYPES, N_TYPES
+from cytolite.decoding import flows
 from cytolite.patches import Patch
 
 # Blue of class 0 (background) to 7; far apart, and white is background.

@@ -15,7 +15,7 @@ from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
 from cytolite.datasets.census import nuclei_per_label
 from cytolite.datasets.store import Store
-from cytolite.decoding.nuclei import DEFAULTS
+from cytolite.decoding.instances import DEFAULTS
 from cytolite.errors import InputError
 from cytolite.evaluation import page
 from cytolite.evaluation.bootstrap import headline

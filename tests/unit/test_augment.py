@@ -4,8 +4,8 @@ import pytest
 cv2 = pytest.importorskip("cv2", reason="training needs the extra `train`")
 pytest.importorskip("torch", reason="training needs the extra `train`")
 
-from cytolite import flows  # noqa: E402
 from cytolite.celltypes import IGNORE  # noqa: E402
+from cytolite.decoding import flows  # noqa: E402
 from cytolite.patches import Patch  # noqa: E402
 from cytolite.training.augment import STAINS, crop, degrade, jitter_stain, warp_image, warp_labels, warp_matrix  # noqa: E402
 

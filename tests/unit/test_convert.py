@@ -14,6 +14,7 @@ import shapely
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import TYPE_NAMES
+from cytolite.decoding.outlines import trace
 from cytolite.errors import InputError, OutputError
 from cytolite.interop import convert as convert_module
 from cytolite.interop import geojson_reader
@@ -22,7 +23,6 @@ from cytolite.interop.geojson import MEASUREMENTS, GeoJSONWriter, object_id
 from cytolite.interop.geojson_reader import GeoJSONReader
 from cytolite.interop.json_scan import scan_features
 from cytolite.interop.parquet import CellsWriter, read_cells, read_metadata
-from cytolite.outlines import trace
 
 ABOUT = {"slide": "größe 1.svs", "model": {"name": "fake"}, "mpp": 0.25}
 

@@ -72,8 +72,8 @@ def test_python_examples_can_be_parsed(page):
 
 
 def test_columns_in_the_reference_are_those_that_are_written():
+    from cytolite.decoding.features import FEATURE_NAMES
     from cytolite.interop.parquet import _FIXED_FIELDS
-    from cytolite.outlines import FEATURE_NAMES
 
     table = (ROOT / "docs" / "reference" / "file-formats.md").read_text().split("## cells.parquet")[1].split("## ")[0]
     named = {

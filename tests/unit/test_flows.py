@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, gaussian_filter, maximum_filter
 
+from cytolite.decoding.flows import decode, encode
 from cytolite.errors import InputError
-from cytolite.flows import decode, encode
 
 NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 

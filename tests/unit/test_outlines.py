@@ -11,8 +11,9 @@ from rasterio.features import rasterize
 from scipy import ndimage
 from skimage.measure import perimeter_crofton, regionprops
 
+from cytolite.decoding.features import FEATURE_NAMES, measure
+from cytolite.decoding.outlines import trace
 from cytolite.errors import InputError
-from cytolite.outlines import FEATURE_NAMES, measure, trace
 
 # (1 0 / 0 1) corners that are joined elsewhere, a bay pinched shut at a corner, a part inside another's hole.
 NASTY = {

@@ -15,10 +15,10 @@ import shapely
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import TYPE_NAMES
+from cytolite.decoding.outlines import trace
 from cytolite.errors import InputError, OutputError
 from cytolite.interop import parquet
 from cytolite.interop.parquet import CellsWriter, iter_cells, read_cells, read_metadata
-from cytolite.outlines import trace
 
 FEATURES = ("perimeter_um", "circularity")
 REGIONS = ("stroma", "tumour")

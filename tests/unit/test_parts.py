@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cytolite.cells import CellTable
+from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import OutputError
 from cytolite.inference.parts import WorkFolder
 from cytolite.inference.stitch import TileCells
-from cytolite.outlines import FEATURE_NAMES
 from cytolite.slides.tiles import plan_tiles
 
 TILES = plan_tiles(200, 200, 100, 32)

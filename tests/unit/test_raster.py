@@ -3,8 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from cytolite import outlines
 from cytolite.cells import CellTable
+from cytolite.decoding import outlines
 from cytolite.evaluation.raster import rasterise
 from fakes import random_nuclei
 

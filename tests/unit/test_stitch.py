@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cytolite import outlines
 from cytolite.cells import CellTable
+from cytolite.decoding import features, outlines
 from cytolite.inference.stitch import _area, _fill, own_or_offer, stitch
 from cytolite.slides.tiles import plan_tiles
 from fakes import random_nuclei
@@ -99,7 +99,7 @@ def test_a_crescent_and_what_it_holds_are_two():
     instance_map[46:74, 96:125] = 0
     instance_map[48:72, 101:120] = 2
     vertices, offsets = outlines.trace(instance_map)
-    measures = outlines.measure(instance_map, np.zeros((200, 200, 3), np.uint8), 0.5, (vertices, offsets))
+    measures = features.measure(instance_map, np.zeros((200, 200, 3), np.uint8), 0.5, (vertices, offsets))
     cells = table((0, 0, 1, 1), (0, 0, 1, 1))
     cells = CellTable(**{**vars(cells), "vertices": vertices.astype(float), "offsets": offsets,
                          "centroids": measures.centroids})  # fmt: skip
@@ -147,7 +147,7 @@ def test_jittered_views_lose_and_double_nothing():
 
 def cells_of(instance_map, types):
     vertices, offsets = outlines.trace(instance_map)
-    measures = outlines.measure(instance_map, np.zeros((*instance_map.shape, 3), np.uint8), 0.5, (vertices, offsets))
+    measures = features.measure(instance_map, np.zeros((*instance_map.shape, 3), np.uint8), 0.5, (vertices, offsets))
     n = len(offsets) - 1
     return CellTable(
         vertices.astype(float), offsets, measures.centroids, types[1:], np.full((n, 7), 1 / 7, np.float32),

@@ -6,9 +6,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("lightning", reason="training needs the extra `train`")
 
-from cytolite import flows  # noqa: E402
 from cytolite.celltypes import IGNORE  # noqa: E402
 from cytolite.config import DistillSettings  # noqa: E402
+from cytolite.decoding import flows  # noqa: E402
 from cytolite.errors import OutputError  # noqa: E402
 from cytolite.inference.predict import Predictor  # noqa: E402
 from cytolite.models.network import build_network  # noqa: E402

@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="scoring on patches needs the extra `train`"
 pytest.importorskip("cv2", reason="scoring on patches needs the extra `train`")
 
 from cytolite.celltypes import INFLAMMATORY
-from cytolite.decoding.nuclei import find_nuclei, vote_types
+from cytolite.decoding.instances import find_nuclei, vote_types
 from cytolite.inference.predict import Predictor
 from cytolite.patches import Patch
 from cytolite.temperature import TEMPERATURES, fit_temperature, temperature_over_sources

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from cytolite import outlines
-from cytolite.decoding.nuclei import find_nuclei, is_nucleus, vote_types
+from cytolite.decoding import features
+from cytolite.decoding.instances import find_nuclei, is_nucleus, vote_types
 from cytolite.inference.predict import Predictor
 from cytolite.inference.tile import tile_cells
 from cytolite.slides.tiles import Tile
@@ -92,7 +92,7 @@ def test_painted_nuclei_come_back(bundle):
         assert cells.area_um2[cell] == pytest.approx(mask.sum() * MPP**2)
         assert cells.types[cell] == types[label]
         assert cells.type_probs[cell].argmax() + 1 == types[label]
-    assert set(cells.features) == set(outlines.FEATURE_NAMES)
+    assert set(cells.features) == set(features.FEATURE_NAMES)
 
 
 def test_a_finer_image_gives_the_same_cells(bundle, tmp_path):
@@ -172,4 +172,4 @@ def test_small_nuclei_are_dropped_by_area_in_um2(tmp_path):
 def test_an_empty_tile(bundle):
     cells = run(bundle, np.full((64, 64, 3), 255, np.uint8), Tile(0, (0, 0, 64, 64), (0, 0, 64, 64)), (64, 64))
     assert len(cells) == 0
-    assert set(cells.features) == set(outlines.FEATURE_NAMES)
+    assert set(cells.features) == set(features.FEATURE_NAMES)

@@ -1,1 +1,1 @@
-"""What the network's maps mean: nuclei, their types and their edges."""
+"""What the network's maps mean: nuclei, their types, their outlines and what is measured of them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.decoding.nuclei import find_nuclei, vote_types
+from cytolite.decoding.instances import find_nuclei, vote_types
 from cytolite.decoding.refine import FACTOR, refine
 from cytolite.inference.predict import Predictor
 from cytolite.slides.levels import ArrayLevel, Pyramid

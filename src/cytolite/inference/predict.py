@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytolite.bundle import SPEC_NAME, Bundle
 from cytolite.celltypes import N_TYPES
-from cytolite.decoding.turns import mean_over_turns
+from cytolite.decoding.tta import mean_over_turns
 from cytolite.errors import BundleError, InputError
 from cytolite.slides.tiles import ALIGN_PX
 

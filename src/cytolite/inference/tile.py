@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite import outlines
 from cytolite.bundle import ModelSpec
 from cytolite.cells import CellTable
-from cytolite.decoding.nuclei import find_nuclei, vote_types
+from cytolite.decoding import features, outlines
+from cytolite.decoding.instances import find_nuclei, vote_types
 from cytolite.decoding.refine import FACTOR, refine
 from cytolite.slides.tiles import Tile
 
@@ -55,7 +55,7 @@ def tile_cells(
     fine = refine(instance_map, type_logits, spec.foreground_threshold, on_slide)
     rings = outlines.trace(fine)
     enlarge = FACTOR // spec.stride
-    measures = outlines.measure(fine, image.repeat(enlarge, 0).repeat(enlarge, 1), mpp / FACTOR, rings)
+    measures = features.measure(fine, image.repeat(enlarge, 0).repeat(enlarge, 1), mpp / FACTOR, rings)
     types, type_probs = vote_types(instance_map, type_logits, len(measures.area_px), spec.type_temperature)
     vertices, offsets = rings
     corner = np.array([x0, y0], np.float64)

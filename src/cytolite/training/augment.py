@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite import flows
 from cytolite.celltypes import IGNORE
+from cytolite.decoding import flows
 from cytolite.patches import Patch
 
 # Optical densities of haematoxylin, eosin and the rest (Ruifrok & Johnston 2001), rows of unit length.

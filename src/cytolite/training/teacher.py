@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
-from cytolite.decoding.turns import mean_over_turns
+from cytolite.decoding.tta import mean_over_turns
 from cytolite.models.network import ALIGN_PX, NucleusNetwork
 
 Answers = tuple[torch.Tensor, torch.Tensor]

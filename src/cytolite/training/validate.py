@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytolite.decoding.nuclei import DEFAULTS, find_nuclei, vote_types
+from cytolite.decoding.instances import DEFAULTS, find_nuclei, vote_types
 from cytolite.decoding.refine import FACTOR, refine
 from cytolite.evaluation.classes import own_classes
 from cytolite.evaluation.counts import Counts, collect, count_image

@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cytolite import flows as flow_field
 from cytolite.celltypes import N_TYPES
+from cytolite.decoding import flows as flow_field
 
 
 class Thresholds(Protocol):
