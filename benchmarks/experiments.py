@@ -169,8 +169,8 @@ def draw_image(out: Path, path: Path) -> None:
     import cv2
     import numpy as np
 
+    from cytolite.drawing.training_picture import outlined
     from cytolite.patches import Patch
-    from cytolite.training.picture import outlined
     from cytolite.training.run import trained_network
     from cytolite.training.validate import enlarge, predict_patch
 

@@ -275,9 +275,9 @@ def inspect_stores(
         If a store cannot be read or a file not be written.
     """
     from cytolite.datasets import describe
-    from cytolite.datasets import sheet as sheets
     from cytolite.datasets.duplicates import find_duplicates, write_pairs
     from cytolite.datasets.store import Stores
+    from cytolite.drawing import patch_sheet as sheets
     from cytolite.files import whole_file
 
     if pairs is not None and not duplicates:

@@ -25,13 +25,13 @@ from cytolite.cases import (
     read_predictions,
 )
 from cytolite.config import EvaluateSettings
+from cytolite.drawing.comparison import side_by_side
 from cytolite.errors import InputError, OutputError, did_you_mean
 from cytolite.evaluation import html, page
 from cytolite.evaluation.bootstrap import score
 from cytolite.evaluation.classes import Classes, own_classes, read_classes
 from cytolite.evaluation.counts import Counts, join
 from cytolite.evaluation.metrics import quality
-from cytolite.evaluation.pictures import side_by_side
 from cytolite.evaluation.protocols import Protocol, in_fold, protocol, score_splits
 from cytolite.evaluation.report import Bootstrap, Section, as_json, sections
 from cytolite.evaluation.table import write_counts

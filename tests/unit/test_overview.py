@@ -13,9 +13,9 @@ from PIL import Image
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES
+from cytolite.drawing import overview
+from cytolite.drawing.overview import draw_crop, draw_overview
 from cytolite.errors import OutputError
-from cytolite.interop import overview
-from cytolite.interop.overview import draw_crop, draw_overview
 from cytolite.interop.roi import Region
 
 

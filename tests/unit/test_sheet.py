@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from cytolite.celltypes import EPITHELIAL_OR_NEOPLASTIC, IGNORE, LABEL_COLOURS
-from cytolite.datasets.sheet import COLUMNS, ROWS, WINDOW_PX, ZOOM, choose, draw_sheet, paint, window
+from cytolite.drawing.patch_sheet import COLUMNS, ROWS, WINDOW_PX, ZOOM, choose, draw_sheet, paint, window
 from cytolite.patches import Patch
 
 

@@ -13,11 +13,11 @@ import orjson
 from cytolite.bundle import Bundle
 from cytolite.cells import CellTable
 from cytolite.decoding.features import FEATURE_NAMES
+from cytolite.drawing.overview import draw_overview
 from cytolite.files import NOTICE
 from cytolite.inference.parts import RESULT_MARK
 from cytolite.inference.plan import Plan
 from cytolite.interop.geojson import GeoJSONWriter
-from cytolite.interop.overview import draw_overview
 from cytolite.interop.parquet import CellsWriter, iter_cells
 from cytolite.interop.summary import SummaryCounter, write_summary_csv, write_summary_json
 from cytolite.slides.reader import Slide

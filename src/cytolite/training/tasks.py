@@ -14,13 +14,13 @@ from torch import nn
 
 from cytolite.celltypes import IGNORE
 from cytolite.config import DistillSettings, TrainSettings
+from cytolite.drawing.training_picture import draw_patch, save_picture
 from cytolite.evaluation.bootstrap import headline
 from cytolite.models.network import NucleusNetwork
 from cytolite.patches import Patch
 from cytolite.training.average import Average
 from cytolite.training.losses import distillation_loss, flow_loss
 from cytolite.training.objectives import LightObjective, PaperObjective
-from cytolite.training.picture import draw_patch, save_picture
 from cytolite.training.teacher import Asked
 from cytolite.training.validate import score_network
 

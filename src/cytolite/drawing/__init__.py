@@ -1,0 +1,1 @@
+"""Pictures: overviews of slides, patches with their outlines, truth beside predictions."""
