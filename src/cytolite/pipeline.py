@@ -202,8 +202,8 @@ def evaluate(
     CytoliteError
         If truth and predictions do not fit each other, or the report cannot be written.
     """
-    from cytolite.scoring import Contest, write_page
-    from cytolite.scoring import evaluate as score
+    from cytolite.evaluation.run import Contest, write_page
+    from cytolite.evaluation.run import evaluate as score
 
     contest = Contest(truth, predicted, model, baseline)
     found = score(contest, output, settings, display)

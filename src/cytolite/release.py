@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolite.bundle import Bundle, ModelSpec, write_bundle
-from cytolite.cases import cases_of_patches, count_cases, model_predictions
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
@@ -17,10 +16,11 @@ from cytolite.datasets.census import nuclei_per_label
 from cytolite.datasets.store import Store
 from cytolite.decoding.instances import DEFAULTS
 from cytolite.errors import InputError
-from cytolite.evaluation import page
+from cytolite.evaluation import markdown as page
 from cytolite.evaluation.bootstrap import headline
 from cytolite.evaluation.classes import own_classes
 from cytolite.evaluation.counts import Counts
+from cytolite.evaluation.images import cases_of_patches, count_cases, model_predictions
 from cytolite.evaluation.report import Bootstrap, Section, sections
 from cytolite.export import export_onnx
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render

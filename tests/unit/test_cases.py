@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cytolite import cases
 from cytolite.errors import InputError
+from cytolite.evaluation import images as cases
 from cytolite.evaluation.classes import own_classes, read_classes
 from cytolite.evaluation.table import read_counts, write_counts
 from cytolite.patches import Patch

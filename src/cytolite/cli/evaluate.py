@@ -66,7 +66,7 @@ def _print(found: list[Section]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cytolite.evaluation.page import OVERALL
+    from cytolite.evaluation.markdown import OVERALL
 
     shown = found[:MOST_COLUMNS]
     table = Table("", *(f"{s.title}\n{len(s.counts):,} images" for s in shown), box=None)

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from cytolite.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
-from cytolite.cases import (
+from cytolite.config import EvaluateSettings
+from cytolite.drawing.comparison import side_by_side
+from cytolite.errors import InputError, OutputError, did_you_mean
+from cytolite.evaluation import html
+from cytolite.evaluation import markdown as page
+from cytolite.evaluation.bootstrap import score
+from cytolite.evaluation.classes import Classes, own_classes, read_classes
+from cytolite.evaluation.counts import Counts, join
+from cytolite.evaluation.images import (
     Case,
     Predict,
     add_columns,
@@ -24,13 +32,6 @@ from cytolite.cases import (
     model_predictions,
     read_predictions,
 )
-from cytolite.config import EvaluateSettings
-from cytolite.drawing.comparison import side_by_side
-from cytolite.errors import InputError, OutputError, did_you_mean
-from cytolite.evaluation import html, page
-from cytolite.evaluation.bootstrap import score
-from cytolite.evaluation.classes import Classes, own_classes, read_classes
-from cytolite.evaluation.counts import Counts, join
 from cytolite.evaluation.metrics import quality
 from cytolite.evaluation.protocols import Protocol, in_fold, protocol, score_splits
 from cytolite.evaluation.report import Bootstrap, Section, as_json, sections
