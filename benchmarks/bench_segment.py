@@ -33,7 +33,7 @@ from cytolite.decoding import outlines
 from cytolite.inference import slide as run
 from cytolite.inference import tile as tile_module
 from cytolite.inference.parts import WorkFolder
-from cytolite.inference.predict import Predictor
+from cytolite.inference.predictor import Predictor
 from cytolite.slides.reader import Slide, open_slide
 
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {

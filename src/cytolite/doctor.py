@@ -88,7 +88,7 @@ def _model(name: str | None) -> Iterator[Finding]:
         import numpy as np
 
         from cytolite.bundle import load_bundle
-        from cytolite.inference.predict import Predictor
+        from cytolite.inference.predictor import Predictor
 
         bundle = load_bundle(name)
         Predictor(bundle, "cpu").maps(np.full((1, 64, 64, 3), 255, np.uint8))

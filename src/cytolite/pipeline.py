@@ -236,7 +236,7 @@ def convert(
 
 def _needs(bundle: Bundle) -> str:
     """The rest of the paper's Table 4, measured here."""
-    from cytolite.inference.measure import measure
+    from cytolite.inference.profile import measure
 
     found = measure(bundle)
     memory = "not told by this system" if found.memory_mb is None else f"{found.memory_mb:,.0f} MB"
@@ -435,7 +435,7 @@ def load_teacher(name: str, threads: int) -> Teacher:
     if (Path(name) / RECORD).exists():
         return run_teacher(Path(name))
     from cytolite.bundle import load_bundle
-    from cytolite.inference.predict import Predictor
+    from cytolite.inference.predictor import Predictor
 
     bundle = load_bundle(name)
     predictor = Predictor(bundle, threads=threads)

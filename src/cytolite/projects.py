@@ -19,7 +19,7 @@ from cytolite.slide_run import Outcome, load_model, segment_again
 from cytolite.slides.reader import open_slide
 
 if TYPE_CHECKING:
-    from cytolite.inference.predict import Model
+    from cytolite.inference.predictor import Model
 
 
 def make_project(slides: Sequence[str | Path], output: Path) -> Path:

@@ -20,7 +20,7 @@ from cytolite.provenance import fingerprint, versions_here
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
-    from cytolite.inference.predict import Model
+    from cytolite.inference.predictor import Model
     from cytolite.slides.reader import Slide
 
 log = logging.getLogger("cytolite")
@@ -51,7 +51,7 @@ def load_model(settings: SegmentSettings) -> Model:
         If there is no such bundle, or it is damaged.
     """
     from cytolite.bundle import load_bundle
-    from cytolite.inference.predict import Model
+    from cytolite.inference.predictor import Model
 
     return Model(load_bundle(settings.model), settings.device, settings.turns)
 

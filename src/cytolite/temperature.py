@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cytolite.bundle import Bundle
 from cytolite.evaluation.matching import match
-from cytolite.inference.patches import locate
-from cytolite.inference.predict import Predictor
+from cytolite.inference.image import locate
+from cytolite.inference.predictor import Predictor
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table
 

@@ -40,7 +40,7 @@ print(result.n_cells, peak_mb())
 # The same cells in every tile, straight into the stitcher and the writers: many more than there is time to segment.
 FINISH = """
 from dataclasses import replace
-from cytolite.inference.predict import Predictor
+from cytolite.inference.predictor import Predictor
 from cytolite.inference.tile import tile_cells
 plan = plan_slide(slide, bundle, settings)
 first = plan.tiles[0]

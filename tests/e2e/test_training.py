@@ -14,7 +14,7 @@ from cytolite.config import TrainSettings  # noqa: E402
 from cytolite.datasets.store import Store, write_store  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.export import DeployedNetwork, export_onnx  # noqa: E402
-from cytolite.inference.predict import Predictor  # noqa: E402
+from cytolite.inference.predictor import Predictor  # noqa: E402
 from cytolite.models.encoders import encoder_spec  # noqa: E402
 from cytolite.models.network import CellNetwork  # noqa: E402
 from cytolite.models.warm_start import module_name, start_from  # noqa: E402

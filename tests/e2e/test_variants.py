@@ -12,7 +12,7 @@ from cytolite import pipeline  # noqa: E402
 from cytolite.bundle import load_bundle  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.export import DeployedNetwork, export_onnx, export_torchscript  # noqa: E402
-from cytolite.inference.predict import Predictor  # noqa: E402
+from cytolite.inference.predictor import Predictor  # noqa: E402
 from cytolite.models.network import build_network  # noqa: E402
 from cytolite.models.warm_start import folded_weights  # noqa: E402
 from cytolite.variants import calibration_images, make_variant  # noqa: E402

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="committees need the extra `train`")
 from cytolite.bundle import load_bundle, write_bundle
 from cytolite.committee import commands, make_committee, merged
 from cytolite.errors import BundleError, InputError
-from cytolite.inference.predict import Predictor
+from cytolite.inference.predictor import Predictor
 from fakes import coloured_patch, coloured_store
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from cytolite.bundle import load_bundle, write_bundle
 from cytolite.errors import BundleError, InputError
-from cytolite.inference.predict import Predictor
+from cytolite.inference.predictor import Predictor
 from fakes import CLASS_BLUE, fake_bundle
 
 

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from cytolite import pipeline, slide_run
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError
-from cytolite.inference.predict import Model
+from cytolite.inference.predictor import Model
 from cytolite.serving import jobs as serving_jobs
 from cytolite.serving.allowed import AllowedFolders, NotAllowedError
 from cytolite.serving.api import make_app

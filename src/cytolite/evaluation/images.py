@@ -202,8 +202,8 @@ def model_predictions(
     InputError
         If the classes are not cytolite's types.
     """
-    from cytolite.inference.patches import predict_patch
-    from cytolite.inference.predict import Predictor
+    from cytolite.inference.image import predict_patch
+    from cytolite.inference.predictor import Predictor
 
     require_own_types(classes, f"The model {bundle.spec.name!r}")
     predictor = Predictor(bundle, threads=threads, turns=turns)

@@ -21,7 +21,7 @@ from cytolite.errors import SlideError
 from cytolite.inference.finish import write_results
 from cytolite.inference.parts import WorkFolder
 from cytolite.inference.plan import Plan, plan_key, plan_slide
-from cytolite.inference.predict import Predictor
+from cytolite.inference.predictor import Predictor
 from cytolite.inference.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.inference.tile import tile_cells
 from cytolite.slides.reader import Slide

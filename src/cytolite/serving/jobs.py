@@ -24,7 +24,7 @@ from cytolite.progress import Update
 from cytolite.slide_run import Outcome, segment_again
 
 if TYPE_CHECKING:
-    from cytolite.inference.predict import Model
+    from cytolite.inference.predictor import Model
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 MAX_WAITING = 100

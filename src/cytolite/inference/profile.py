@@ -1,6 +1,6 @@
 """What a bundle needs on this machine: memory for a batch, and how fast its network is.
 
-Run as a program, ``python -m cytolite.inference.measure BUNDLE``, so that the peak of memory is the network's alone.
+Run as a program, ``python -m cytolite.inference.profile BUNDLE``, so that the peak of memory is the network's alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from cytolite.bundle import Bundle, load_bundle
 from cytolite.errors import CytoliteError
-from cytolite.inference.predict import Predictor
+from cytolite.inference.predictor import Predictor
 
 # The paper's Table 4: 32 images of 256 x 256 px at a time.
 BATCH, SIDE_PX = 32, 256
@@ -48,7 +48,7 @@ def measure(bundle: Bundle) -> Measured:
     CytoliteError
         If that process fails, for want of memory for example.
     """
-    command = [sys.executable, "-m", "cytolite.inference.measure", str(bundle.path)]
+    command = [sys.executable, "-m", "cytolite.inference.profile", str(bundle.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cytolite.decoding.instances import find_nuclei, vote_types
 from cytolite.decoding.refine import FACTOR, refine
-from cytolite.inference.predict import Predictor
+from cytolite.inference.predictor import Predictor
 from cytolite.slides.levels import ArrayLevel, Pyramid
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import ALIGN_PX
