@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from bench_write import tables
-from cytolite.interop.geojson import GeoJSONWriter
+from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.qupath_install import install, installation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

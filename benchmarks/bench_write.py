@@ -22,7 +22,7 @@ import numpy as np
 from cytolite.cells import CellTable
 from cytolite.decoding.features import FEATURE_NAMES, measure
 from cytolite.decoding.outlines import trace
-from cytolite.interop.geojson import GeoJSONWriter
+from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
 from cytolite.interop.summary import SummaryCounter
 

@@ -17,11 +17,11 @@ from cytolite.celltypes import TYPE_NAMES
 from cytolite.decoding.outlines import trace
 from cytolite.errors import InputError, OutputError
 from cytolite.interop import convert as convert_module
-from cytolite.interop import geojson_reader
 from cytolite.interop.convert import convert
-from cytolite.interop.geojson import MEASUREMENTS, GeoJSONWriter, object_id
-from cytolite.interop.geojson_reader import GeoJSONReader
-from cytolite.interop.json_scan import scan_features
+from cytolite.interop.geojson import reader as geojson_reader
+from cytolite.interop.geojson.reader import GeoJSONReader
+from cytolite.interop.geojson.scan import scan_features
+from cytolite.interop.geojson.writer import MEASUREMENTS, GeoJSONWriter, object_id
 from cytolite.interop.parquet import CellsWriter, read_cells, read_metadata
 
 ABOUT = {"slide": "größe 1.svs", "model": {"name": "fake"}, "mpp": 0.25}

@@ -21,8 +21,8 @@ from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES, TYPE_NAMES
 from cytolite.decoding.outlines import trace
 from cytolite.errors import InputError, OutputError
-from cytolite.interop import geojson
-from cytolite.interop.geojson import TAG, GeoJSONWriter, object_id, round_rings
+from cytolite.interop.geojson import writer as geojson
+from cytolite.interop.geojson.writer import TAG, GeoJSONWriter, object_id, round_rings
 
 
 def validate(data: bytes) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from cytolite.drawing.overview import draw_overview
 from cytolite.files import NOTICE
 from cytolite.inference.parts import RESULT_MARK
 from cytolite.inference.plan import Plan
-from cytolite.interop.geojson import GeoJSONWriter
+from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
 from cytolite.interop.summary import SummaryCounter, write_summary_csv, write_summary_json
 from cytolite.slides.reader import Slide

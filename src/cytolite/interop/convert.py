@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from cytolite.cells import CellTable
 from cytolite.errors import InputError, OutputError, did_you_mean
 from cytolite.files import NOTICE, whole_folder
-from cytolite.interop.geojson import MEASUREMENTS, GeoJSONWriter
+from cytolite.interop.geojson.writer import MEASUREMENTS, GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
 
 Format = Literal["parquet", "geojson", "chunks", "csv", "h5ad", "zarr"]
@@ -188,7 +188,7 @@ def _open_parquet(path: Path) -> Source:
 @contextmanager
 def _open_geojson(path: Path, classes: Mapping[str, str] | None, mpp: float | None) -> Iterator[Source]:
     """Open a file, or a folder of files, in the order of their names."""
-    from cytolite.interop.geojson_reader import GeoJSONReader
+    from cytolite.interop.geojson.reader import GeoJSONReader
 
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if _format(p) == "geojson")
     if not files:

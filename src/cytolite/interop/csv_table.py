@@ -18,7 +18,7 @@ from cytolite.cells import CellTable, with_known_types
 from cytolite.celltypes import TYPE_NAMES, by_name
 from cytolite.errors import InputError
 from cytolite.files import plain_refusal, whole_file
-from cytolite.interop.outline_rings import Outlines, clean_outlines
+from cytolite.interop.geojson.rings import Outlines, clean_outlines
 from cytolite.interop.parquet import COLUMNS, PROBS
 
 OUTLINE = "geometry"

@@ -28,7 +28,7 @@ from cytolite.celltypes import CELL_TYPES
 from cytolite.errors import InputError, OutputError, did_you_mean
 from cytolite.files import plain_refusal
 from cytolite.interop.convert import CHUNK
-from cytolite.interop.geojson import TAG, GeoJSONWriter
+from cytolite.interop.geojson.writer import TAG, GeoJSONWriter
 from cytolite.interop.parquet import iter_cells, read_metadata
 from cytolite.interop.qupath_closed import Unchanged, require_closed
 from cytolite.interop.qupath_project import PROJECT_FILE

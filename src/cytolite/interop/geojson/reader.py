@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable, with_known_types
 from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES, by_name
 from cytolite.errors import InputError
-from cytolite.interop.json_scan import ENDED, WRONG, Scanned, find_features, scan_features
-from cytolite.interop.outline_rings import Outlines, outlines_of
+from cytolite.interop.geojson.rings import Outlines, outlines_of
+from cytolite.interop.geojson.scan import ENDED, WRONG, Scanned, find_features, scan_features
 from cytolite.interop.roi import class_name
 
 UNCLASSIFIED = "unclassified"

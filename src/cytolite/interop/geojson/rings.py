@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 from shapely.geometry.polygon import orient
 
-from cytolite.interop.json_scan import Scanned
+from cytolite.interop.geojson.scan import Scanned
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""QuPath's GeoJSON: written and read as a stream."""
