@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cytolite.evaluation.bootstrap import score
-from cytolite.evaluation.classes import own_classes
-from cytolite.evaluation.counts import collect, count_image
-from cytolite.evaluation.matching import match
-from cytolite.evaluation.nuclei import Prediction, true_nuclei
+from cytolite.metrics.bootstrap import score
+from cytolite.metrics.classes import own_classes
+from cytolite.metrics.counts import collect, count_image
+from cytolite.metrics.matching import match
+from cytolite.metrics.truth import Prediction, true_nuclei
 
 
 def nuclei(rng: np.random.Generator, side: int, n: int, shift: int = 0) -> np.ndarray:

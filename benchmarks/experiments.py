@@ -107,10 +107,10 @@ def finished(out: Path) -> list[Experiment]:
 
 def table(out: Path) -> str:
     """Return what has been run as a Markdown table, with paired differences from the first run."""
-    from cytolite.evaluation.bootstrap import compare, headline
     from cytolite.evaluation.markdown import markdown_table
-    from cytolite.evaluation.metrics import METRICS
     from cytolite.evaluation.table import read_counts
+    from cytolite.metrics.bootstrap import compare, headline
+    from cytolite.metrics.scores import METRICS
 
     runs = {e: read_counts(out / e.name / "counts.parquet") for e in finished(out)}
     if not runs:

@@ -17,12 +17,12 @@ from cytolite.datasets.store import Store
 from cytolite.decoding.instances import DEFAULTS
 from cytolite.errors import InputError
 from cytolite.evaluation import markdown as page
-from cytolite.evaluation.bootstrap import headline
-from cytolite.evaluation.classes import own_classes
-from cytolite.evaluation.counts import Counts
 from cytolite.evaluation.images import cases_of_patches, count_cases, model_predictions
 from cytolite.evaluation.report import Bootstrap, Section, sections
 from cytolite.export import export_onnx
+from cytolite.metrics.bootstrap import headline
+from cytolite.metrics.classes import own_classes
+from cytolite.metrics.counts import Counts
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.models.encoders import encoder_spec
 from cytolite.patches import Patch

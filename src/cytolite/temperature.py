@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.bundle import Bundle
-from cytolite.evaluation.matching import match
 from cytolite.inference.image import locate
 from cytolite.inference.predictor import Predictor
+from cytolite.metrics.matching import match
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table
 

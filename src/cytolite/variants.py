@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from cytolite.bundle import CARD_NAME, Bundle, write_bundle
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError
-from cytolite.evaluation.bootstrap import RESAMPLES, Score, headline, headline_differences
-from cytolite.evaluation.counts import Counts
+from cytolite.metrics.bootstrap import RESAMPLES, Score, headline, headline_differences
+from cytolite.metrics.counts import Counts
 from cytolite.models.warm_start import folded_weights
 from cytolite.patches import Patch
 from cytolite.provenance import option

@@ -10,7 +10,7 @@ from PIL import Image
 import cytolite
 from cytolite.bundle import CARD_NAME, embedded_names, load_bundle
 from cytolite.cells import CellTable
-from cytolite.evaluation.matching import match
+from cytolite.metrics.matching import match
 
 ROOT = Path(__file__).parents[2]
 # Images of CoNSeP that `cytolite train` holds back with its default seed.

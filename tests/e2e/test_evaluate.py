@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from command import cytolite, finished
-from cytolite.evaluation.bootstrap import score
 from cytolite.evaluation.table import read_counts
+from cytolite.metrics.bootstrap import score
 from disturb import disturbed
 from fakes import random_nuclei
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cytolite.evaluation.assignment import assign, assign_in_parts
+from cytolite.metrics.assignment import assign, assign_in_parts
 
 optimize = pytest.importorskip("scipy.optimize")
 

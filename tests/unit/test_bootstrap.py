@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from cytolite.errors import InputError
-from cytolite.evaluation.bootstrap import compare, draw, headline, headline_differences, score
-from cytolite.evaluation.classes import own_classes
-from cytolite.evaluation.counts import FIELDS, PIXELS, Counts
-from cytolite.evaluation.metrics import METRICS
-from cytolite.evaluation.protocols import PROTOCOLS, in_fold, protocol, score_splits
+from cytolite.metrics.bootstrap import compare, draw, headline, headline_differences, score
+from cytolite.metrics.classes import own_classes
+from cytolite.metrics.counts import FIELDS, PIXELS, Counts
+from cytolite.metrics.protocols import PROTOCOLS, in_fold, protocol, score_splits
+from cytolite.metrics.scores import METRICS
 
 OWN = own_classes()
 BY_NAME = {m.full_name: m for m in METRICS}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cytolite.evaluation.calibration import BINS, bin_counts, expected_calibration_error, reliability_curve
+from cytolite.metrics.calibration import BINS, bin_counts, expected_calibration_error, reliability_curve
 
 
 def test_ece_is_that_of_torchmetrics():

@@ -8,8 +8,8 @@ from PIL import Image
 
 from cytolite.errors import InputError
 from cytolite.evaluation import images as cases
-from cytolite.evaluation.classes import own_classes, read_classes
 from cytolite.evaluation.table import read_counts, write_counts
+from cytolite.metrics.classes import own_classes, read_classes
 from cytolite.patches import Patch
 from fakes import fake_bundle, paint, random_nuclei
 

@@ -5,7 +5,7 @@ import pytest
 
 from cytolite.celltypes import COARSE_LABELS, IGNORE, TYPE_NAMES, allowed_types
 from cytolite.errors import InputError
-from cytolite.evaluation.classes import Classes, own_classes, read_classes, require_own_types
+from cytolite.metrics.classes import Classes, own_classes, read_classes, require_own_types
 
 
 def test_own_classes_are_the_types_and_the_coarse_labels():

@@ -5,10 +5,10 @@ import pytest
 
 from cytolite.celltypes import EPITHELIAL_OR_NEOPLASTIC, IGNORE, INFLAMMATORY, UNKNOWN_NUCLEUS, by_name
 from cytolite.errors import InputError
-from cytolite.evaluation.bootstrap import headline, score
-from cytolite.evaluation.classes import own_classes
-from cytolite.evaluation.counts import Counts, collect, count_image
-from cytolite.evaluation.nuclei import Prediction, predicted_nuclei, true_nuclei
+from cytolite.metrics.bootstrap import headline, score
+from cytolite.metrics.classes import own_classes
+from cytolite.metrics.counts import Counts, collect, count_image
+from cytolite.metrics.truth import Prediction, predicted_nuclei, true_nuclei
 
 OWN = own_classes()
 NEOPLASTIC, EPITHELIAL, LYMPHOCYTE, MACROPHAGE, CONNECTIVE = (

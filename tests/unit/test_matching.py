@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from cytolite.errors import InputError
-from cytolite.evaluation import matching
-from cytolite.evaluation.matching import aggregated_jaccard, aggregated_jaccard_plus, centroids, match, overlaps
+from cytolite.metrics import matching
+from cytolite.metrics.matching import aggregated_jaccard, aggregated_jaccard_plus, centroids, match, overlaps
 from fakes import random_nuclei
 
 

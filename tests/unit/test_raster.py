@@ -5,7 +5,7 @@ import pytest
 
 from cytolite.cells import CellTable
 from cytolite.decoding import outlines
-from cytolite.evaluation.raster import rasterise
+from cytolite.metrics.raster import rasterise
 from fakes import random_nuclei
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cytolite.evaluation.bootstrap import score
-from cytolite.evaluation.classes import Classes
-from cytolite.evaluation.counts import Counts, collect, count_image
-from cytolite.evaluation.matching import match
-from cytolite.evaluation.nuclei import predicted_nuclei, true_nuclei
+from cytolite.metrics.bootstrap import score
+from cytolite.metrics.classes import Classes
+from cytolite.metrics.counts import Counts, collect, count_image
+from cytolite.metrics.matching import match
+from cytolite.metrics.truth import predicted_nuclei, true_nuclei
 from disturb import disturbed
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"

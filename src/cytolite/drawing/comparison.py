@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytolite.celltypes import CELL_TYPES
-from cytolite.evaluation.classes import Classes
-from cytolite.evaluation.nuclei import Prediction, Truth
+from cytolite.metrics.classes import Classes
+from cytolite.metrics.truth import Prediction, Truth
 
 _COLOURS = {t.name: t.colour for t in CELL_TYPES}
 # For types that cytolite does not know.

@@ -12,9 +12,9 @@ from string import Template
 import numpy as np
 
 from cytolite.drawing.comparison import colours
-from cytolite.evaluation.bootstrap import Score
-from cytolite.evaluation.classes import Classes
 from cytolite.evaluation.report import NOTICE, Bootstrap, Section, readable, shown_classes
+from cytolite.metrics.bootstrap import Score
+from cytolite.metrics.classes import Classes
 
 # Each table's metrics: a block a metric, a row a class, a column a section, as in the paper's Tables 2, 3 and S6.
 PAPER_TABLES = (

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from cytolite.datasets.base import read_labels, read_rgb
 from cytolite.datasets.splits import held_back
 from cytolite.errors import InputError, did_you_mean
-from cytolite.evaluation.classes import Classes, require_own_types
-from cytolite.evaluation.counts import Counts, collect, count_image
-from cytolite.evaluation.nuclei import Prediction, Truth, predicted_nuclei, true_nuclei
-from cytolite.evaluation.raster import rasterise
 from cytolite.interop.parquet import read_cells, read_metadata
+from cytolite.metrics.classes import Classes, require_own_types
+from cytolite.metrics.counts import Counts, collect, count_image
+from cytolite.metrics.raster import rasterise
+from cytolite.metrics.truth import Prediction, Truth, predicted_nuclei, true_nuclei
 from cytolite.progress import Update
 
 if TYPE_CHECKING:

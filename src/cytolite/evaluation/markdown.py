@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cytolite.evaluation.bootstrap import Score
 from cytolite.evaluation.report import NOTICE, Bootstrap, Section, readable, shown_classes
+from cytolite.metrics.bootstrap import Score
 
 # A row each, in this order, where there is a value.
 OVERALL = (

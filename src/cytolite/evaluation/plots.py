@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cytolite.celltypes import CELL_TYPES
-from cytolite.evaluation.calibration import reliability_curve
-from cytolite.evaluation.metrics import judged, judged_bins
 from cytolite.evaluation.report import Section, confusion, readable, shown_classes
+from cytolite.metrics.calibration import reliability_curve
+from cytolite.metrics.scores import judged, judged_bins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.evaluation.bootstrap import RESAMPLES, SEED, Score, compare, score
-from cytolite.evaluation.calibration import reliability_curve
-from cytolite.evaluation.counts import Counts
-from cytolite.evaluation.metrics import judged_bins
+from cytolite.metrics.bootstrap import RESAMPLES, SEED, Score, compare, score
+from cytolite.metrics.calibration import reliability_curve
+from cytolite.metrics.counts import Counts
+from cytolite.metrics.scores import judged_bins
 
 FORMAT = 1
 NOTICE = "For research use only; not for diagnosis."

@@ -18,9 +18,6 @@ from cytolite.drawing.comparison import side_by_side
 from cytolite.errors import InputError, OutputError, did_you_mean
 from cytolite.evaluation import html
 from cytolite.evaluation import markdown as page
-from cytolite.evaluation.bootstrap import score
-from cytolite.evaluation.classes import Classes, own_classes, read_classes
-from cytolite.evaluation.counts import Counts, join
 from cytolite.evaluation.images import (
     Case,
     Predict,
@@ -32,10 +29,13 @@ from cytolite.evaluation.images import (
     model_predictions,
     read_predictions,
 )
-from cytolite.evaluation.metrics import quality
-from cytolite.evaluation.protocols import Protocol, in_fold, protocol, score_splits
 from cytolite.evaluation.report import Bootstrap, Section, as_json, sections
 from cytolite.evaluation.table import write_counts
+from cytolite.metrics.bootstrap import score
+from cytolite.metrics.classes import Classes, own_classes, read_classes
+from cytolite.metrics.counts import Counts, join
+from cytolite.metrics.protocols import Protocol, in_fold, protocol, score_splits
+from cytolite.metrics.scores import quality
 from cytolite.progress import Display, silent
 
 REPORT_NAME, HTML_NAME, COUNTS_NAME = "report.json", "report.html", "counts.parquet"

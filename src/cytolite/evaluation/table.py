@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytolite.errors import InputError, OutputError
-from cytolite.evaluation.calibration import BINS
-from cytolite.evaluation.classes import Classes
-from cytolite.evaluation.counts import FIELDS, PIXELS, Counts
+from cytolite.metrics.calibration import BINS
+from cytolite.metrics.classes import Classes
+from cytolite.metrics.counts import FIELDS, PIXELS, Counts
 
 _KEY = b"cytolite_classes"
 _BINS = ("bin_count", "bin_confidence", "bin_right")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.evaluation.bootstrap import Interval
+from cytolite.metrics.bootstrap import Interval
 
 RESAMPLES = 1000
 

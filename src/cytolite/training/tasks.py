@@ -15,7 +15,7 @@ from torch import nn
 from cytolite.celltypes import IGNORE
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.drawing.training_picture import draw_patch, save_picture
-from cytolite.evaluation.bootstrap import headline
+from cytolite.metrics.bootstrap import headline
 from cytolite.models.network import NucleusNetwork
 from cytolite.patches import Patch
 from cytolite.training.average import Average

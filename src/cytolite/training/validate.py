@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cytolite.decoding.instances import DEFAULTS, find_nuclei, vote_types
 from cytolite.decoding.refine import FACTOR, refine
-from cytolite.evaluation.classes import own_classes
-from cytolite.evaluation.counts import Counts, collect, count_image
-from cytolite.evaluation.nuclei import Prediction, true_nuclei
+from cytolite.metrics.classes import own_classes
+from cytolite.metrics.counts import Counts, collect, count_image
+from cytolite.metrics.truth import Prediction, true_nuclei
 from cytolite.models.network import NucleusNetwork
 from cytolite.patches import Patch
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError, did_you_mean
-from cytolite.evaluation.bootstrap import RESAMPLES, SEED, Score, draw, interval, unique_groups
-from cytolite.evaluation.counts import Counts
-from cytolite.evaluation.metrics import METRICS
+from cytolite.metrics.bootstrap import RESAMPLES, SEED, Score, draw, interval, unique_groups
+from cytolite.metrics.counts import Counts
+from cytolite.metrics.scores import METRICS
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def score_splits(
     folds : list of int
         Those folds.
     group, resamples, seed
-        As `cytolite.evaluation.bootstrap.score`.
+        As `cytolite.metrics.bootstrap.score`.
     """
     weights = []
     for counts, fold in zip(tested, folds, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
-from cytolite.evaluation.assignment import assign_in_parts
+from cytolite.metrics.assignment import assign_in_parts
 
 # A table of all pairs is counted directly up to this many cells (8 bytes each); larger ones by sorting what occurs.
 _DENSE_CELLS = 20_000_000

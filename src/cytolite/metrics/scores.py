@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.evaluation.calibration import expected_calibration_error
-from cytolite.evaluation.counts import Counts
+from cytolite.metrics.calibration import expected_calibration_error
+from cytolite.metrics.counts import Counts
 
 Weights = NDArray[np.float64]
 Values = NDArray[np.float64]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
-from cytolite.evaluation.assignment import assign
-from cytolite.evaluation.calibration import BINS, bin_counts
-from cytolite.evaluation.classes import Classes
-from cytolite.evaluation.matching import (
+from cytolite.metrics.assignment import assign
+from cytolite.metrics.calibration import BINS, bin_counts
+from cytolite.metrics.classes import Classes
+from cytolite.metrics.matching import (
     Overlaps,
     aggregated_jaccard,
     aggregated_jaccard_plus,
@@ -20,7 +20,7 @@ from cytolite.evaluation.matching import (
     matches,
     overlaps,
 )
-from cytolite.evaluation.nuclei import Prediction, Truth
+from cytolite.metrics.truth import Prediction, Truth
 
 # Columns per image and class; see `Counts`.
 FIELDS = (

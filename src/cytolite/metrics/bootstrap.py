@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
-from cytolite.evaluation.counts import Counts
-from cytolite.evaluation.metrics import METRICS, Metric
+from cytolite.metrics.counts import Counts
+from cytolite.metrics.scores import METRICS, Metric
 
 RESAMPLES, SEED = 1000, 0
 LOW, HIGH = 2.5, 97.5

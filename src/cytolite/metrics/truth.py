@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
-from cytolite.evaluation.classes import Classes
-from cytolite.evaluation.matching import compact
+from cytolite.metrics.classes import Classes
+from cytolite.metrics.matching import compact
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Metrics of nuclei: arrays in, numbers out."""
