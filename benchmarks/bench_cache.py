@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cytolite.models.network import NucleusNetwork, build_network
+from cytolite.networks.network import NucleusNetwork, build_network
 from cytolite.training.cache import CropCache
 
 SIDE_PX = 224

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cytolite.models.network import build_network
+from cytolite.networks.network import build_network
 
 BATCH = 32
 # Encoder, side of its images in px, the paper's parameters and estimated total size in MB.

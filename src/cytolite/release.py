@@ -24,7 +24,7 @@ from cytolite.metrics.bootstrap import headline
 from cytolite.metrics.classes import own_classes
 from cytolite.metrics.counts import Counts
 from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
-from cytolite.models.encoders import encoder_spec
+from cytolite.networks.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.provenance import option, options
 from cytolite.temperature import temperature_over_sources

@@ -14,8 +14,8 @@ import timm  # noqa: E402
 from cytolite import pipeline  # noqa: E402
 from cytolite.config import DistillSettings, TrainSettings  # noqa: E402
 from cytolite.errors import InputError  # noqa: E402
-from cytolite.models import unetr  # noqa: E402
-from cytolite.models.weights import tensors_hash  # noqa: E402
+from cytolite.networks import unetr_decoder as unetr  # noqa: E402
+from cytolite.networks.weights import tensors_hash  # noqa: E402
 from cytolite.training import tasks  # noqa: E402
 from cytolite.training.run import CHECKPOINT, trained_network  # noqa: E402
 from fakes import coloured_store  # noqa: E402

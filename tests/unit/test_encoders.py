@@ -9,15 +9,9 @@ pytest.importorskip("timm", reason="training needs the extra `train`")
 pytest.importorskip("segmentation_models_pytorch", reason="training needs the extra `train`")
 
 from cytolite.errors import InputError  # noqa: E402
-from cytolite.models.encoders import ENCODERS, encoder_spec, scaled_taps  # noqa: E402
-from cytolite.models.network import CellNetwork, UnetrNetwork, build_network  # noqa: E402
-from cytolite.models.weights import (  # noqa: E402
-    file_hash,
-    find_weights,
-    from_transformers,
-    load_weights,
-    tensors_hash,
-)
+from cytolite.networks.encoders import ENCODERS, encoder_spec, scaled_taps  # noqa: E402
+from cytolite.networks.network import CellNetwork, UnetrNetwork, build_network  # noqa: E402
+from cytolite.networks.weights import file_hash, find_weights, from_transformers, load_weights, tensors_hash
 
 # Parameters that the models' publishers or papers state, in millions.
 PUBLISHED = {

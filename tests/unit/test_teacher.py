@@ -11,7 +11,7 @@ from cytolite.config import DistillSettings  # noqa: E402
 from cytolite.decoding import flows  # noqa: E402
 from cytolite.errors import OutputError  # noqa: E402
 from cytolite.inference.predictor import Predictor  # noqa: E402
-from cytolite.models.network import build_network  # noqa: E402
+from cytolite.networks.network import build_network  # noqa: E402
 from cytolite.patches import Patch  # noqa: E402
 from cytolite.training import sampling  # noqa: E402
 from cytolite.training.answers import ImageAnswers  # noqa: E402

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cytolite.bundle import Bundle
 from cytolite.errors import BundleError
-from cytolite.models.network import CellNetwork
+from cytolite.networks.network import CellNetwork
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 

@@ -17,8 +17,8 @@ from torch import nn
 
 from cytolite.config import RelabelSettings
 from cytolite.errors import InputError, did_you_mean
-from cytolite.models.encoders import ENCODERS
-from cytolite.models.weights import find_weights, load_weights
+from cytolite.networks.encoders import ENCODERS
+from cytolite.networks.weights import find_weights, load_weights
 from cytolite.relabel.calibration import softmax
 
 WEIGHTS_NAME, RECORD_NAME = "classifier.pt", "classifier.json"

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from cytolite.models.network import NucleusNetwork
+from cytolite.networks.network import NucleusNetwork
 
 
 class Average(nn.Module):

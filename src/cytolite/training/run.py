@@ -19,10 +19,10 @@ from cytolite.datasets.duplicates import read_pairs
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
-from cytolite.models.encoders import encoder_spec
-from cytolite.models.network import CellNetwork, NucleusNetwork, build_network
 from cytolite.models.warm_start import start_from
-from cytolite.models.weights import file_hash, find_weights, tensors_hash
+from cytolite.networks.encoders import encoder_spec
+from cytolite.networks.network import CellNetwork, NucleusNetwork, build_network
+from cytolite.networks.weights import file_hash, find_weights, tensors_hash
 from cytolite.patches import Patch
 from cytolite.training.answers import ImageAnswers
 from cytolite.training.cache import CropCache

@@ -16,7 +16,7 @@ from cytolite.celltypes import IGNORE
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.drawing.training_picture import draw_patch, save_picture
 from cytolite.metrics.bootstrap import headline
-from cytolite.models.network import NucleusNetwork
+from cytolite.networks.network import NucleusNetwork
 from cytolite.patches import Patch
 from cytolite.training.average import Average
 from cytolite.training.losses import distillation_loss, flow_loss

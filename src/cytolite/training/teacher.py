@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
 from cytolite.decoding.tta import mean_over_turns
-from cytolite.models.network import ALIGN_PX, NucleusNetwork
+from cytolite.networks.network import ALIGN_PX, NucleusNetwork
 
 Answers = tuple[torch.Tensor, torch.Tensor]
 # What answers for a batch of images of a resolution, on a grid of a height and width; see `Teacher.__call__`.

@@ -14,7 +14,7 @@ from cytolite.decoding.refine import FACTOR, refine
 from cytolite.metrics.classes import own_classes
 from cytolite.metrics.counts import Counts, collect, count_image
 from cytolite.metrics.truth import Prediction, true_nuclei
-from cytolite.models.network import NucleusNetwork
+from cytolite.networks.network import NucleusNetwork
 from cytolite.patches import Patch
 
 

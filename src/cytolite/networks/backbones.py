@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cytolite.models.encoders import EncoderSpec, encoder_spec
-from cytolite.models.weights import load_weights
+from cytolite.networks.encoders import EncoderSpec, encoder_spec
+from cytolite.networks.weights import load_weights
 
 
 class Backbone(nn.Module):

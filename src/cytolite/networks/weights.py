@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cytolite.errors import InputError
-from cytolite.models.encoders import EncoderSpec
+from cytolite.networks.encoders import EncoderSpec
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 # Classifiers that some files carry and an encoder has no use for.

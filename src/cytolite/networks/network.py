@@ -13,11 +13,11 @@ from torch.nn import functional as F  # noqa: N812 - the field's name
 from cytolite.celltypes import N_TYPES
 from cytolite.config import Decoder
 from cytolite.errors import InputError
-from cytolite.models.backbones import Backbone, Encoder, PyramidEncoder, TokenEncoder, copy_tensors
-from cytolite.models.decoders import LightDecoder
-from cytolite.models.encoders import encoder_spec
-from cytolite.models.unetr import UnetrDecoder
-from cytolite.models.weights import load_weights
+from cytolite.networks.backbones import Backbone, Encoder, PyramidEncoder, TokenEncoder, copy_tensors
+from cytolite.networks.encoders import encoder_spec
+from cytolite.networks.light_decoder import LightDecoder
+from cytolite.networks.unetr_decoder import UnetrDecoder
+from cytolite.networks.weights import load_weights
 
 # The sides of every image are multiples of this; an encoder that needs other multiples gets a padded image.
 ALIGN_PX = 32
@@ -105,7 +105,7 @@ class CellNetwork(NucleusNetwork):
     Parameters
     ----------
     encoder : str
-        Row of `cytolite.models.encoders.ENCODERS`, a CNN.
+        Row of `cytolite.networks.encoders.ENCODERS`, a CNN.
     weights : Path or None
         The encoder's ImageNet weights, or None to start from scratch.
     """
