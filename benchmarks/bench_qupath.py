@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench_write import tables
 from cytolite.interop.geojson.writer import GeoJSONWriter
-from cytolite.interop.qupath_install import install, installation
+from cytolite.qupath.install import install, installation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

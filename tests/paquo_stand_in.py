@@ -1,4 +1,4 @@
-"""Stand-ins for the parts of paquo, and of QuPath's Java classes under it, that `cytolite.interop.qupath` calls.
+"""Stand-ins for the parts of paquo, and of QuPath's Java classes under it, that `cytolite.qupath.objects` calls.
 
 No QuPath is to be had where tests run. These keep objects as QuPath does, in a tree and in a file of the image's own,
 and refuse what QuPath was seen to refuse; that the real ones take the same calls was read in paquo's and QuPath's

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from cytolite.errors import CytoliteError
-from cytolite.interop.qupath_install import installation, installed_python
-from cytolite.interop.qupath_preferences import startup_script, user_folders
+from cytolite.qupath.install import installation, installed_python
+from cytolite.qupath.preferences import startup_script, user_folders
 
 PYTHONS = ((3, 11), (3, 14))  # from, to but without
 FREE_GB = 5.0

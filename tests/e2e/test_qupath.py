@@ -23,7 +23,7 @@ from shapely.geometry import mapping
 import cytolite as package
 from command import cytolite
 from cytolite.celltypes import CELL_TYPES
-from cytolite.interop.qupath_install import Installation, groovy_literal, install, installation
+from cytolite.qupath.install import Installation, groovy_literal, install, installation
 from fakes import fake_bundle, paint, random_nuclei, write_slide
 from qupath_session import NoGroovyError, QuPath, qupath
 

@@ -11,7 +11,7 @@ import pytest
 from cytolite import bundle, doctor
 from cytolite.cli import main
 from cytolite.doctor import examine
-from cytolite.interop.qupath_install import install, installation
+from cytolite.qupath.install import install, installation
 
 
 @pytest.fixture

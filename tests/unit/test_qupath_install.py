@@ -10,7 +10,7 @@ import pytest
 
 from cytolite.cli import main
 from cytolite.errors import InputError, OutputError
-from cytolite.interop.qupath_install import install, installation, installed_python, uninstall
+from cytolite.qupath.install import install, installation, installed_python, uninstall
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cytolite.interop.qupath_preferences import read_preferences, startup_script, user_folders
+from cytolite.qupath.preferences import read_preferences, startup_script, user_folders
 
 
 def write_by_java(home: Path, version: str, values: dict[str, str]) -> None:

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 import paquo_stand_in
-from cytolite import projects
 from cytolite.celltypes import CELL_TYPES
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, OutputError, SlideError
-from cytolite.interop import qupath as qupath_module
-from cytolite.interop import qupath_closed
 from cytolite.interop.parquet import read_cells
-from cytolite.interop.qupath_project import packed_colour, write_project
+from cytolite.qupath import closed as qupath_closed
+from cytolite.qupath import objects as qupath_module
+from cytolite.qupath import run as projects
+from cytolite.qupath.new_project import packed_colour, write_project
 from fakes import fake_bundle, paint, random_nuclei, write_slide
 from paquo_stand_in import Entry, PathIO, PathObject, box
 

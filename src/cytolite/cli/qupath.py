@@ -11,7 +11,7 @@ from cytolite.cli.qupath_app import qupath
 from cytolite.errors import InputError
 
 if TYPE_CHECKING:
-    from cytolite.interop.qupath_install import Installation
+    from cytolite.qupath.install import Installation
 
 UserDir = Annotated[Path | None, Parameter(help="QuPath's user folder; default: those of all versions from 0.5 on.")]
 
@@ -19,7 +19,7 @@ UserDir = Annotated[Path | None, Parameter(help="QuPath's user folder; default: 
 @qupath.command
 def install(*, user_dir: UserDir = None) -> int:
     """Put cytolite into QuPath's menu; again after Python, cytolite or QuPath has moved or is new."""
-    from cytolite.interop.qupath_install import STARTUP, install
+    from cytolite.qupath.install import STARTUP, install
 
     for place in _places(user_dir):
         install(place)
@@ -34,7 +34,7 @@ def install(*, user_dir: UserDir = None) -> int:
 @qupath.command
 def uninstall(*, user_dir: UserDir = None) -> int:
     """Take cytolite out of QuPath's menu; nothing else of QuPath's folder is touched."""
-    from cytolite.interop.qupath_install import uninstall
+    from cytolite.qupath.install import uninstall
 
     removed = [path for place in _places(user_dir) for path in uninstall(place)]
     for path in removed:
@@ -45,8 +45,8 @@ def uninstall(*, user_dir: UserDir = None) -> int:
 
 
 def _places(user_dir: Path | None) -> list[Installation]:
-    from cytolite.interop.qupath_install import installation
-    from cytolite.interop.qupath_preferences import startup_script, user_folders
+    from cytolite.qupath.install import installation
+    from cytolite.qupath.preferences import startup_script, user_folders
 
     folders = user_folders()
     if user_dir is not None:

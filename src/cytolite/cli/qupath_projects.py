@@ -39,7 +39,8 @@ def run(
     """
     given = settings.model_dump(exclude_unset=True) if settings else {}
     resolved = make_settings(SegmentSettings, given, config)
-    from cytolite import progress, projects
+    from cytolite import progress
+    from cytolite.qupath import run as projects
 
     def work(report: Callable[[Outcome], None]) -> list[Outcome]:
         return with_extra(
@@ -59,7 +60,7 @@ def make_project(
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the project; must be new or empty.")],
 ) -> int:
     """Make a QuPath project with slides and with cytolite's classes and colours; neither QuPath nor Java is needed."""
-    from cytolite import projects
+    from cytolite.qupath import run as projects
 
     print(projects.make_project(slides, output))
     return 0

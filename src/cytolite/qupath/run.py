@@ -12,9 +12,9 @@ from PIL import Image
 from cytolite.batch import find_slides, prepare_output, result_folders
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError, InputError
-from cytolite.interop.qupath import ImageRegions, OpenProject, open_project
-from cytolite.interop.qupath_project import write_project
 from cytolite.progress import Display, silent
+from cytolite.qupath.new_project import write_project
+from cytolite.qupath.objects import ImageRegions, OpenProject, open_project
 from cytolite.slide_run import Outcome, load_model, segment_again
 from cytolite.slides.reader import open_slide
 
@@ -56,7 +56,7 @@ def run_project(
     Parameters
     ----------
     project, qupath, other_project_open
-        As for `cytolite.interop.qupath.open_project`.
+        As for `cytolite.qupath.objects.open_project`.
     settings : SegmentSettings
         For all images; regions are the project's.
     images, classes, whole

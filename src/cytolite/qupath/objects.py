@@ -30,9 +30,9 @@ from cytolite.files import plain_refusal
 from cytolite.interop.convert import CHUNK
 from cytolite.interop.geojson.writer import TAG, GeoJSONWriter
 from cytolite.interop.parquet import iter_cells, read_metadata
-from cytolite.interop.qupath_closed import Unchanged, require_closed
-from cytolite.interop.qupath_project import PROJECT_FILE
 from cytolite.interop.roi import Region
+from cytolite.qupath.closed import Unchanged, require_closed
+from cytolite.qupath.new_project import PROJECT_FILE
 
 # Measurements of an annotation that begin with this are ours.
 PREFIX = "cytolite: "

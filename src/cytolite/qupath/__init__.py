@@ -1,0 +1,1 @@
+"""QuPath: its folder, its preferences, its projects and the objects in them."""
