@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from cytolite.cells import CellTable
     from cytolite.evaluation.report import Section
     from cytolite.relabel.run import Relabelled
+    from cytolite.release.variants import Comparison
     from cytolite.training.teacher import Teacher
-    from cytolite.variants import Comparison
 
 Item = TypeVar("Item")
 
@@ -463,7 +463,7 @@ def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()
     CytoliteError
         If the run is not whole, `truth` has other images, or the exported network differs from torch.
     """
-    from cytolite.release import release
+    from cytolite.release.bundle import release
 
     return release(run, out, model_version, stores, truth)
 
@@ -477,7 +477,7 @@ def export_variant(model: str, out: Path, kind: Literal["float16", "int8"], stor
         If there is no such bundle, or a store cannot be read.
     """
     from cytolite.bundle import load_bundle
-    from cytolite.variants import make_variant
+    from cytolite.release.variants import make_variant
 
     return _compared(*make_variant(load_bundle(model), out, kind, stores))
 
@@ -491,7 +491,7 @@ def export_committee(models: Sequence[str], out: Path, model_version: str, store
         If one is missing, they do not fit together, or a store cannot be read.
     """
     from cytolite.bundle import load_bundle
-    from cytolite.committee import make_committee
+    from cytolite.release.ensemble import make_committee
 
     return _compared(*make_committee([load_bundle(model) for model in models], out, model_version, stores))
 
@@ -509,7 +509,7 @@ def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> flo
     CytoliteError
         If the run is not whole, or the difference is too large.
     """
-    from cytolite.export import export_torchscript as write
+    from cytolite.release.onnx_export import export_torchscript as write
     from cytolite.training.run import split, trained_network
     from cytolite.training.validate import pad_to_stride, resize
 

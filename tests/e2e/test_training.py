@@ -13,12 +13,12 @@ from cytolite import pipeline  # noqa: E402
 from cytolite.config import TrainSettings  # noqa: E402
 from cytolite.datasets.store import Store, write_store  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
-from cytolite.export import DeployedNetwork, export_onnx  # noqa: E402
 from cytolite.inference.predictor import Predictor  # noqa: E402
 from cytolite.models.warm_start import module_name, start_from  # noqa: E402
 from cytolite.networks.encoders import encoder_spec  # noqa: E402
 from cytolite.networks.network import CellNetwork  # noqa: E402
 from cytolite.networks.weights import find_weights  # noqa: E402
+from cytolite.release.onnx_export import DeployedNetwork, export_onnx  # noqa: E402
 from cytolite.training import tasks  # noqa: E402
 from cytolite.training.run import first_network, split, trained_network  # noqa: E402
 from cytolite.training.sampling import CropDataset  # noqa: E402
@@ -170,7 +170,7 @@ def test_export_without_a_run_is_refused(tmp_path):
 
 
 def test_a_difference_between_torch_and_onnx_stops_the_export(tmp_path, monkeypatch):
-    monkeypatch.setattr("cytolite.export.parity", lambda *_: 0.1)
+    monkeypatch.setattr("cytolite.release.onnx_export.parity", lambda *_: 0.1)
     with pytest.raises(CytoliteError, match=r"differs from torch by 0\.1"):
         export_onnx(CellNetwork("efficientnet_lite0"), tmp_path / "m.onnx", np.zeros((1, 64, 64, 3), np.uint8))
     assert not list(tmp_path.iterdir())

@@ -11,11 +11,11 @@ pytest.importorskip("onnx", reason="needs the extra `train`")
 from cytolite import pipeline  # noqa: E402
 from cytolite.bundle import load_bundle  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
-from cytolite.export import DeployedNetwork, export_onnx, export_torchscript  # noqa: E402
 from cytolite.inference.predictor import Predictor  # noqa: E402
 from cytolite.models.warm_start import folded_weights  # noqa: E402
 from cytolite.networks.network import build_network  # noqa: E402
-from cytolite.variants import calibration_images, make_variant  # noqa: E402
+from cytolite.release.onnx_export import DeployedNetwork, export_onnx, export_torchscript  # noqa: E402
+from cytolite.release.variants import calibration_images, make_variant  # noqa: E402
 from fakes import coloured_patch, coloured_store  # noqa: E402
 
 
@@ -81,7 +81,7 @@ def test_torchscript_answers_as_torch_does_at_any_size(tmp_path, encoder, decode
 
 
 def test_torchscript_that_differs_is_not_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("cytolite.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("cytolite.release.onnx_export.TOLERANCE", -1.0)
     with pytest.raises(CytoliteError, match="differs from torch"):
         export_torchscript(build_network("efficientnet_lite0"), tmp_path / "m.pt", np.zeros((1, 64, 64, 3), np.uint8))
     assert not list(tmp_path.iterdir())

@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="committees need the extra `train`")
 
 from cytolite.bundle import load_bundle, write_bundle
-from cytolite.committee import commands, make_committee, merged
 from cytolite.errors import BundleError, InputError
 from cytolite.inference.predictor import Predictor
+from cytolite.release.ensemble import commands, make_committee, merged
 from fakes import coloured_patch, coloured_store
 
 

@@ -12,7 +12,7 @@ from cytolite.celltypes import INFLAMMATORY
 from cytolite.decoding.instances import find_nuclei, vote_types
 from cytolite.inference.predictor import Predictor
 from cytolite.patches import Patch
-from cytolite.temperature import TEMPERATURES, fit_temperature, temperature_over_sources
+from cytolite.release.temperature import TEMPERATURES, fit_temperature, temperature_over_sources
 from fakes import fake_bundle, paint, random_nuclei
 
 

@@ -33,7 +33,7 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
     network : CellNetwork
         Of the bundle's architecture; changed in place.
     bundle : Bundle
-        Exported by `cytolite.export`.
+        Exported by `cytolite.release.onnx_export`.
     images : torch.Tensor
         uint8 (B, 3, H, W), real images, from which the batch norms' statistics are taken.
 
@@ -103,7 +103,7 @@ def module_name(node: str) -> str:
         if parts and part.startswith(f"{parts[-1]}."):
             parts.pop()
         parts.append(part)
-    # Export replaces "same" convolutions by a padded one called conv inside (`cytolite.export.StaticSameConv`).
+    # Export replaces "same" convolutions by a padded one called conv inside (`cytolite.release.onnx_export.StaticSameConv`).
     if parts[-2:-1] and parts[-1] == "conv" and parts[-2].startswith("conv"):
         parts.pop()
     return ".".join(parts)

@@ -19,15 +19,15 @@ from cytolite.errors import InputError
 from cytolite.evaluation import markdown as page
 from cytolite.evaluation.images import cases_of_patches, count_cases, model_predictions
 from cytolite.evaluation.report import Bootstrap, Section, sections
-from cytolite.export import export_onnx
 from cytolite.metrics.bootstrap import headline
 from cytolite.metrics.classes import own_classes
 from cytolite.metrics.counts import Counts
-from cytolite.models.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.networks.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.provenance import option, options
-from cytolite.temperature import temperature_over_sources
+from cytolite.release.card import CardFacts, SourceRow, TypeRow, render
+from cytolite.release.onnx_export import export_onnx
+from cytolite.release.temperature import temperature_over_sources
 from cytolite.training.record import PLACES, read_record
 from cytolite.training.run import split, trained_network
 from cytolite.training.validate import pad_to_stride, resize

@@ -20,7 +20,7 @@ from cytolite.metrics.counts import Counts
 from cytolite.models.warm_start import folded_weights
 from cytolite.patches import Patch
 from cytolite.provenance import option
-from cytolite.release import count_bundle, store_names
+from cytolite.release.bundle import count_bundle, store_names
 from cytolite.training.run import split
 from cytolite.training.validate import pad_to_stride, resize
 

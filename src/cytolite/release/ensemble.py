@@ -13,12 +13,12 @@ from onnx import compose, helper
 from cytolite.bundle import CARD_NAME, Bundle, ModelSpec
 from cytolite.config import TrainSettings
 from cytolite.errors import BundleError, InputError
-from cytolite.export import OUTPUTS
-from cytolite.models.card import commands_of
 from cytolite.provenance import option
-from cytolite.release import Making, count_bundle, store_names, write_scored
+from cytolite.release.bundle import Making, count_bundle, store_names, write_scored
+from cytolite.release.card import commands_of
+from cytolite.release.onnx_export import OUTPUTS
+from cytolite.release.variants import Comparison, compare
 from cytolite.training.run import split
-from cytolite.variants import Comparison, compare
 
 # What members must share, since there is one of each in the graph or in what is done with its maps.
 SHARED = ("types", "mpp", "stride", "foreground_threshold", "flow_threshold", "min_area_um2")
