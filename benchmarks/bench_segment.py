@@ -30,10 +30,10 @@ import numpy as np
 from cytolite.bundle import Bundle, load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.decoding import outlines
-from cytolite.inference import slide as run
-from cytolite.inference import tile as tile_module
-from cytolite.inference.parts import WorkFolder
 from cytolite.inference.predictor import Predictor
+from cytolite.segmentation import slide as run
+from cytolite.segmentation import tile as tile_module
+from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.slides.reader import Slide, open_slide
 
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from cytolite.batch import find_slides, prepare_output, result_folders
 from cytolite.config import (
     DistillSettings,
     EvaluateSettings,
@@ -20,7 +19,8 @@ from cytolite.config import (
 )
 from cytolite.errors import InputError
 from cytolite.progress import Display, Update, choose, silent
-from cytolite.slide_run import Outcome, load_model, segment_or_skip, try_slide
+from cytolite.segmentation.results import find_slides, prepare_output, result_folders
+from cytolite.segmentation.run import Outcome, load_model, segment_or_skip, try_slide
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle

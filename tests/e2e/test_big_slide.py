@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 import numpy as np
 from cytolite.config import SegmentSettings
-from cytolite.inference.finish import write_results
-from cytolite.inference.plan import plan_slide
-from cytolite.inference.slide import segment_slide
-from cytolite.inference.stitch import own_or_offer, stitch
+from cytolite.segmentation.writers import write_results
+from cytolite.segmentation.plan import plan_slide
+from cytolite.segmentation.slide import segment_slide
+from cytolite.segmentation.stitch import own_or_offer, stitch
 from fakes import EndlessSlide, fake_bundle, paint, random_nuclei
 
 def peak_mb():
@@ -41,7 +41,7 @@ print(result.n_cells, peak_mb())
 FINISH = """
 from dataclasses import replace
 from cytolite.inference.predictor import Predictor
-from cytolite.inference.tile import tile_cells
+from cytolite.segmentation.tile import tile_cells
 plan = plan_slide(slide, bundle, settings)
 first = plan.tiles[0]
 image = slide.read(*first.read[:2], first.width, first.height, 0.5)

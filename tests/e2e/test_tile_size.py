@@ -5,9 +5,9 @@ import shapely
 
 from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
-from cytolite.inference.plan import plan_slide
-from cytolite.inference.slide import segment_slide
 from cytolite.interop.parquet import read_cells
+from cytolite.segmentation.plan import plan_slide
+from cytolite.segmentation.slide import segment_slide
 from cytolite.slides.reader import open_slide
 from cytolite.slides.tissue import TissueMask
 from fakes import fake_bundle, paint, random_nuclei, write_slide
@@ -42,7 +42,7 @@ def test_glass_is_not_read_and_changes_nothing(tmp_path, monkeypatch):
     path = write_slide(tmp_path / "painted.tif", paint(instance_map, types))
     rows, columns = np.mgrid[:900:16, :900:16]
     tissue = TissueMask((rows - 300) ** 2 + (columns - 420) ** 2 < 200**2, 16.0, 900, 900)
-    monkeypatch.setattr("cytolite.inference.plan.tissue_mask", lambda slide: tissue)
+    monkeypatch.setattr("cytolite.segmentation.plan.tissue_mask", lambda slide: tissue)
     bundle = fake_bundle(tmp_path)
     with open_slide(path) as slide:
         [tile] = plan_slide(slide, bundle, SegmentSettings(tile=1024)).tiles

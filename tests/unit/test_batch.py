@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cytolite.batch import RUN_FILE, check_free, find_slides, is_result, prepare_output, result_folders
 from cytolite.errors import InputError, OutputError
 from cytolite.provenance import fingerprint
+from cytolite.segmentation.results import RUN_FILE, check_free, find_slides, is_result, prepare_output, result_folders
 
 
 def make(path: Path, content: str = "") -> Path:

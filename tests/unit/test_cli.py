@@ -8,7 +8,7 @@ import pytest
 import cytolite
 from cytolite import cli, pipeline
 from cytolite.errors import InputError
-from cytolite.slide_run import Outcome
+from cytolite.segmentation.run import Outcome
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from cytolite.cells import CellTable
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import OutputError
-from cytolite.inference.parts import WorkFolder
-from cytolite.inference.stitch import TileCells
+from cytolite.segmentation.checkpoint import WorkFolder
+from cytolite.segmentation.stitch import TileCells
 from cytolite.slides.tiles import plan_tiles
 
 TILES = plan_tiles(200, 200, 100, 32)
@@ -71,7 +71,7 @@ def test_the_same_key_keeps_and_another_throws_away(work, tmp_path):
 def test_a_second_run_on_the_same_results_is_refused(work, tmp_path):
     """Processes, not threads, are what the lock is for: the second run is one."""
     code = (
-        "import sys; from pathlib import Path; from cytolite.inference.parts import WorkFolder\n"
+        "import sys; from pathlib import Path; from cytolite.segmentation.checkpoint import WorkFolder\n"
         "with WorkFolder(Path(sys.argv[1])).alone(): print('alone')"
     )
 

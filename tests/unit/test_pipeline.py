@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from cytolite import pipeline, slide_run
-from cytolite.batch import RUN_FILE
+from cytolite import pipeline
 from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, InputError, OutputError, SlideError
 from cytolite.pipeline import segment_slides
-from cytolite.slide_run import Outcome, run_record
+from cytolite.segmentation import run as slide_run
+from cytolite.segmentation.results import RUN_FILE
+from cytolite.segmentation.run import Outcome, run_record
 from fakes import fake_bundle
 
 

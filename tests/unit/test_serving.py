@@ -21,10 +21,11 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from cytolite import pipeline, slide_run
+from cytolite import pipeline
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError
 from cytolite.inference.predictor import Model
+from cytolite.segmentation import run as slide_run
 from cytolite.serving import jobs as serving_jobs
 from cytolite.serving.allowed import AllowedFolders, NotAllowedError
 from cytolite.serving.api import make_app
@@ -141,7 +142,7 @@ def test_parallel_requests_for_one_job_run_it_once(client, folder, monkeypatch):
 
 def test_cancel_stops_between_tiles_and_the_tiles_are_used_again(client, folder, monkeypatch):
     """One that waits is cancelled at once; one that runs leaves its tiles, which the next run takes up."""
-    from cytolite.inference.slide import _TileJob
+    from cytolite.segmentation.slide import _TileJob
 
     tiles, go = [], threading.Event()
     real = _TileJob.__call__

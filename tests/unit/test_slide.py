@@ -10,10 +10,10 @@ import shapely
 
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, OutputError, SlideError
-from cytolite.inference import slide as slide_module
-from cytolite.inference.plan import _area_px, plan_slide
-from cytolite.inference.slide import batches, run_tiles, segment_slide
 from cytolite.interop.parquet import read_cells
+from cytolite.segmentation import slide as slide_module
+from cytolite.segmentation.plan import _area_px, plan_slide
+from cytolite.segmentation.slide import batches, run_tiles, segment_slide
 from cytolite.slides.reader import open_slide
 from cytolite.slides.tiles import plan_tiles
 from cytolite.slides.tissue import TissueMask

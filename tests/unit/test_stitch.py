@@ -5,7 +5,7 @@ import pytest
 
 from cytolite.cells import CellTable
 from cytolite.decoding import features, outlines
-from cytolite.inference.stitch import _area, _fill, own_or_offer, stitch
+from cytolite.segmentation.stitch import _area, _fill, own_or_offer, stitch
 from cytolite.slides.tiles import plan_tiles
 from fakes import random_nuclei
 

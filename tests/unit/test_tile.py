@@ -7,7 +7,7 @@ from scipy.special import softmax
 from cytolite.decoding import features
 from cytolite.decoding.instances import find_nuclei, is_nucleus, vote_types
 from cytolite.inference.predictor import Predictor
-from cytolite.inference.tile import tile_cells
+from cytolite.segmentation.tile import tile_cells
 from cytolite.slides.tiles import Tile
 from fakes import fake_bundle, paint, random_nuclei
 

@@ -14,7 +14,7 @@ from cytolite.cli.segment import print_outcomes
 from cytolite.config import SegmentSettings, make_settings
 
 if TYPE_CHECKING:
-    from cytolite.slide_run import Outcome
+    from cytolite.segmentation.run import Outcome
 
 
 @group.command(usage="Usage: cytolite qupath run PROJECT [OPTIONS]")

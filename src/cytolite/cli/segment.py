@@ -13,7 +13,7 @@ from cytolite.cli.app import FAILED, RESEARCH_USE, Config, app, print_error
 from cytolite.config import SegmentSettings, make_settings
 
 if TYPE_CHECKING:
-    from cytolite.slide_run import Outcome
+    from cytolite.segmentation.run import Outcome
 
 Slides = Annotated[str, Parameter(name="SLIDE", help="Slides or images, or patterns such as 'slides/*.svs'.")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for the results; one folder per slide in it.")]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from cytolite.batch import find_slides, prepare_output, result_folders
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError, InputError
 from cytolite.progress import Display, silent
 from cytolite.qupath.new_project import write_project
 from cytolite.qupath.objects import ImageRegions, OpenProject, open_project
-from cytolite.slide_run import Outcome, load_model, segment_again
+from cytolite.segmentation.results import find_slides, prepare_output, result_folders
+from cytolite.segmentation.run import Outcome, load_model, segment_again
 from cytolite.slides.reader import open_slide
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cytolite.batch import prepare_output, result_folders
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError
 from cytolite.files import whole_file
 from cytolite.progress import Update
-from cytolite.slide_run import Outcome, segment_again
+from cytolite.segmentation.results import prepare_output, result_folders
+from cytolite.segmentation.run import Outcome, segment_again
 
 if TYPE_CHECKING:
     from cytolite.inference.predictor import Model

@@ -19,10 +19,10 @@ import uvicorn
 
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, OutputError
+from cytolite.segmentation.run import load_model
 from cytolite.serving.allowed import AllowedFolders
 from cytolite.serving.api import MAX_BODY_BYTES, make_app
 from cytolite.serving.jobs import JobQueue
-from cytolite.slide_run import load_model
 
 SERVER_FILE = "server.json"
 

@@ -15,11 +15,11 @@ from cytolite.cells import CellTable
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.drawing.overview import draw_overview
 from cytolite.files import NOTICE
-from cytolite.inference.parts import RESULT_MARK
-from cytolite.inference.plan import Plan
 from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
 from cytolite.interop.summary import SummaryCounter, write_summary_csv, write_summary_json
+from cytolite.segmentation.checkpoint import RESULT_MARK
+from cytolite.segmentation.plan import Plan
 from cytolite.slides.reader import Slide
 
 # Cells are handed on in pieces of about this many: enough to be quick, few enough to be small.

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from cytolite.bundle import Bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
-from cytolite.inference.finish import write_results
-from cytolite.inference.parts import WorkFolder
-from cytolite.inference.plan import Plan, plan_key, plan_slide
 from cytolite.inference.predictor import Predictor
-from cytolite.inference.stitch import BAND_UM, TileCells, own_or_offer, stitch
-from cytolite.inference.tile import tile_cells
+from cytolite.segmentation.checkpoint import WorkFolder
+from cytolite.segmentation.plan import Plan, plan_key, plan_slide
+from cytolite.segmentation.stitch import BAND_UM, TileCells, own_or_offer, stitch
+from cytolite.segmentation.tile import tile_cells
+from cytolite.segmentation.writers import write_results
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Tile
 

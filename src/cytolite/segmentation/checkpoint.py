@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from cytolite.cells import CellTable
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import OutputError
-from cytolite.inference.stitch import TileCells
+from cytolite.segmentation.stitch import TileCells
 from cytolite.slides.tiles import Tile
 
 # Counted up when what a part holds, or how it is computed, changes: older parts are then not used.

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cytolite.batch import check_free, is_result, read_record
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError
 from cytolite.progress import Display
 from cytolite.provenance import fingerprint, versions_here
+from cytolite.segmentation.results import check_free, is_result, read_record
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
@@ -122,7 +122,7 @@ def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> lis
 
 def work_on(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
     """Work on one slide, from opening it to the folder under its final name."""
-    from cytolite.inference.slide import segment_slide
+    from cytolite.segmentation.slide import segment_slide
     from cytolite.slides.reader import open_slide
 
     check_free(folder)

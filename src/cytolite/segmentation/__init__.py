@@ -1,0 +1,1 @@
+"""The road of a slide: plan, tiles, network, stitching, results."""
