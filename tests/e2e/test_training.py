@@ -14,7 +14,6 @@ from cytolite.config import TrainSettings  # noqa: E402
 from cytolite.datasets.store import Store, write_store  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.inference.predictor import Predictor  # noqa: E402
-from cytolite.models.warm_start import module_name, start_from  # noqa: E402
 from cytolite.networks.encoders import encoder_spec  # noqa: E402
 from cytolite.networks.network import CellNetwork  # noqa: E402
 from cytolite.networks.weights import find_weights  # noqa: E402
@@ -22,6 +21,7 @@ from cytolite.release.onnx_export import DeployedNetwork, export_onnx  # noqa: E
 from cytolite.training import tasks  # noqa: E402
 from cytolite.training.run import first_network, split, trained_network  # noqa: E402
 from cytolite.training.sampling import CropDataset  # noqa: E402
+from cytolite.training.warm_start import module_name, start_from  # noqa: E402
 from fakes import coloured_patch, coloured_store  # noqa: E402
 
 TINY = TrainSettings(

@@ -12,10 +12,10 @@ from cytolite import pipeline  # noqa: E402
 from cytolite.bundle import load_bundle  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.inference.predictor import Predictor  # noqa: E402
-from cytolite.models.warm_start import folded_weights  # noqa: E402
 from cytolite.networks.network import build_network  # noqa: E402
 from cytolite.release.onnx_export import DeployedNetwork, export_onnx, export_torchscript  # noqa: E402
 from cytolite.release.variants import calibration_images, make_variant  # noqa: E402
+from cytolite.training.warm_start import folded_weights  # noqa: E402
 from fakes import coloured_patch, coloured_store  # noqa: E402
 
 

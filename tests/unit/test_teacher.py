@@ -14,9 +14,9 @@ from cytolite.inference.predictor import Predictor  # noqa: E402
 from cytolite.networks.network import build_network  # noqa: E402
 from cytolite.patches import Patch  # noqa: E402
 from cytolite.training import sampling  # noqa: E402
-from cytolite.training.answers import ImageAnswers  # noqa: E402
 from cytolite.training.objectives import objective  # noqa: E402
 from cytolite.training.sampling import CropDataset  # noqa: E402
+from cytolite.training.soft_targets import ImageAnswers  # noqa: E402
 from cytolite.training.tasks import DistillationTask  # noqa: E402
 from cytolite.training.teacher import Teacher, committee, maps_teacher, network_teacher  # noqa: E402
 from fakes import fake_bundle, paint, random_nuclei  # noqa: E402
@@ -138,7 +138,7 @@ def test_a_full_disk_is_a_sentence(patches, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cytolite.training.answers.np.save", full)
+    monkeypatch.setattr("cytolite.training.soft_targets.np.save", full)
     teacher = Teacher("t", "0", 0.25, lambda image: (torch.zeros(1, 2, 320, 320), torch.zeros(1, 8, 320, 320)))
     with pytest.raises(OutputError, match="No space left"):
         ImageAnswers(tmp_path, {}, 0.5).fill(patches, teacher)

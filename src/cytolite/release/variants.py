@@ -17,12 +17,12 @@ from cytolite.config import TrainSettings
 from cytolite.errors import InputError
 from cytolite.metrics.bootstrap import RESAMPLES, Score, headline, headline_differences
 from cytolite.metrics.counts import Counts
-from cytolite.models.warm_start import folded_weights
 from cytolite.patches import Patch
 from cytolite.provenance import option
 from cytolite.release.bundle import count_bundle, store_names
 from cytolite.training.run import split
 from cytolite.training.validate import pad_to_stride, resize
+from cytolite.training.warm_start import folded_weights
 
 Kind = Literal["float16", "int8"]
 # Patches that show the ranges of activations, from every source alike, and the side that is cut out of each.

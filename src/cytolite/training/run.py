@@ -19,18 +19,18 @@ from cytolite.datasets.duplicates import read_pairs
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
-from cytolite.models.warm_start import start_from
 from cytolite.networks.encoders import encoder_spec
 from cytolite.networks.network import CellNetwork, NucleusNetwork, build_network
 from cytolite.networks.weights import file_hash, find_weights, tensors_hash
 from cytolite.patches import Patch
-from cytolite.training.answers import ImageAnswers
 from cytolite.training.cache import CropCache
 from cytolite.training.objectives import objective
 from cytolite.training.record import RECORD, claim, read_record, recorded_settings, store_hashes
 from cytolite.training.sampling import CropDataset
+from cytolite.training.soft_targets import ImageAnswers
 from cytolite.training.tasks import FROZEN_KEYS, DistillationTask, SupervisedTask
 from cytolite.training.teacher import Committee, Teacher, committee, network_teacher
+from cytolite.training.warm_start import start_from
 
 CHECKPOINT = "checkpoints/last.ckpt"
 PICTURES = "pictures"

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from cytolite.celltypes import IGNORE, N_TYPES, UNKNOWN_NUCLEUS
 from cytolite.config import TrainSettings
 from cytolite.patches import Patch
-from cytolite.training.answers import ImageAnswers
 from cytolite.training.augment import Crop, crop, degrade, jitter_stain, rescale, warp_matrix
 from cytolite.training.cache import CropCache
+from cytolite.training.soft_targets import ImageAnswers
 
 POINTS_PER_PATCH = 64
 # Nuclei weigh by the inverse root of their area, so that small and slender ones count; this area weighs 1.
