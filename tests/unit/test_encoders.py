@@ -11,7 +11,7 @@ pytest.importorskip("segmentation_models_pytorch", reason="training needs the ex
 from cytolite.errors import InputError  # noqa: E402
 from cytolite.networks.encoders import ENCODERS, encoder_spec, scaled_taps  # noqa: E402
 from cytolite.networks.network import CellNetwork, UnetrNetwork, build_network  # noqa: E402
-from cytolite.networks.weights import file_hash, find_weights, from_transformers, load_weights, tensors_hash
+from cytolite.networks.weights import file_hash, find_weights, from_transformers, load_weights, tensors_hash  # noqa: E402
 
 # Parameters that the models' publishers or papers state, in millions.
 PUBLISHED = {

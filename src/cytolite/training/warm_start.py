@@ -103,7 +103,8 @@ def module_name(node: str) -> str:
         if parts and part.startswith(f"{parts[-1]}."):
             parts.pop()
         parts.append(part)
-    # Export replaces "same" convolutions by a padded one called conv inside (`cytolite.release.onnx_export.StaticSameConv`).
+    # Export replaces "same" convolutions by a padded one called conv inside: `StaticSameConv` of
+    # `cytolite.release.onnx_export`.
     if parts[-2:-1] and parts[-1] == "conv" and parts[-2].startswith("conv"):
         parts.pop()
     return ".".join(parts)
