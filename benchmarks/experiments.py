@@ -172,7 +172,7 @@ def draw_image(out: Path, path: Path) -> None:
     from cytolite.drawing.training_picture import outlined
     from cytolite.patches import Patch
     from cytolite.training.run import trained_network
-    from cytolite.training.validate import enlarge, predict_patch
+    from cytolite.training.validate import predict_patch
 
     image = np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
     nothing = np.zeros(image.shape[:2], np.int32)
@@ -183,10 +183,11 @@ def draw_image(out: Path, path: Path) -> None:
         if e.teacher == "nuclei-light":
             found.setdefault("teacher: nuclei-light, 8 turns, 2 scales", ask_committee(patch))
         network, settings, _ = trained_network(out / e.name)
-        found[e.name] = predict_patch(network, patch, settings.mpp)
+        nuclei = predict_patch(network, patch, settings.mpp)
+        found[e.name] = nuclei.instance_map, nuclei.types
     panels = [titled(fine, path.name)]
     for name, (instances, types) in found.items():
-        drawn = outlined(fine, enlarge(instances, fine.shape[:2]), np.concatenate([[0], types]))
+        drawn = outlined(fine, instances.repeat(2, 0).repeat(2, 1), np.concatenate([[0], types]))
         panels.append(titled(drawn, f"{name}: {len(types)} nuclei"))
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % 2)
     rows = [np.concatenate(pair, 1) for pair in zip(panels[::2], panels[1::2], strict=True)]

@@ -509,10 +509,10 @@ def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> flo
     CytoliteError
         If the run is not whole, or the difference is too large.
     """
+    from cytolite.inference.image import model_input
     from cytolite.release.onnx_export import export_torchscript as write
     from cytolite.training.run import split, trained_network
-    from cytolite.training.validate import pad_to_stride, resize
 
     network, settings, trained_on = trained_network(run)
     patch = split(list(stores) or trained_on, settings)[1][0]
-    return write(network, out, pad_to_stride(resize(patch.image, patch.mpp / settings.mpp))[None])
+    return write(network, out, model_input(patch.image, patch.mpp, settings.mpp).image[None])

@@ -172,7 +172,7 @@ def test_export_without_a_run_is_refused(tmp_path):
 def test_a_difference_between_torch_and_onnx_stops_the_export(tmp_path, monkeypatch):
     monkeypatch.setattr("cytolite.release.onnx_export.parity", lambda *_: 0.1)
     with pytest.raises(CytoliteError, match=r"differs from torch by 0\.1"):
-        export_onnx(CellNetwork("efficientnet_lite0"), tmp_path / "m.onnx", np.zeros((1, 64, 64, 3), np.uint8))
+        export_onnx(CellNetwork("efficientnet_lite0"), tmp_path / "m.onnx", [np.zeros((1, 64, 64, 3), np.uint8)])
     assert not list(tmp_path.iterdir())
 
 

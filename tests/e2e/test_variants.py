@@ -91,7 +91,7 @@ def test_a_transformers_graph_takes_any_batch_and_size(tmp_path):
     torch.manual_seed(0)
     network = build_network("vit_tiny_patch16_224").eval()
     sample = np.random.default_rng(0).integers(0, 256, (3, 160, 96, 3)).astype(np.uint8)
-    assert export_onnx(network, tmp_path / "m.onnx", sample) < 1e-4
+    assert export_onnx(network, tmp_path / "m.onnx", [sample]) < 1e-4
 
 
 def test_inspect_prints_the_rows_of_table_4():

@@ -10,6 +10,7 @@ pytest.importorskip("cv2", reason="scoring on patches needs the extra `train`")
 
 from cytolite.celltypes import INFLAMMATORY
 from cytolite.decoding.instances import find_nuclei, vote_types
+from cytolite.inference.image import locate
 from cytolite.inference.predictor import Predictor
 from cytolite.patches import Patch
 from cytolite.release.temperature import TEMPERATURES, fit_temperature, temperature_over_sources
@@ -27,11 +28,17 @@ def patch(wrong: float, label: int | None = None) -> Patch:
     return Patch("p", paint(instances, painted), instances, truth[instances], 0.5, "s", "g")
 
 
+def found_in(bundle, patches):
+    """The patches, and what the bundle's network finds in each."""
+    maps = Predictor(bundle).maps
+    return patches, [locate(maps, bundle.spec, p.image, p.mpp) for p in patches]
+
+
 @pytest.mark.parametrize("wrong", [0.1, 0.2])
 def test_confidence_meets_the_share_that_is_right(tmp_path, wrong):
     """The painted network is always sure; a share of its names is wrong."""
     bundle, given = fake_bundle(tmp_path), patch(wrong)
-    fit = fit_temperature(bundle, [given])
+    fit = fit_temperature(*found_in(bundle, [given]))
     assert fit.n > 100
     assert fit.after < fit.before
     flows, logits = Predictor(bundle).maps(given.image[None])
@@ -41,14 +48,14 @@ def test_confidence_meets_the_share_that_is_right(tmp_path, wrong):
 
 
 def test_a_network_that_is_always_right_may_be_sure(tmp_path):
-    assert fit_temperature(fake_bundle(tmp_path), [patch(0.0)]).temperature == pytest.approx(TEMPERATURES[0])
+    assert fit_temperature(*found_in(fake_bundle(tmp_path), [patch(0.0)])).temperature == pytest.approx(TEMPERATURES[0])
 
 
 def test_a_label_that_leaves_all_types_open_fits_nothing(tmp_path):
     bundle = fake_bundle(tmp_path)
-    assert fit_temperature(bundle, [patch(0.0, label=10)]).n == 0
-    assert fit_temperature(bundle, []).temperature == 1
-    assert fit_temperature(bundle, [patch(0.0, label=INFLAMMATORY)]).n > 100
+    assert fit_temperature(*found_in(bundle, [patch(0.0, label=10)])).n == 0
+    assert fit_temperature(*found_in(bundle, [])).temperature == 1
+    assert fit_temperature(*found_in(bundle, [patch(0.0, label=INFLAMMATORY)])).n > 100
 
 
 def test_one_source_that_is_all_wrong_does_not_soften_the_others(tmp_path):
@@ -56,8 +63,8 @@ def test_one_source_that_is_all_wrong_does_not_soften_the_others(tmp_path):
     bundle = fake_bundle(tmp_path)
     sources = {"a": 0.05, "b": 0.1, "c": 1.0}
     patches = [replace(patch(wrong), source=source) for source, wrong in sources.items()]
-    alone = {p.source: fit_temperature(bundle, [p]).temperature for p in patches}
+    alone = {p.source: fit_temperature(*found_in(bundle, [p])).temperature for p in patches}
     assert alone["a"] < alone["b"] < alone["c"]
-    assert temperature_over_sources(bundle, patches) == alone["b"]
-    assert fit_temperature(bundle, patches).temperature > alone["b"]
-    assert temperature_over_sources(bundle, []) == 1
+    assert temperature_over_sources(*found_in(bundle, patches)) == alone["b"]
+    assert fit_temperature(*found_in(bundle, patches)).temperature > alone["b"]
+    assert temperature_over_sources(*found_in(bundle, [])) == 1

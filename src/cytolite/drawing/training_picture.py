@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from cytolite.celltypes import CELL_TYPES
 from cytolite.patches import Patch
-from cytolite.training.validate import enlarge
 
 SIDE_PX = 400
 # Nuclei whose label is no single type, and ground of which nothing is known.
@@ -25,7 +24,7 @@ def draw_patch(patch: Patch, instance_map: NDArray[np.int32], types: NDArray[np.
     ----------
     patch : Patch
     instance_map : numpy.ndarray
-        int32 (h, w), ids 1..n, over the same field at any resolution.
+        int32 (H, W), ids 1..n, the predicted nuclei.
     types : numpy.ndarray
         int (n,), the type of nucleus i + 1.
 
@@ -34,15 +33,14 @@ def draw_patch(patch: Patch, instance_map: NDArray[np.int32], types: NDArray[np.
     numpy.ndarray
         uint8 (side, 3 * side + 2 gaps, 3).
     """
-    found = enlarge(instance_map, patch.instance_map.shape)
     true_types = np.zeros(int(patch.instance_map.max(initial=0)) + 1, np.uint8)
     true_types[patch.instance_map] = patch.type_map
-    window = tuple(slice(max(0, (s - SIDE_PX) // 2), max(0, (s - SIDE_PX) // 2) + SIDE_PX) for s in found.shape)
+    window = tuple(slice(max(0, (s - SIDE_PX) // 2), max(0, (s - SIDE_PX) // 2) + SIDE_PX) for s in instance_map.shape)
     image = patch.image[window]
     panels = [
         image,
         outlined(image, patch.instance_map[window], true_types),
-        outlined(image, found[window], np.concatenate([[0], types])),
+        outlined(image, instance_map[window], np.concatenate([[0], types])),
     ]
     gap = np.full((image.shape[0], 6, 3), 255, np.uint8)
     return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], 1)

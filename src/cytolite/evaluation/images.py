@@ -24,6 +24,7 @@ from cytolite.progress import Update
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
+    from cytolite.inference.image import ImageNuclei
     from cytolite.patches import Patch
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -202,7 +203,7 @@ def model_predictions(
     InputError
         If the classes are not cytolite's types.
     """
-    from cytolite.inference.image import predict_patch
+    from cytolite.inference.image import predict_image
     from cytolite.inference.predictor import Predictor
 
     require_own_types(classes, f"The model {bundle.spec.name!r}")
@@ -214,11 +215,16 @@ def model_predictions(
             raise InputError(f"{labelled.where} has no image to predict on; put one of the same stem into image/.")
         if resolution is None:
             raise InputError(f"The resolution of {labelled.where} is not known; give it with --mpp.")
-        nuclei = predict_patch(predictor, labelled.image, resolution)
-        n = len(nuclei.types)
-        return Prediction(nuclei.instance_map, np.arange(1, n + 1), nuclei.types.astype(np.int64), nuclei.type_probs)
+        nuclei = predict_image(predictor, labelled.image, resolution)
+        return as_prediction(nuclei)
 
     return predict
+
+
+def as_prediction(nuclei: ImageNuclei) -> Prediction:
+    """Return the nuclei found in an image as metrics take them."""
+    n = len(nuclei.types)
+    return Prediction(nuclei.instance_map, np.arange(1, n + 1), nuclei.types.astype(np.int64), nuclei.type_probs)
 
 
 def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole: bool = True) -> Predict:

@@ -1,23 +1,60 @@
-"""One image to its nuclei, at the image's own size: what `segment` does with a slide, for images with a known truth."""
+"""One image to its nuclei, at the image's own size: what `segment` does with a slide, for images in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.decoding.instances import find_nuclei, vote_types
-from cytolite.decoding.refine import FACTOR, refine
+from cytolite.decoding.instances import Thresholds
+from cytolite.decoding.maps import DecodedMaps, decode_maps
+from cytolite.decoding.refine import FACTOR
 from cytolite.inference.predictor import Predictor
 from cytolite.slides.levels import ArrayLevel, Pyramid
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import ALIGN_PX
 
+# uint8 (B, H, W, 3) to flows, float32 (B, 2, h, w), and type logits, float32 (B, 8, h, w).
+Maps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+class Reading(Thresholds, Protocol):
+    """How a network reads images and how its maps are read: a bundle's spec is one."""
+
+    @property
+    def mpp(self) -> float:
+        """Resolution of the images that it sees, um per pixel."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image per pixel of its maps."""
+
 
 @dataclass(frozen=True)
-class PatchNuclei:
+class ModelInput:
+    """An image as the network sees it.
+
+    Attributes
+    ----------
+    image : numpy.ndarray
+        uint8 (H, W, 3), at `mpp`, white beyond the image's edges; H and W are multiples of 32.
+    size : tuple of int
+        Columns and rows that show the image.
+    mpp : float
+        um per pixel.
+    """
+
+    image: NDArray[np.uint8]
+    size: tuple[int, int]
+    mpp: float
+
+
+@dataclass(frozen=True)
+class ImageNuclei:
     """The nuclei found in an image.
 
     Attributes
@@ -41,56 +78,66 @@ class Located:
 
     Attributes
     ----------
-    instances : numpy.ndarray
-        int32 (h, w), on the grid of the network's maps.
-    type_logits : numpy.ndarray
-        float32 (8, h, w).
+    decoded : DecodedMaps
+        On the grid of the network's maps.
     instance_map : numpy.ndarray
-        int32 (H, W), the same nuclei at the image's size, outlines refined.
+        int32 (H, W), the same nuclei at the image's size.
     """
 
-    instances: NDArray[np.int32]
-    type_logits: NDArray[np.float32]
+    decoded: DecodedMaps
     instance_map: NDArray[np.int32]
 
-    def names(self, temperature: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return types and their probabilities, of logits divided by `temperature`; see `vote_types`."""
-        return vote_types(self.instances, self.type_logits, int(self.instances.max(initial=0)), temperature)
+    def named(self, temperature: float = 1.0) -> ImageNuclei:
+        """Name the nuclei, with probabilities of logits divided by `temperature`."""
+        return ImageNuclei(self.instance_map, *self.decoded.names(temperature))
 
 
-def predict_patch(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> PatchNuclei:
+def predict_image(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> ImageNuclei:
     """Find and name the nuclei of an image; parameters as of `locate`."""
-    located = locate(predictor, image, mpp)
-    return PatchNuclei(located.instance_map, *located.names(predictor.spec.type_temperature))
+    return locate(predictor.maps, predictor.spec, image, mpp).named(predictor.spec.type_temperature)
 
 
-def locate(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> Located:
-    """Find the nuclei of an image in one piece, read and resampled as a slide is, and do not name them yet.
+def locate(maps: Maps, reading: Reading, image: NDArray[np.uint8], mpp: float) -> Located:
+    """Find the nuclei of an image in one piece and do not name them yet.
 
     Parameters
     ----------
-    predictor : Predictor
-        Network to run.
+    maps : callable
+        The network: a `Predictor`'s ``maps``, or one that is still being trained.
+    reading : Reading
+        A bundle's spec.
     image : numpy.ndarray
         uint8 (H, W, 3), RGB.
     mpp : float
-        um per pixel.
+        Resolution of the image, um per pixel.
     """
-    spec = predictor.spec
+    seen = model_input(image, mpp, reading.mpp)
+    flows, logits = maps(seen.image[None])
+    columns, rows = (-(-side // reading.stride) for side in seen.size)
+    map_mpp = seen.mpp * reading.stride
+    decoded = decode_maps(flows[0], logits[0], reading, map_mpp, (slice(0, rows), slice(0, columns)))
+    r, c = (
+        np.minimum(_nearest(n, mpp * FACTOR / map_mpp), m - 1)
+        for n, m in zip(image.shape, decoded.fine.shape, strict=False)
+    )
+    return Located(decoded, decoded.fine[r[:, None], c])
+
+
+def model_input(image: NDArray[np.uint8], mpp: float, model_mpp: float) -> ModelInput:
+    """Return an image as a network of `model_mpp` sees it, read and resampled as a slide is.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        uint8 (H, W, 3), RGB.
+    mpp, model_mpp : float
+        Resolution of the image, and the one that the network was trained at, um per pixel.
+    """
     slide = Slide(Path("image"), Pyramid("image", [ArrayLevel(image)], (mpp, mpp), close=lambda: None), mpp)
-    read_mpp = slide.working_mpp(spec.mpp)
+    read_mpp = slide.working_mpp(model_mpp)
     size = slide.size_at(read_mpp)
     width, height = (-(-side // ALIGN_PX) * ALIGN_PX for side in size)
-    flows, logits = predictor.maps(slide.read(0, 0, width, height, read_mpp)[None])
-    columns, rows = (-(-side // spec.stride) for side in size)
-    inside = (slice(0, rows), slice(0, columns))
-    map_mpp = read_mpp * spec.stride
-    instances = find_nuclei(flows[0], logits[0], spec, map_mpp, inside)
-    fine = refine(instances, logits[0], spec.foreground_threshold, inside)
-    r, c = (
-        np.minimum(_nearest(n, mpp * FACTOR / map_mpp), m - 1) for n, m in zip(image.shape, fine.shape, strict=False)
-    )
-    return Located(instances, logits[0], fine[r[:, None], c])
+    return ModelInput(slide.read(0, 0, width, height, read_mpp), size, read_mpp)
 
 
 def _nearest(count: int, scale: float) -> NDArray[np.int64]:

@@ -17,11 +17,21 @@ from cytolite.datasets.store import Store
 from cytolite.decoding.instances import DEFAULTS
 from cytolite.errors import InputError
 from cytolite.evaluation import markdown as page
-from cytolite.evaluation.images import cases_of_patches, count_cases, model_predictions
+from cytolite.evaluation.images import (
+    Case,
+    Labelled,
+    as_prediction,
+    cases_of_patches,
+    count_cases,
+    model_predictions,
+)
 from cytolite.evaluation.report import Bootstrap, Section, sections
+from cytolite.inference.image import Located, locate, model_input
+from cytolite.inference.predictor import Predictor
 from cytolite.metrics.bootstrap import headline
 from cytolite.metrics.classes import own_classes
 from cytolite.metrics.counts import Counts
+from cytolite.metrics.truth import Prediction
 from cytolite.networks.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.provenance import option, options
@@ -30,7 +40,6 @@ from cytolite.release.onnx_export import export_onnx
 from cytolite.release.temperature import temperature_over_sources
 from cytolite.training.record import PLACES, read_record
 from cytolite.training.run import split, trained_network
-from cytolite.training.validate import pad_to_stride, resize
 
 # Share-alike: weights that saw such data carry it, whatever else they saw.
 SHARE_ALIKE = "CC-BY-NC-SA-4.0"
@@ -101,9 +110,8 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
         # The check runs on a real image of every source.
-        for source in spec.data:
-            patch = next(p for p in held_back if p.source == source)
-            export_onnx(network, onnx_path, pad_to_stride(resize(patch.image, patch.mpp / spec.mpp))[None])
+        samples = [next(p for p in held_back if p.source == source) for source in spec.data]
+        export_onnx(network, onnx_path, [model_input(p.image, p.mpp, spec.mpp).image[None] for p in samples])
         decoder = settings.decoder or encoder.decoder
         text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
         making = Making(training, held_back, text, commands(settings, spec, origin))
@@ -129,11 +137,12 @@ def write_scored(out: Path, onnx_path: Path, spec: ModelSpec, making: Making) ->
     counts : Counts
         Of what it finds in the images held back.
     """
-    temperature = temperature_over_sources(write_bundle(out, onnx_path, spec, ""), making.held_back)
-    spec = spec.model_copy(update={"type_temperature": temperature})
-    counts = count_bundle(write_bundle(out, onnx_path, spec, ""), making.held_back)
+    predictor, patches = Predictor(write_bundle(out, onnx_path, spec, ""), threads=2), making.held_back
+    located = [locate(predictor.maps, spec, patch.image, patch.mpp) for patch in patches]
+    temperature = temperature_over_sources(patches, located)
+    counts = count_located(patches, located, temperature)
     numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
-    spec = spec.model_copy(update={"validation": numbers})
+    spec = spec.model_copy(update={"type_temperature": temperature, "validation": numbers})
     return write_bundle(out, onnx_path, spec, card(spec, counts, making)), counts
 
 
@@ -191,6 +200,16 @@ def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:
     """Predict patches with a bundle, as `segment` does, and count what it found."""
     classes = own_classes()
     return count_cases(cases_of_patches(patches), model_predictions(bundle, classes), classes)
+
+
+def count_located(patches: Sequence[Patch], located: Sequence[Located], temperature: float) -> Counts:
+    """Count nuclei that were found in patches, named with a temperature."""
+    found = {(patch.source, patch.name): nuclei for patch, nuclei in zip(patches, located, strict=True)}
+
+    def predict(case: Case, labelled: Labelled) -> Prediction:
+        return as_prediction(found[case.columns["source"], case.name].named(temperature))
+
+    return count_cases(cases_of_patches(patches), predict, own_classes())
 
 
 def licence_of(source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _with_static_padding(module: nn.Module) -> nn.Module:
     return module
 
 
-def export_onnx(network: NucleusNetwork, path: Path, sample: NDArray[np.uint8]) -> float:
+def export_onnx(network: NucleusNetwork, path: Path, samples: Sequence[NDArray[np.uint8]]) -> float:
     """Write `network` as ONNX with dynamic batch and size, and compare it with torch on real images.
 
     Parameters
@@ -74,7 +75,7 @@ def export_onnx(network: NucleusNetwork, path: Path, sample: NDArray[np.uint8]) 
         Weights to export; not changed.
     path : Path
         Where the graph goes.
-    sample : numpy.ndarray
+    samples : sequence of numpy.ndarray
         uint8 (B, H, W, 3), sides multiples of 32: real images for the check.
 
     Returns
@@ -100,11 +101,11 @@ def export_onnx(network: NucleusNetwork, path: Path, sample: NDArray[np.uint8]) 
         example = torch.zeros(2, 128, 192, 3, dtype=torch.uint8)
     torch.onnx.export(deployed, (example,), str(path), input_names=["image"], output_names=list(OUTPUTS), **options)
     onnx.checker.check_model(str(path))
-    return _checked(parity(deployed, path, sample), path)
+    return _checked(max(parity(deployed, path, sample) for sample in samples), path)
 
 
 def export_torchscript(network: NucleusNetwork, path: Path, sample: NDArray[np.uint8]) -> float:
-    """Write `network` as TorchScript with the inputs and outputs of a bundle; arguments and result as `export_onnx`.
+    """Write `network` as TorchScript with the inputs and outputs of a bundle; result as `export_onnx`.
 
     Raises
     ------

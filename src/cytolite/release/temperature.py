@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.bundle import Bundle
-from cytolite.inference.image import locate
-from cytolite.inference.predictor import Predictor
+from cytolite.inference.image import Located
 from cytolite.metrics.matching import match
 from cytolite.patches import Patch
 from cytolite.training.losses import allowed_table
@@ -38,7 +36,7 @@ class Fit:
     n: int
 
 
-def fit_temperature(bundle: Bundle, patches: Sequence[Patch]) -> Fit:
+def fit_temperature(patches: Sequence[Patch], located: Sequence[Located]) -> Fit:
     """Fit the temperature that a nucleus's logits are divided by (Guo et al. 2017) before they become probabilities.
 
     What is fitted is what the user gets: the mean of the softened probabilities over a nucleus's pixels, for nuclei
@@ -46,13 +44,12 @@ def fit_temperature(bundle: Bundle, patches: Sequence[Patch]) -> Fit:
 
     Parameters
     ----------
-    bundle : Bundle
-        Whatever temperature it has is not used.
     patches : sequence of Patch
         Held back from training.
+    located : sequence of Located
+        The nuclei that the network finds in each.
     """
-    predictor = Predictor(bundle, threads=2)
-    parts = [_likelihoods(predictor, patch) for patch in patches]
+    parts = [_likelihoods(*pair) for pair in zip(patches, located, strict=True)]
     likelihood = np.concatenate([*parts, np.empty((0, len(TEMPERATURES) + 1))])
     if not len(likelihood):
         return Fit(1.0, 0.0, 0.0, 0)
@@ -61,25 +58,27 @@ def fit_temperature(bundle: Bundle, patches: Sequence[Patch]) -> Fit:
     return Fit(round(float(TEMPERATURES[best]), 4), float(loss[-1]), float(loss[best]), len(likelihood))
 
 
-def temperature_over_sources(bundle: Bundle, patches: Sequence[Patch]) -> float:
+def temperature_over_sources(patches: Sequence[Patch], located: Sequence[Located]) -> float:
     """Return the median of the sources' temperatures, each fitted alone; 1 where no source can tell.
 
     One source whose types the model does not know would otherwise soften what it says of all others: its mistakes are
     made with confidence, and outweigh everything in a common likelihood.
     """
-    fits = [fit_temperature(bundle, [p for p in patches if p.source == s]) for s in sorted({p.source for p in patches})]
+    by_source: dict[str, list[tuple[Patch, Located]]] = {}
+    for pair in zip(patches, located, strict=True):
+        by_source.setdefault(pair[0].source, []).append(pair)
+    fits = [fit_temperature(*zip(*pairs, strict=True)) for pairs in by_source.values()]
     return round(float(np.median([fit.temperature for fit in fits if fit.n] or [1.0])), 4)
 
 
-def _likelihoods(predictor: Predictor, patch: Patch) -> NDArray[np.float64]:
+def _likelihoods(patch: Patch, located: Located) -> NDArray[np.float64]:
     """Probability of each matched nucleus's true type at every temperature tried, and in the last column at 1."""
-    located = locate(predictor, patch.image, patch.mpp)
     found = match(patch.instance_map, located.instance_map)
     ids, first = np.unique(patch.instance_map, return_index=True)
     allowed = allowed_table().numpy()[patch.type_map.ravel()[first][np.searchsorted(ids, found.true_ids)]]
     known = allowed.any(1) & ~allowed.all(1)
     columns = []
     for temperature in (*TEMPERATURES, 1.0):
-        probs = located.names(float(temperature))[1]
+        probs = located.decoded.names(float(temperature))[1]
         columns.append((probs[found.predicted_ids - 1] * allowed).sum(1)[known])
     return np.stack(columns, 1).astype(float)

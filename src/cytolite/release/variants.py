@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from cytolite.bundle import CARD_NAME, Bundle, write_bundle
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError
+from cytolite.inference.image import model_input
 from cytolite.metrics.bootstrap import RESAMPLES, Score, headline, headline_differences
 from cytolite.metrics.counts import Counts
 from cytolite.patches import Patch
 from cytolite.provenance import option
 from cytolite.release.bundle import count_bundle, store_names
 from cytolite.training.run import split
-from cytolite.training.validate import pad_to_stride, resize
 from cytolite.training.warm_start import folded_weights
 
 Kind = Literal["float16", "int8"]
@@ -140,9 +140,9 @@ def calibration_images(patches: Sequence[Patch], mpp: float) -> list[NDArray[np.
     chosen = [queue[i] for i in range(CALIBRATION_PATCHES) for queue in queues if i < len(queue)][:CALIBRATION_PATCHES]
     images = []
     for patch in chosen:
-        image = resize(patch.image, patch.mpp / mpp)
+        image = model_input(patch.image, patch.mpp, mpp).image
         top, left = (max(0, (side - CALIBRATION_PX) // 2) for side in image.shape[:2])
-        images.append(pad_to_stride(image[top : top + CALIBRATION_PX, left : left + CALIBRATION_PX])[None])
+        images.append(image[top : top + CALIBRATION_PX, left : left + CALIBRATION_PX][None])
     return images
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from cytolite.bundle import ModelSpec
 from cytolite.cells import CellTable
 from cytolite.decoding import features, outlines
-from cytolite.decoding.instances import find_nuclei, vote_types
-from cytolite.decoding.refine import FACTOR, refine
+from cytolite.decoding.maps import decode_maps
+from cytolite.decoding.refine import FACTOR
 from cytolite.slides.tiles import Tile
 
 # Centroids are whole multiples of 1 / _GRID px, so that moving them by whole pixels is exact and tiles agree on them.
@@ -51,12 +51,11 @@ def tile_cells(
     x0, y0, x1, y1 = tile.read
     width, height = size
     on_slide = (slice(max(0, -y0), max(0, height - y0)), slice(max(0, -x0), max(0, width - x0)))
-    instance_map = find_nuclei(flows, type_logits, spec, mpp, on_slide)
-    fine = refine(instance_map, type_logits, spec.foreground_threshold, on_slide)
-    rings = outlines.trace(fine)
+    decoded = decode_maps(flows, type_logits, spec, mpp, on_slide)
+    rings = outlines.trace(decoded.fine)
     enlarge = FACTOR // spec.stride
-    measures = features.measure(fine, image.repeat(enlarge, 0).repeat(enlarge, 1), mpp / FACTOR, rings)
-    types, type_probs = vote_types(instance_map, type_logits, len(measures.area_px), spec.type_temperature)
+    measures = features.measure(decoded.fine, image.repeat(enlarge, 0).repeat(enlarge, 1), mpp / FACTOR, rings)
+    types, type_probs = decoded.names(spec.type_temperature)
     vertices, offsets = rings
     corner = np.array([x0, y0], np.float64)
     cells = CellTable(
