@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cytolite.celltypes import TYPE_NAMES
 from cytolite.config import MPP_MAX, MPP_MIN
-from cytolite.errors import BundleError, OutputError, did_you_mean
+from cytolite.errors import BundleError, did_you_mean
+from cytolite.files import sha256_of, whole_folder
 
 FORMAT = 1
 ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
@@ -100,21 +99,11 @@ def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str) -> B
     OutputError
         If it cannot be written.
     """
-    beside, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    try:
-        for leftover in (beside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        beside.mkdir(parents=True)
-        shutil.copyfile(onnx_path, beside / ONNX_NAME)
-        spec = spec.model_copy(update={"onnx_sha256": _sha256(beside / ONNX_NAME)})
-        (beside / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (beside / CARD_NAME).write_text(card, encoding="utf-8")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(beside, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"The bundle {folder} cannot be written: {error.strerror or error}.") from error
+    with whole_folder(folder, replace=True) as part:
+        shutil.copyfile(onnx_path, part / ONNX_NAME)
+        spec = spec.model_copy(update={"onnx_sha256": sha256_of(part / ONNX_NAME)})
+        (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (part / CARD_NAME).write_text(card, encoding="utf-8")
     return load_bundle(folder)
 
 
@@ -193,8 +182,7 @@ def _first_complaint(error: ValidationError) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise BundleError(
             f"The weights {path} cannot be read ({error.strerror or error}); copy or download the bundle again."

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import socket
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 from cytolite.errors import InputError, OutputError
 
@@ -17,10 +20,8 @@ NOTICE = "Research use only - not for diagnosis."
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name when the block ends: it is there as a whole, or not at all.
-
-    What is written goes to a hidden file beside it; if an exception ends the block, that is removed.
+def whole_path(path: str | Path) -> Iterator[Path]:
+    """Give a path to write to that becomes `path` when the block ends: it is there as a whole, or not at all.
 
     Parameters
     ----------
@@ -29,8 +30,8 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
     Yields
     ------
-    BinaryIO
-        What to write to.
+    pathlib.Path
+        Hidden, beside `path`; removed if an exception ends the block.
 
     Raises
     ------
@@ -38,54 +39,121 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         If the system refuses: no such folder, no permission, disk full.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    with plain_refusal(path):
-        file = part.open("wb")
+    part = beside(path)
     try:
-        yield file
-        with plain_refusal(path):
-            file.close()
+        with plain_refusal(path, part):
+            yield part
             os.replace(part, path)
     finally:
-        with suppress(OSError):  # the first error is the one to tell
-            file.close()
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        remove(part)  # whose errors are passed over: the first error is the one to tell
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Give a folder to write into that gets its name when the block ends: as `whole_file`, for many files.
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when the block ends: as `whole_path`, for what writes to files."""
+    with whole_path(path) as part, part.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def whole_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a folder to write into that gets its name when the block ends: as `whole_path`, for many files.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Final name.
+    replace : bool
+        Whether a folder of that name may go, at the end. Otherwise one that is not empty is refused.
 
     Raises
     ------
     OutputError
-        If the system refuses, or a folder of that name is there already and is not empty.
+        If the system refuses, or a folder of that name is there already and must stay.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    with plain_refusal(path):
-        if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
-            raise OutputError(f"{path} is there already; name another folder, or move it away.")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    part, old = beside(path), beside(path)
     try:
-        yield part
-        with plain_refusal(path):
-            if path.is_dir():
-                path.rmdir()
+        with plain_refusal(path, part):
+            if not replace and os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+                raise OutputError(f"{path} is there already; name another folder, or move it away.")
+            part.mkdir(parents=True)
+            yield part
+            if path.exists():
+                os.replace(path, old)
             os.replace(part, path)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        remove(part)
+        remove(old)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, UTF-8, as a whole or not at all; raises what `whole_path` raises."""
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def beside(path: Path) -> Path:
+    """Return a hidden name in the folder of `path` that no other process uses, on this host or another.
+
+    What a killed process of this host left there for the same `path` is removed.
+    """
+    mine = f".cytolite-{_short_hash(path.name)}-{_short_hash(socket.gethostname())}"
+    for leftover in path.parent.glob(f"{mine}-*.part"):
+        if not _is_running(int(leftover.name.split("-")[3])):
+            remove(leftover)
+    return path.with_name(f"{mine}-{os.getpid()}-{uuid4().hex[:8]}.part")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there and the system lets us."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
+
+
+def _is_running(pid: int) -> bool:
+    """Whether there is such a process; where that cannot be asked without harm, yes."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager
-def plain_refusal(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into an `OutputError` that names `path`."""
+def plain_refusal(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Turn the system's refusal to write into an `OutputError` that names `path`.
+
+    With `part`, what is written to in its place, errors that are about another file pass: they are not about writing.
+    """
     try:
         yield
     except OSError as error:
+        about = error.filename if isinstance(error.filename, str | os.PathLike) else None
+        if part is not None and about is not None and not Path(about).is_relative_to(part) and Path(about) != path:
+            raise
         raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+
+
+def sha256_of(*paths: Path) -> str:
+    """Return the SHA-256 of the files' bytes, one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def read_toml(path: Path, what: str, *, or_json: bool = False) -> dict[str, Any]:

@@ -9,9 +9,10 @@ pytest.importorskip("timm", reason="training needs the extra `train`")
 pytest.importorskip("segmentation_models_pytorch", reason="training needs the extra `train`")
 
 from cytolite.errors import InputError  # noqa: E402
+from cytolite.files import sha256_of  # noqa: E402
 from cytolite.networks.encoders import ENCODERS, encoder_spec, scaled_taps  # noqa: E402
 from cytolite.networks.network import CellNetwork, UnetrNetwork, build_network  # noqa: E402
-from cytolite.networks.weights import file_hash, find_weights, from_transformers, load_weights, tensors_hash  # noqa: E402
+from cytolite.networks.weights import find_weights, from_transformers, load_weights, tensors_hash  # noqa: E402
 
 # Parameters that the models' publishers or papers state, in millions.
 PUBLISHED = {
@@ -247,4 +248,4 @@ def test_hashes_tell_weights_apart(tmp_path):
     module.running_mean[1] += 1
     assert tensors_hash(module) != before
     (tmp_path / "a").write_bytes(b"a")
-    assert file_hash(tmp_path / "a").startswith("ca978112")  # sha256("a")
+    assert sha256_of(tmp_path / "a").startswith("ca978112")  # sha256("a")

@@ -385,8 +385,10 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 @pytest.mark.parametrize("n", [1, 3000])
-def test_a_full_disk_is_said(tmp_path: Path, n: int) -> None:
-    (tmp_path / ".c.geojson.gz.part").symlink_to("/dev/full")
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    full = tmp_path / ".full"
+    full.symlink_to("/dev/full")
+    monkeypatch.setattr("cytolite.files.beside", lambda path: full)
     with pytest.raises(OutputError, match="No space left"):
         write(tmp_path / "c.geojson.gz", make_cells(n))
     assert os.listdir(tmp_path) == []

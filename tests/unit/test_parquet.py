@@ -170,8 +170,10 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    (tmp_path / ".cells.parquet.part").symlink_to("/dev/full")
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = tmp_path / ".full"
+    full.symlink_to("/dev/full")
+    monkeypatch.setattr("cytolite.files.beside", lambda path: full)
     with pytest.raises(OutputError, match="No space left"):
         write(tmp_path / "cells.parquet", make_cells(2000))
     assert os.listdir(tmp_path) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cytolite.errors import InputError
+from cytolite.files import sha256_of
 from cytolite.patches import Patch
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
@@ -87,14 +87,6 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"There is no image {path}.") from None
     except (UnidentifiedImageError, OSError, tifffile.TiffFileError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}.") from None
-
-
-def sha256_of(*paths: Path) -> str:
-    """Return the SHA-256 of the files' bytes, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def below(folder: Path, pattern: str, depth: int) -> list[Path]:

@@ -10,7 +10,6 @@ full resolution. Tissue that looks alike does not: its pixels differ. What has n
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import InputError
+from cytolite.files import whole_path
 from cytolite.patches import Patch
 
 DETECTION_MPP = 0.75
@@ -66,19 +66,12 @@ def write_pairs(path: Path, found: Sequence[Duplicate], sources: Sequence[str], 
     OutputError
         If the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for d in found:
-                ends = [text for i in (d.first, d.second) for text in (sources[i], names[i])]
-                writer.writerow([*ends, d.correlation, d.overlap_um2])
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for d in found:
+            ends = [text for i in (d.first, d.second) for text in (sources[i], names[i])]
+            writer.writerow([*ends, d.correlation, d.overlap_um2])
 
 
 def read_pairs(path: Path, sources: Sequence[str], names: Sequence[str]) -> list[tuple[int, int]]:

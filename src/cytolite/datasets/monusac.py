@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from cytolite import celltypes
 from cytolite.celltypes import IGNORE, by_name
-from cytolite.datasets.base import Dataset, Reading, below, read_label_folder, read_rgb, sha256_of
+from cytolite.datasets.base import Dataset, Reading, below, read_label_folder, read_rgb
 from cytolite.datasets.imagescope import find_annotations, rasterise, read_regions
 from cytolite.errors import InputError, did_you_mean
+from cytolite.files import sha256_of
 from cytolite.patches import Patch
 
 MACROPHAGE = by_name("macrophage").id

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from cytolite.celltypes import UNKNOWN_NUCLEUS
-from cytolite.datasets.base import IMAGE_SUFFIXES, Dataset, Reading, below, read_rgb, sha256_of
+from cytolite.datasets.base import IMAGE_SUFFIXES, Dataset, Reading, below, read_rgb
 from cytolite.datasets.imagescope import find_annotations, rasterise, read_regions
 from cytolite.errors import InputError
+from cytolite.files import sha256_of
 from cytolite.patches import Patch
 
 MPP = 0.25

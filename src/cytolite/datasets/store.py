@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from cytolite.celltypes import UNKNOWN_NUCLEUS
 from cytolite.datasets.census import nuclei_per_label
 from cytolite.errors import InputError, OutputError
+from cytolite.files import whole_path
 from cytolite.patches import Patch
 
 FORMAT = 2
@@ -63,33 +63,22 @@ def write_store(
     OutputError
         If the file cannot be made.
     """
-    part = path.with_name(path.name + ".part")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no such folder.")
     digest, columns = hashlib.sha256(), _Columns()
-    try:
-        with _create(part) as file:
-            for patch in patches:
-                patch.validate()
-                columns.add(patch)
-                _write_arrays(file.create_group(f"{len(columns) - 1:06d}"), patch)
-                _update(digest, patch)
-            if not len(columns):
-                raise InputError(f"There are no patches to write to {path}.")
-            columns.write(file.create_group("table"))
-            file.attrs.update({"cytolite_store": FORMAT, "n": len(columns), "sha256": digest.hexdigest()})
-            file.attrs["licences"] = json.dumps(dict(licences or {}))
-            file.attrs["made_with"] = made_with
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_path(path) as part, h5py.File(part, "w", libver="latest") as file:
+        for patch in patches:
+            patch.validate()
+            columns.add(patch)
+            _write_arrays(file.create_group(f"{len(columns) - 1:06d}"), patch)
+            _update(digest, patch)
+        if not len(columns):
+            raise InputError(f"There are no patches to write to {path}.")
+        columns.write(file.create_group("table"))
+        file.attrs.update({"cytolite_store": FORMAT, "n": len(columns), "sha256": digest.hexdigest()})
+        file.attrs["licences"] = json.dumps(dict(licences or {}))
+        file.attrs["made_with"] = made_with
     return len(columns)
-
-
-def _create(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "w", libver="latest")
-    except OSError as error:
-        reason = "there is no such folder" if not path.parent.is_dir() else str(error)
-        raise OutputError(f"{path.with_suffix('')} cannot be written: {reason}.") from None
 
 
 def _write_arrays(group: h5py.Group, patch: Patch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -31,6 +30,7 @@ from cytolite.evaluation.images import (
 )
 from cytolite.evaluation.report import Bootstrap, Section, as_json, sections
 from cytolite.evaluation.table import write_counts
+from cytolite.files import whole_folder
 from cytolite.metrics.bootstrap import score
 from cytolite.metrics.classes import Classes, own_classes, read_classes
 from cytolite.metrics.counts import Counts, join
@@ -107,21 +107,11 @@ def evaluate(contest: Contest, out: Path, settings: EvaluateSettings, display: D
         found, predict = _splits(plan, contest, cases, classes, settings, display=display)
         counts = found[0].counts
         about["protocol"] = f"{plan.name}: {plan.note}"
-    part = out.with_name(f".{out.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    with whole_folder(out, replace=True) as part:
         write_counts(part / COUNTS_NAME, counts)
         if baseline is not None:
             write_counts(part / f"baseline_{COUNTS_NAME}", baseline)
         _write(part, found, bootstrap, about, _pictures(counts, cases, predict, classes) if settings.pictures else [])
-        if out.exists():
-            shutil.rmtree(out)
-        part.rename(out)
-    except OSError as error:
-        raise OutputError(f"The report {out} cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return found
 
 

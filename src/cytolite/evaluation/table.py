@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import InputError
+from cytolite.files import whole_file
 from cytolite.metrics.calibration import BINS
 from cytolite.metrics.classes import Classes
 from cytolite.metrics.counts import FIELDS, PIXELS, Counts
@@ -42,14 +42,8 @@ def write_counts(path: Path, counts: Counts) -> None:
     first = np.arange(n * k) % k == 0
     columns |= {name: pa.array(np.repeat(counts.pixels[name], k), mask=~first) for name in PIXELS}
     table = pa.table(columns).replace_schema_metadata({_KEY: counts.classes.describe().encode()})
-    part_path = path.with_name(f".{path.name}.part")
-    try:
-        pq.write_table(table, part_path, compression="zstd")
-        os.replace(part_path, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
-    finally:
-        part_path.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def read_counts(path: Path) -> Counts:

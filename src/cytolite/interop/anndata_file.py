@@ -7,9 +7,7 @@ One observation per cell: shape and stain are the matrix, everything else is in 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import numpy as np
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES, by_name
 from cytolite.errors import InputError
-from cytolite.files import NOTICE, plain_refusal
+from cytolite.files import NOTICE, whole_path
 
 
 def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[str, Any] | None = None) -> Any:
@@ -109,14 +107,8 @@ def write_h5ad(path: Path, cells: CellTable, region_names: Sequence[str], about:
         If it cannot be written.
     """
     data = to_anndata(cells, region_names, about)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with plain_refusal(path):
-            data.write_h5ad(part, compression="gzip")
-            os.replace(part, path)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with whole_path(path) as part:
+        data.write_h5ad(part, compression="gzip")
 
 
 def read_h5ad(path: Path) -> tuple[CellTable, list[str]]:

@@ -165,12 +165,6 @@ def from_transformers(given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
     return renamed
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def tensors_hash(module: nn.Module) -> str:
     """SHA-256 over a module's weights and buffers, names included."""
     digest = hashlib.sha256()

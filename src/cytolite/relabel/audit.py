@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from cytolite.celltypes import LABEL_NAMES, TYPE_NAMES, UNKNOWN_NUCLEUS, label_by_name
 from cytolite.config import RelabelSettings
+from cytolite.files import whole_file
 
 SCHEMA = pa.schema(
     [
@@ -92,10 +92,9 @@ def rows(
 
 
 def write_audit(path: Path, table: pa.Table) -> None:
-    """Write beside, then rename."""
-    part = path.with_name(path.name + ".part")
-    pq.write_table(table, part, compression="zstd")
-    os.replace(part, path)
+    """Write the table as Parquet, as a whole or not at all."""
+    with whole_file(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def changes(table: pa.Table) -> dict[tuple[str, str], tuple[NDArray[np.int32], NDArray[np.uint8]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import nn
 
 from cytolite.config import RelabelSettings
 from cytolite.errors import InputError, did_you_mean
+from cytolite.files import whole_file, write_text
 from cytolite.networks.encoders import ENCODERS
 from cytolite.networks.weights import find_weights, load_weights
 from cytolite.relabel.calibration import softmax
@@ -122,13 +122,10 @@ def build_network(settings: RelabelSettings, n_types: int, weights: Path | None)
 def save(classifier: Classifier, folder: Path, record: dict[str, Any]) -> None:
     """Write weights, then the record that says they are whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{WEIGHTS_NAME}.part"
-    torch.save(classifier.network.state_dict(), part)
-    os.replace(part, folder / WEIGHTS_NAME)
+    with whole_file(folder / WEIGHTS_NAME) as file:
+        torch.save(classifier.network.state_dict(), file)
     record = {"types": classifier.types, "temperature": classifier.temperature, "sha256": classifier.sha256, **record}
-    part = folder / f"{RECORD_NAME}.part"
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, folder / RECORD_NAME)
+    write_text(folder / RECORD_NAME, json.dumps(record, indent=1) + "\n")
 
 
 def read_saved(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from cytolite.celltypes import LABEL_NAMES
 from cytolite.config import RelabelSettings
 from cytolite.datasets.store import Store, write_store
 from cytolite.errors import InputError, did_you_mean
+from cytolite.files import write_text
 from cytolite.provenance import options
 from cytolite.relabel import audit
 from cytolite.relabel.classifier import Classifier, build_network, find_pretrained
@@ -195,14 +195,8 @@ def _write_report(job: Job, census: Census, table: pa.Table, reports: Sequence[C
         "classifiers": {report.recipe.name: report.as_json() for report in reports},
     }
     _write_json(job.out / "report.json", content)
-    _write_text(job.out / "report.md", markdown(census, splits, reports))
+    write_text(job.out / "report.md", markdown(census, splits, reports))
 
 
 def _write_json(path: Path, content: Any) -> None:
-    _write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from cytolite.celltypes import LABEL_NAMES
 from cytolite.config import RelabelSettings
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
+from cytolite.files import whole_file
 from cytolite.patches import Patch
 from cytolite.relabel import stain
 from cytolite.relabel.crops import Cells, cut, find_cells, scaled
@@ -109,12 +109,10 @@ def collect(
     table, raw = folder / f"{name}.npz", folder / f"{name}.uint8"
     if not table.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        part = raw.with_suffix(".part")
-        with part.open("wb") as file:
+        with whole_file(raw) as file:
             labels, groups, owners = _append(file, stores, wanted, settings, tick)
-        os.replace(part, raw)
-        np.savez(part.with_suffix(".part.npz"), labels=labels, groups=groups, owners=owners)
-        os.replace(part.with_suffix(".part.npz"), table)
+        with whole_file(table) as file:
+            np.savez(file, labels=labels, groups=groups, owners=owners)
     with np.load(table) as saved:
         labels, groups, owners = saved["labels"], saved["groups"], saved["owners"]
     shape = (len(labels), settings.crop_px, settings.crop_px, 3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pyarrow import compute
 
 from cytolite.config import RelabelSettings
 from cytolite.datasets.store import Store
+from cytolite.files import whole_folder
 from cytolite.relabel.crops import find_cells
 from cytolite.relabel.samples import crops_of
 
@@ -27,9 +27,6 @@ def write_sheets(folder: Path, stores: Sequence[Store], table: pa.Table, setting
     Each holds up to `settings.sheet_cells` crops at equal steps of rank, the surest first, with their probabilities;
     those below `settings.min_probability`, which were not given the type, are written in red.
     """
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     kinds = table.select(["source", "old_type", "likeliest_type"]).group_by(["source", "likeliest_type"]).aggregate([])
     wanted: dict[tuple[str, str, int], NDArray[np.uint8] | None] = {}
     sheets = []
@@ -41,14 +38,13 @@ def write_sheets(folder: Path, stores: Sequence[Store], table: pa.Table, setting
         wanted |= {(r["source"], r["patch"], r["id"]): None for r in chosen}
         sheets.append((source, kind, len(mine), chosen))
     _fill(wanted, stores, settings)
-    for source, kind, n, chosen in sheets:
-        crops = [wanted[r["source"], r["patch"], r["id"]] for r in chosen]
-        title = f"{source}: {kind}, {len(chosen)} of {n:,} cells, surest first"
-        probs = [r["probability"] for r in chosen]
-        picture = draw_sheet(title, crops, probs, settings.min_probability)  # type: ignore[arg-type]
-        picture.save(part / f"{source}-{kind}.png")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with whole_folder(folder, replace=True) as part:
+        for source, kind, n, chosen in sheets:
+            crops = [wanted[r["source"], r["patch"], r["id"]] for r in chosen]
+            title = f"{source}: {kind}, {len(chosen)} of {n:,} cells, surest first"
+            probs = [r["probability"] for r in chosen]
+            picture = draw_sheet(title, crops, probs, settings.min_probability)  # type: ignore[arg-type]
+            picture.save(part / f"{source}-{kind}.png")
     return sorted(folder.iterdir())
 
 

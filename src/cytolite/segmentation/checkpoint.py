@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from cytolite.cells import CellTable
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import OutputError
+from cytolite.files import write_text
 from cytolite.segmentation.stitch import TileCells
 from cytolite.slides.tiles import Tile
 
@@ -89,9 +90,7 @@ class WorkFolder:
                 shutil.rmtree(self.path, ignore_errors=True)
             self._tiles.mkdir(parents=True, exist_ok=True)
             if known != text:
-                beside = self.path / "key.json.new"
-                beside.write_text(text, encoding="utf-8")
-                os.replace(beside, self.path / "key.json")
+                write_text(self.path / "key.json", text)
         return stale
 
     def has(self, tile: Tile) -> bool:

@@ -19,9 +19,10 @@ from cytolite.datasets.duplicates import read_pairs
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError
+from cytolite.files import sha256_of
 from cytolite.networks.encoders import encoder_spec
 from cytolite.networks.network import CellNetwork, NucleusNetwork, build_network
-from cytolite.networks.weights import file_hash, find_weights, tensors_hash
+from cytolite.networks.weights import find_weights, tensors_hash
 from cytolite.patches import Patch
 from cytolite.training.cache import CropCache
 from cytolite.training.objectives import objective
@@ -304,14 +305,14 @@ def _encoder_record(settings: TrainSettings) -> dict[str, str] | None:
     weights = encoder_weights(settings)
     if weights is None or not _is_frozen(settings):
         return None
-    return {"path": str(weights), "sha256": file_hash(weights)}
+    return {"path": str(weights), "sha256": sha256_of(weights)}
 
 
 def _recorded_weights(source: dict[str, str] | None, settings: TrainSettings) -> Path | None:
     if source is None:
         return None
     path = Path(source["path"]) if Path(source["path"]).exists() else find_weights(encoder_spec(settings.encoder))
-    if file_hash(path) != source["sha256"]:
+    if sha256_of(path) != source["sha256"]:
         raise InputError(
             f"The run was trained on other weights of {settings.encoder} than those in {path}; put back the file "
             f"{source['path']} with SHA-256 {source['sha256'][:12]}...."
