@@ -1,44 +1,15 @@
 """Find, outline and name every nucleus in an H&E whole slide image.
 
-Importing this loads nothing heavy: each name below is imported when it is first used.
+Importing this loads nothing heavy: each name is imported when it is first used. Which there are, and where they live,
+is written in ``__init__.pyi`` alone.
 """
 
-from __future__ import annotations
+from typing import Any
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from cytolite.bundle import load_bundle
-    from cytolite.cells import CellTable
-    from cytolite.celltypes import CELL_TYPES
-    from cytolite.errors import CytoliteError, InputError
-    from cytolite.interop.parquet import read_cells
-    from cytolite.pipeline import segment
-    from cytolite.slides.reader import open_slide
-
-_HOMES = {
-    "CELL_TYPES": "cytolite.celltypes",
-    "CellTable": "cytolite.cells",
-    "CytoliteError": "cytolite.errors",
-    "InputError": "cytolite.errors",
-    "load_bundle": "cytolite.bundle",
-    "open_slide": "cytolite.slides.reader",
-    "read_cells": "cytolite.interop.parquet",
-    "segment": "cytolite.pipeline",
-}
-
-__all__ = [
-    "CELL_TYPES",
-    "CellTable",
-    "CytoliteError",
-    "InputError",
-    "__version__",
-    "load_bundle",
-    "open_slide",
-    "read_cells",
-    "segment",
-]
+_named, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -46,9 +17,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("cytolite")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'cytolite' has no attribute {name!r}")
+    return _named(name)
 
 
 def __dir__() -> list[str]:

@@ -17,7 +17,7 @@ from cytolite.files import sha256_of, whole_folder
 
 FORMAT = 1
 ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
-ASSETS = Path(__file__).parents[1] / "assets"
+ASSETS = Path(__file__).parent / "assets"
 
 
 class ModelSpec(BaseModel):

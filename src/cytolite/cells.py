@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from cytolite.celltypes import N_TYPES
+from cytolite.celltypes import N_TYPES, TYPE_NAMES
+from cytolite.errors import InputError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from geopandas import GeoDataFrame
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,17 @@ class CellTable:
         int32 (N,); index of the region of interest that holds the centroid, -1 where no regions were given.
     features : dict of str to numpy.ndarray
         float32 (N,) each: shape and stain.
+    region_names : tuple of str
+        What `regions` counts.
+    mpp : float, optional
+        Resolution of level 0, um per pixel, where it is known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = CellTable.empty()
+    >>> len(cells[cells.type == "lymphocyte"])
+    0
     """
 
     vertices: NDArray[np.float64]
@@ -46,9 +65,89 @@ class CellTable:
     area_um2: NDArray[np.float32]
     regions: NDArray[np.int32]
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    region_names: tuple[str, ...] = ()
+    mpp: float | None = None
 
     def __len__(self) -> int:
         return len(self.types)
+
+    def __getitem__(self, rows: ArrayLike | slice) -> CellTable:
+        """Return the rows named by a boolean mask, by indices (negative ones count from the end) or by a slice.
+
+        Raises
+        ------
+        InputError
+            If a mask has another length, or an index is out of range.
+        """
+        n = len(self)
+        if isinstance(rows, slice):
+            return self.select(np.arange(n)[rows])
+        index = np.atleast_1d(np.asarray(rows))
+        if index.dtype == np.bool_ and index.shape != (n,):
+            raise InputError(f"The mask has {index.size:,} entries, and there are {n:,} cells.")
+        if index.size == 0:
+            index = index.astype(np.intp)
+        if index.dtype != np.bool_ and not np.issubdtype(index.dtype, np.integer):
+            raise InputError(f"Cells are chosen by a mask, by indices or by a slice, not by {index.dtype}.")
+        if index.dtype != np.bool_ and index.size and not -n <= index.min() <= index.max() < n:
+            raise InputError(f"There is no cell {index.max() if index.max() >= n else index.min()}: there are {n:,}.")
+        return self.select(index if index.dtype == np.bool_ else index % max(n, 1))
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{n:,} {name}" for name, n in self.counts().items() if n) or "none"
+        places = f"{len(self.region_names):,} regions" if self.region_names else "no regions"
+        scale = "resolution not known" if self.mpp is None else f"level 0 at {self.mpp:g} um/px"
+        return f"CellTable of {len(self):,} nuclei\n  {counted}\n  {len(self.features)} features, {places}, {scale}"
+
+    def _repr_html_(self) -> str:
+        import cytolite
+
+        return cytolite.describe_html(self)
+
+    @property
+    def type_names(self) -> tuple[str, ...]:
+        """Names of the types; entry i is that of type i + 1."""
+        return TYPE_NAMES
+
+    @property
+    def type(self) -> NDArray[np.str_]:
+        """The name of each nucleus's type, (N,)."""
+        return np.array(self.type_names)[self.types.astype(np.intp) - 1]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of nuclei of each type, by name."""
+        found = np.bincount(self.types, minlength=len(self.type_names) + 1)[1:]
+        return dict(zip(self.type_names, found.tolist(), strict=True))
+
+    def to_pandas(self) -> DataFrame:
+        """Return a pandas frame without outlines; see `cytolite.to_pandas`."""
+        import cytolite
+
+        return cytolite.to_pandas(self)
+
+    def to_geodataframe(self) -> GeoDataFrame:
+        """Return a geopandas frame with outlines; see `cytolite.to_geodataframe`."""
+        import cytolite
+
+        return cytolite.to_geodataframe(self)
+
+    def to_anndata(self) -> AnnData:
+        """Return an annotated matrix of the features; see `cytolite.to_anndata`."""
+        import cytolite
+
+        return cytolite.to_anndata(self, self.region_names)
+
+    def to_labels(self, shape: tuple[int, int]) -> NDArray[np.int32]:
+        """Return an instance map of level 0, int32 `shape` (rows, columns); see `cytolite.to_labels`."""
+        import cytolite
+
+        return cytolite.to_labels(self, shape)
+
+    def plot(self, image: NDArray[np.uint8] | None = None, **options: Any) -> Axes:
+        """Draw outlines in the types' colours over an image; see `cytolite.plot_cells`."""
+        import cytolite
+
+        return cytolite.plot_cells(self, image, **options)
 
     @classmethod
     def empty(cls, feature_names: Sequence[str] = ()) -> CellTable:
@@ -85,6 +184,8 @@ class CellTable:
             area_um2=self.area_um2[index],
             regions=self.regions[index],
             features={name: column[index] for name, column in self.features.items()},
+            region_names=self.region_names,
+            mpp=self.mpp,
         )
 
     @staticmethod
@@ -93,6 +194,7 @@ class CellTable:
         if not tables:
             return CellTable.empty()
         starts = np.cumsum([0] + [len(t.vertices) for t in tables])
+        first = tables[0]
         offsets = [t.offsets[:-1] + start for t, start in zip(tables, starts, strict=False)]
         return CellTable(
             vertices=np.concatenate([t.vertices for t in tables]),
@@ -102,7 +204,9 @@ class CellTable:
             type_probs=np.concatenate([t.type_probs for t in tables]),
             area_um2=np.concatenate([t.area_um2 for t in tables]),
             regions=np.concatenate([t.regions for t in tables]),
-            features={name: np.concatenate([t.features[name] for t in tables]) for name in tables[0].features},
+            features={name: np.concatenate([t.features[name] for t in tables]) for name in first.features},
+            region_names=first.region_names,
+            mpp=first.mpp,
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,84 +13,20 @@ from cytolite.config import (
     RelabelSettings,
     SegmentSettings,
     TrainSettings,
-    make_settings,
 )
 from cytolite.errors import InputError
-from cytolite.progress import Display, Update, choose, silent
+from cytolite.progress import Display, Update, silent
 from cytolite.segmentation.results import find_slides, prepare_output, result_folders
-from cytolite.segmentation.run import Outcome, load_model, segment_or_skip, try_slide
+from cytolite.segmentation.run import Outcome, load_model, try_slide
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
-    from cytolite.cells import CellTable
     from cytolite.evaluation.report import Section
     from cytolite.relabel.run import Relabelled
     from cytolite.release.variants import Comparison
     from cytolite.training.teacher import Teacher
 
 Item = TypeVar("Item")
-
-
-def segment(
-    slide: str | Path,
-    output: str | Path | None = None,
-    *,
-    model: str | Path | None = None,
-    mpp: float | None = None,
-    tissue: Literal["auto", "all"] = "auto",
-    roi: str | Path | None = None,
-    tile: int | None = None,
-    halo: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
-    turns: int = 1,
-    batch: int = 1,
-    workers: int | None = None,
-    overwrite: bool = False,
-    quiet: bool = True,
-) -> CellTable:
-    """Find, outline and name every nucleus of one slide.
-
-    Parameters
-    ----------
-    slide : str or pathlib.Path
-        A slide or an image.
-    output : str or pathlib.Path, optional
-        Folder for the results, as with the command; without it nothing is kept on disk. A result that is
-        already there is read, not computed again, unless `overwrite`.
-    model, mpp, tissue, roi, tile, halo, device, turns, batch, workers, overwrite, quiet
-        As the options of the command ``cytolite segment``.
-
-    Returns
-    -------
-    CellTable
-        One row per nucleus, in level-0 pixels.
-
-    Raises
-    ------
-    CytoliteError
-        If the slide or a setting cannot be used, or the results cannot be written.
-
-    Warns
-    -----
-    UserWarning
-        If nothing was found, or if the result that is read was made with other settings.
-    """
-    given = {
-        "model": None if model is None else str(model), "mpp": mpp, "tissue": tissue, "roi": roi, "tile": tile,
-        "halo": halo, "device": device, "turns": turns, "batch": batch, "workers": workers, "overwrite": overwrite,
-        "quiet": quiet,
-    }  # fmt: skip
-    settings = make_settings(SegmentSettings, given)
-    from cytolite.interop.parquet import read_cells
-
-    with tempfile.TemporaryDirectory(prefix="cytolite-") as temporary:
-        folder = Path(temporary if output is None else output)
-        prepare_output(folder)
-        [target] = result_folders([Path(slide)], folder)
-        outcome = segment_or_skip(Path(slide), target, load_model(settings), settings, choose(quiet))
-        for warning in outcome.warnings:
-            warnings.warn(f"{slide}: {warning}", stacklevel=2)
-        return read_cells(target / "cells.parquet")
 
 
 def segment_slides(

@@ -38,7 +38,7 @@ def test_nothing_heavy_is_imported(code):
 def test_every_public_name_is_there():
     import cytolite
 
-    assert len(cytolite.__all__) <= 15
+    assert len(cytolite.__all__) <= 25
     assert set(dir(cytolite)) == set(cytolite.__all__)
     for name in cytolite.__all__:
         assert getattr(cytolite, name) is not None

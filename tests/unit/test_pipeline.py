@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cytolite import pipeline
+from cytolite import api
 from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, InputError, OutputError, SlideError
@@ -184,5 +184,5 @@ def test_run_record_is_json_and_tells_settings_versions_and_hashes(make, model, 
 
 def test_python_api_refuses_wrong_settings_before_any_work(work, make):
     with pytest.raises(InputError, match="tile = 3"):
-        pipeline.segment(*make(a="fine"), tile=3)
+        api.segment(*make(a="fine"), tile=3)
     assert work == []

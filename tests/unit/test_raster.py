@@ -5,7 +5,7 @@ import pytest
 
 from cytolite.cells import CellTable
 from cytolite.decoding import outlines
-from cytolite.metrics.raster import rasterise
+from cytolite.metrics.raster import to_labels
 from fakes import random_nuclei
 
 
@@ -28,9 +28,9 @@ def test_traced_outlines_give_the_map_back():
     labels, _ = random_nuclei(np.random.default_rng(3), (200, 150), 60)
     vertices, offsets = outlines.trace(labels)
     rings = [vertices[a:b] for a, b in pairwise(offsets)]
-    np.testing.assert_array_equal(rasterise(cells_of(rings), labels.shape), labels)
+    np.testing.assert_array_equal(to_labels(cells_of(rings), labels.shape), labels)
     # Outlines at half the size, drawn at the map's.
-    half = rasterise(cells_of([ring / 2 for ring in rings]), labels.shape, (2.0, 2.0))
+    half = to_labels(cells_of([ring / 2 for ring in rings]), labels.shape, (2.0, 2.0))
     np.testing.assert_array_equal(half, labels)
 
 
@@ -41,7 +41,7 @@ def test_pixels_are_those_whose_centre_lies_inside():
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     radius = 20 * rng.uniform(0.6, 1.0, 40)
     ring = np.stack([30.3 + radius * np.cos(angles), 25.1 + radius * np.sin(angles)], 1)
-    ours = rasterise(cells_of([ring]), (50, 60))
+    ours = to_labels(cells_of([ring]), (50, 60))
     theirs = features.rasterize([(shapely.Polygon(ring), 1)], (50, 60), dtype=np.int32)
     assert (ours != theirs).sum() <= 1  # GDAL decides on edges as it likes
     y, x = np.mgrid[:50, :60] + 0.5
@@ -51,6 +51,6 @@ def test_pixels_are_those_whose_centre_lies_inside():
 def test_the_smaller_nucleus_stays_on_top_and_what_is_outside_is_cut():
     big = np.array([[-5.0, -5], [9, -5], [9, 9], [-5, 9]])
     small = np.array([[2.0, 2], [4, 2], [4, 4], [2, 4]])
-    found = rasterise(cells_of([small, big], [4, 196]), (8, 8))
+    found = to_labels(cells_of([small, big], [4, 196]), (8, 8))
     assert (found[2:4, 2:4] == 1).all()
     assert (found == 2).sum() == 60

@@ -18,7 +18,7 @@ from cytolite.errors import InputError, did_you_mean
 from cytolite.interop.parquet import read_cells, read_metadata
 from cytolite.metrics.classes import Classes, require_own_types
 from cytolite.metrics.counts import Counts, collect, count_image
-from cytolite.metrics.raster import rasterise
+from cytolite.metrics.raster import to_labels
 from cytolite.metrics.truth import Prediction, Truth, predicted_nuclei, true_nuclei
 from cytolite.progress import Update
 
@@ -337,7 +337,7 @@ def _cells_prediction(path: Path, labelled: Labelled) -> Prediction:
             f"{path} is about an image of {width} x {height} px, and its truth has {shape[1]} x {shape[0]} px; their "
             "shapes must agree."
         )
-    instances = rasterise(cells, shape, (shape[1] / width, shape[0] / height))
+    instances = to_labels(cells, shape, (shape[1] / width, shape[0] / height))
     n = len(cells)
     return Prediction(instances, np.arange(1, n + 1), cells.types.astype(np.int64), cells.type_probs)
 

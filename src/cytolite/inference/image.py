@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,8 +13,7 @@ from cytolite.decoding.instances import Thresholds
 from cytolite.decoding.maps import DecodedMaps, decode_maps
 from cytolite.decoding.refine import FACTOR
 from cytolite.inference.predictor import Predictor
-from cytolite.slides.levels import ArrayLevel, Pyramid
-from cytolite.slides.reader import Slide
+from cytolite.slides.reader import slide_of
 from cytolite.slides.tiles import ALIGN_PX
 
 # uint8 (B, H, W, 3) to flows, float32 (B, 2, h, w), and type logits, float32 (B, 8, h, w).
@@ -133,7 +131,7 @@ def model_input(image: NDArray[np.uint8], mpp: float, model_mpp: float) -> Model
     mpp, model_mpp : float
         Resolution of the image, and the one that the network was trained at, um per pixel.
     """
-    slide = Slide(Path("image"), Pyramid("image", [ArrayLevel(image)], (mpp, mpp), close=lambda: None), mpp)
+    slide = slide_of(image, mpp)
     read_mpp = slide.working_mpp(model_mpp)
     size = slide.size_at(read_mpp)
     width, height = (-(-side // ALIGN_PX) * ALIGN_PX for side in size)

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -225,14 +226,15 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
     """
     with _open(path) as file:
         names = file.schema_arrow.names
-        region_names = _metadata_of(file).get("regions", [])
+        about = _metadata_of(file)
+        region_names, mpp = about.get("regions", []), about.get("mpp")
         feature_names = [name for name in names if name not in COLUMNS]
         empty = True
         for rows in file.iter_batches(batch):
             empty = False
-            yield _from_arrow(rows, feature_names, region_names)
+            yield _from_arrow(rows, feature_names, region_names, mpp)
         if empty:
-            yield CellTable.empty(feature_names)
+            yield replace(CellTable.empty(feature_names), region_names=tuple(region_names), mpp=mpp)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -264,7 +266,9 @@ def _metadata_of(file: pq.ParquetFile) -> dict[str, Any]:
     return dict(json.loads((file.metadata.metadata or {}).get(_METADATA_KEY, b"{}")))
 
 
-def _from_arrow(rows: pa.RecordBatch, feature_names: Sequence[str], region_names: Sequence[str]) -> CellTable:
+def _from_arrow(
+    rows: pa.RecordBatch, feature_names: Sequence[str], region_names: Sequence[str], mpp: float | None
+) -> CellTable:
     def numbers(name: str) -> NDArray[Any]:
         return rows.column(name).to_numpy(zero_copy_only=False)
 
@@ -278,6 +282,8 @@ def _from_arrow(rows: pa.RecordBatch, feature_names: Sequence[str], region_names
         area_um2=numbers("area_um2"),
         regions=_positions(rows.column("region"), region_names),
         features={name: numbers(name) for name in feature_names},
+        region_names=tuple(region_names),
+        mpp=mpp,
     )
 
 

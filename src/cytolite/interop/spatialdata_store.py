@@ -16,6 +16,7 @@ from cytolite.cells import CellTable
 from cytolite.errors import InputError
 from cytolite.files import whole_folder
 from cytolite.interop.anndata_file import from_anndata, to_anndata
+from cytolite.interop.frames import polygons
 
 SHAPES, TABLE = "nuclei", "cells"
 
@@ -32,10 +33,8 @@ def write_zarr(path: Path, cells: CellTable, region_names: Sequence[str], about:
     import spatialdata
     from spatialdata.models import ShapesModel, TableModel
 
-    index = np.repeat(np.arange(len(cells)), np.diff(cells.offsets))
-    polygons = shapely.polygons(shapely.linearrings(cells.vertices, indices=index))
     table = to_anndata(cells, region_names, about)
-    frame = gpd.GeoDataFrame({"geometry": polygons}, index=table.obs["cell_id"].to_numpy())
+    frame = gpd.GeoDataFrame({"geometry": polygons(cells)}, index=table.obs["cell_id"].to_numpy())
     del table.uns["outlines"]
     table.obs["shapes"] = SHAPES
     table.obs["shapes"] = table.obs["shapes"].astype("category")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable
 
 
-def rasterise(cells: CellTable, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.int32]:
+def to_labels(cells: CellTable, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.int32]:
     """Fill outlines, pixel by pixel centre.
 
     Parameters

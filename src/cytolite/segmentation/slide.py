@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +125,7 @@ def _segment_slide(
 
     if todo:
         tiles_left(len(todo))
-        job = _TileJob(slide, plan, bundle, predictor(), work)
+        job = TileJob(slide, plan, bundle, predictor(), work)
         run_tiles(job, batches(todo, settings.batch), settings.workers or os.cpu_count() or 1, tiles_left)
 
     def kept() -> Iterator[TileCells]:
@@ -193,15 +193,22 @@ def run_tiles(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+class Keeper(Protocol):
+    """Where the nuclei of tiles go: a folder of part files, or memory."""
+
+    def save(self, part: TileCells) -> None:
+        """Keep a tile's nuclei; may be called by several threads."""
+
+
 @dataclass(frozen=True)
-class _TileJob:
+class TileJob:
     """Everything from reading a few tiles to their part files; called by several threads."""
 
     slide: Slide
     plan: Plan
     bundle: Bundle
     predictor: Predictor
-    work: WorkFolder
+    work: Keeper
 
     def __call__(self, tiles: Sequence[Tile]) -> None:
         plan, spec = self.plan, self.bundle.spec

@@ -10,8 +10,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.errors import SlideError
-from cytolite.slides.levels import TRANSPARENT, Level, Pyramid, TransparentPixelsError, unsupported
+from cytolite.errors import InputError, SlideError
+from cytolite.slides.levels import TRANSPARENT, ArrayLevel, Level, Pyramid, TransparentPixelsError, unsupported
 from cytolite.slides.resample import Axis, resample
 from cytolite.slides.resolution import resolve_mpp
 
@@ -211,6 +211,31 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     except SlideError:
         pyramid.close()
         raise
+
+
+def slide_of(image: NDArray[np.uint8], mpp: float | None) -> Slide:
+    """Return an image in memory as a slide.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        uint8 (H, W, 3), RGB; not copied.
+    mpp : float
+        um per pixel; None is refused with a sentence, as for files.
+
+    Raises
+    ------
+    InputError
+        If the array is no RGB image of at least one pixel.
+    SlideError
+        If the resolution is missing or no microscope's.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(f"The image is {image.dtype} {image.shape}; uint8 (H, W, 3), RGB, is needed.")
+    path = Path("image")
+    pyramid = Pyramid("array", [ArrayLevel(image)], None, close=lambda: None)
+    return Slide(path, pyramid, resolve_mpp(path, None, mpp))
 
 
 def _open_pyramid(path: Path) -> Pyramid:

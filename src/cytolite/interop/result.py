@@ -1,0 +1,136 @@
+"""A result folder of ``cytolite segment``, read when something of it is asked for."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytolite.cells import CellTable
+from cytolite.errors import InputError
+from cytolite.interop.parquet import read_cells, read_metadata
+from cytolite.interop.roi import read_regions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from shapely import MultiPolygon
+
+RUN_FILE, CELLS_FILE, SUMMARY_FILE, OVERVIEW_FILE, TISSUE_FILE = (
+    "run.json", "cells.parquet", "summary.json", "overview.png", "tissue.geojson",
+)  # fmt: skip
+
+
+class Result:
+    """What ``cytolite segment`` wrote of one slide.
+
+    Parameters
+    ----------
+    folder : str or pathlib.Path
+        Of one slide's results, such as ``results/slide``.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished result.
+
+    Examples
+    --------
+    >>> result = Result("results/slide")  # doctest: +SKIP
+    >>> result.cells[result.cells.type == "lymphocyte"].area_um2.mean()  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / RUN_FILE).is_file():
+            inside = sorted(path.parent.name for path in self.folder.glob(f"*/{RUN_FILE}"))
+            hint = f" It holds results: {self.folder / inside[0]} is one of {len(inside):,}." if inside else ""
+            raise InputError(f"{self.folder} is no result of `cytolite segment`: it has no {RUN_FILE}.{hint}")
+
+    def __repr__(self) -> str:
+        n, area_mm2 = int(self.run.get("cells", 0)), float(self.run.get("tissue_mm2", 0))
+        return (
+            f"Result of {self.slide}\n  {n:,} nuclei in {area_mm2:.2f} mm2 of tissue\n"
+            f"  {self.model['name']} {self.model['version']}, {self.folder}"
+        )
+
+    def _repr_html_(self) -> str:
+        import base64
+
+        picture = base64.b64encode(self._file(OVERVIEW_FILE).read_bytes()).decode()
+        return f"<pre>{self!r}</pre><img style='max-width: 800px' alt='overview' src='data:image/png;base64,{picture}'>"
+
+    @cached_property
+    def cells(self) -> CellTable:
+        """The nuclei, in level-0 px."""
+        return read_cells(self._file(CELLS_FILE))
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What ``cells.parquet`` says of where it comes from: slide, size, resolution, model, regions."""
+        return read_metadata(self._file(CELLS_FILE))
+
+    @property
+    def slide(self) -> str:
+        """File name of the slide."""
+        return str(self.about["slide"])
+
+    @property
+    def mpp(self) -> float:
+        """Level-0 resolution, um per pixel."""
+        return float(self.about["mpp"])
+
+    @property
+    def model(self) -> dict[str, str]:
+        """Name, version and hash of the model."""
+        return dict(self.about["model"])
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the regions that were worked on; empty where it was the whole slide."""
+        return tuple(self.about.get("regions", ()))
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Counts, densities and fractions, as in ``summary.json``."""
+        return self._json(SUMMARY_FILE)
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """Settings, versions, hashes and times, as in ``run.json``."""
+        return self._json(RUN_FILE)
+
+    @cached_property
+    def tissue(self) -> MultiPolygon:
+        """The tissue that densities are counted on, in level-0 px.
+
+        Raises
+        ------
+        InputError
+            If the result is of a version that did not write it.
+        """
+        import shapely
+
+        parts = [region.polygon for region in read_regions(self._file(TISSUE_FILE))]
+        polygons = [p for part in parts for p in (part.geoms if part.geom_type == "MultiPolygon" else [part])]
+        return shapely.MultiPolygon(polygons)
+
+    @property
+    def overview(self) -> Image:
+        """The picture of the slide with its nuclei."""
+        from PIL import Image
+
+        with Image.open(self._file(OVERVIEW_FILE)) as picture:
+            return picture.copy()
+
+    def _file(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            raise InputError(f"The result {self.folder} has no {name}; `cytolite segment --overwrite` writes it anew.")
+        return path
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._file(name).read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self.folder / name} is damaged ({error}); segment the slide again.") from None

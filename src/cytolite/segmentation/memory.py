@@ -1,0 +1,66 @@
+"""The road of a slide without files: its nuclei as one table, for images and regions that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from cytolite.bundle import Bundle
+from cytolite.cells import CellTable
+from cytolite.config import SegmentSettings
+from cytolite.decoding.features import FEATURE_NAMES
+from cytolite.inference.predictor import Predictor
+from cytolite.segmentation.plan import plan_slide
+from cytolite.segmentation.slide import TileJob, batches, run_tiles
+from cytolite.segmentation.stitch import TileCells, stitch
+from cytolite.slides.reader import Slide
+
+
+@dataclass
+class _Kept:
+    """Tiles done, by number; takes the place of a folder of part files."""
+
+    parts: dict[int, TileCells] = field(default_factory=dict)
+
+    def save(self, part: TileCells) -> None:
+        """Keep a tile's nuclei."""
+        self.parts[part.tile.index] = part
+
+
+def find_cells(
+    slide: Slide,
+    bundle: Bundle,
+    settings: SegmentSettings,
+    predictor: Predictor,
+    update: Callable[[int, int], None] = lambda done, total: None,
+) -> CellTable:
+    """Find the nuclei of a slide, the same as `segment_slide` writes, and write nothing.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open.
+    bundle : Bundle
+        Model to use.
+    settings : SegmentSettings
+        Everything else.
+    predictor : Predictor
+        The bundle's network.
+    update : callable
+        Called with the tiles done and all tiles.
+
+    Raises
+    ------
+    SlideError
+        If a part of the slide cannot be read.
+    InputError
+        If the settings cannot be used with this slide.
+    """
+    plan = plan_slide(slide, bundle, settings)
+    kept, total = _Kept(), len(plan.tiles)
+    job = TileJob(slide, plan, bundle, predictor, kept)
+    run_tiles(job, batches(plan.tiles, settings.batch), settings.workers or 1, lambda left: update(total - left, total))
+    tables = [plan.wanted(plan.to_level0(t, slide)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
+    names = tuple(region.name for region in plan.regions or ())
+    found = CellTable.concatenate(tables) if tables else CellTable.empty(FEATURE_NAMES)
+    return replace(found, region_names=names, mpp=slide.mpp)
