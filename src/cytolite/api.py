@@ -44,6 +44,12 @@ def _with_options(*without: str) -> Callable[[Function], Function]:
     return change
 
 
+def _settings(given: dict[str, Any]) -> SegmentSettings:
+    """Check options; a model may be named by a path object too."""
+    model = given.get("model")
+    return make_settings(SegmentSettings, {**given, "model": model if model is None else str(model)})
+
+
 class Model:
     """A model, ready to find nuclei; its network is loaded when it is first used.
 
@@ -129,8 +135,7 @@ class Model:
             options = {"tissue": "all", **options}
             opened = slide_of(image, mpp)
         with opened:
-            settings = make_settings(SegmentSettings, {"mpp": mpp, **options})
-            return find_cells(opened, self.bundle, settings, self.predictor)
+            return find_cells(opened, self.bundle, _settings({"mpp": mpp, **options}), self.predictor)
 
 
 def load_model(name: str | Path | None = None, *, device: str = "cpu", turns: int = 1) -> Model:
@@ -197,8 +202,7 @@ def segment_slide(slide: str | Path, output: str | Path, *, quiet: bool = True, 
     from cytolite.segmentation.run import load_model as load
     from cytolite.segmentation.run import segment_or_skip
 
-    given = {k: str(v) if k == "model" and v is not None else v for k, v in options.items()}
-    settings = make_settings(SegmentSettings, {**given, "quiet": quiet})
+    settings = _settings({**options, "quiet": quiet})
     prepare_output(Path(output))
     [target] = result_folders([Path(slide)], Path(output))
     outcome = segment_or_skip(Path(slide), target, load(settings), settings, choose(quiet))
@@ -237,7 +241,7 @@ def segment(slide: str | Path, output: str | Path | None = None, **options: Any)
     """
     if output is not None:
         return segment_slide(slide, output, **options).cells
-    make_settings(SegmentSettings, options)  # so that every name is checked, also of those that are of no use here
+    _settings(options)  # so that every name is checked, also of those that are of no use here
     model = Model(options.pop("model", None), device=options.pop("device", "cpu"), turns=options.pop("turns", 1))
     for name in ("overwrite", "quiet"):
         options.pop(name, None)
