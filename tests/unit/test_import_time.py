@@ -42,7 +42,7 @@ def test_every_public_name_is_there():
     assert set(dir(cytolite)) == set(cytolite.__all__)
     for name in cytolite.__all__:
         assert getattr(cytolite, name) is not None
-    with pytest.raises(AttributeError, match="attribute .?nothing"):
+    with pytest.raises(AttributeError, match=r"attribute .?nothing"):
         cytolite.nothing  # noqa: B018
 
 
