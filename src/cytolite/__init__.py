@@ -8,8 +8,11 @@ from typing import Any
 
 import lazy_loader
 
+from cytolite.runtime import keep_quiet
+
 _named, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ += ["__version__"]
+keep_quiet()
 
 
 def __getattr__(name: str) -> Any:

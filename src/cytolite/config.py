@@ -50,7 +50,9 @@ class SegmentSettings(Settings):
         1, description="4 or 8: show each tile turned, and mirrored, too: so many times slower, better."
     )
     batch: int = Field(1, description="Tiles per call of the network.")
-    workers: int | None = Field(None, description="Threads that work on tiles; default: one per core.")
+    workers: int | None = Field(
+        None, description="Threads that work on tiles; default: one per core, if memory allows."
+    )
     overwrite: bool = Field(False, description="Replace results that are already there, instead of skipping them.")
     quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
 

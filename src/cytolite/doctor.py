@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cytolite import machine
 from cytolite.errors import CytoliteError
 from cytolite.qupath.install import installation, installed_python
 from cytolite.qupath.preferences import startup_script, user_folders
@@ -46,7 +47,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at one thing after the other, from what all the others need on."""
-    for check in (_python, _onnxruntime, _models, _openslide, _disk, _qupath, _java):
+    for check in (_python, _compiler, _machine, _onnxruntime, _models, _openslide, _disk, _qupath, _java):
         yield from check()
 
 
@@ -59,13 +60,42 @@ def _python() -> Iterator[Finding]:
         yield Finding("Python", "bad", found, "Install Python 3.11 to 3.13, and cytolite into it.")
 
 
+def _compiler() -> Iterator[Finding]:
+    """Compile a function, and see where machine code is kept."""
+    try:
+        from cytolite.kernels import compile_one
+
+        place = compile_one()
+    except Exception as error:  # noqa: BLE001 - a compiler that is broken raises whatever it likes
+        yield Finding("compiler", "bad", _first_line(error), _mend("numba llvmlite"))
+        return
+    if place is None:
+        mend = "Set NUMBA_CACHE_DIR to a folder that can be written."
+        yield Finding("compiler", "note", "works, but its code cannot be kept: each start takes longer", mend)
+    else:
+        yield Finding("compiler", "good", f"works, its code is kept in {place}")
+
+
+def _machine() -> Iterator[Finding]:
+    cores, free = machine.cores(), machine.free_memory()
+    memory = "" if free is None else f", {free / 1e9:.1f} GB of memory free"
+    yield Finding("machine", "good", f"{cores} core{'s' * (cores > 1)} may be used{memory}")
+
+
 def _onnxruntime() -> Iterator[Finding]:
     def version() -> str:
-        import onnxruntime
+        from cytolite.runtime import onnx_runtime
 
+        onnxruntime = onnx_runtime()
         return f"{onnxruntime.__version__}, runs on {', '.join(_devices(onnxruntime.get_available_providers()))}"
 
     yield _importable("ONNX Runtime", "onnxruntime", version)
+    from cytolite.runtime import is_quiet
+
+    if is_quiet():
+        yield Finding("privacy", "good", "ONNX Runtime's reports to its maker are off; nothing leaves this machine")
+    else:
+        yield Finding("privacy", "bad", "ONNX Runtime was loaded with its reports on", "Import cytolite before it.")
 
 
 def _devices(providers: list[str]) -> list[str]:

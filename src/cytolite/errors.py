@@ -26,6 +26,20 @@ class OutputError(CytoliteError):
     """A result that cannot be written: disk full, no permission, already there."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The system asks the run to end: SIGTERM, or SIGHUP when a terminal closes. Ends it where Ctrl-C would.
+
+    Attributes
+    ----------
+    signal_number : int
+        Which one it was.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.signal_number = signal_number
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"``, or an empty string when nothing known is near what was given."""
     near = difflib.get_close_matches(given, list(known), n=1)

@@ -24,6 +24,8 @@ class Display(Protocol):
 
 LINE_EVERY_S = 30.0
 JSON_EVERY_S = 0.5
+# A speed is said after this time and this share of the work, or after a longer time.
+PACE_AFTER_S, PACE_SHARE, PACE_SURE_S = 10.0, 0.01, 60.0
 Style = Literal["auto", "json"]
 
 
@@ -36,15 +38,17 @@ def silent(title: str, unit: str = "mm2") -> Iterator[Update]:
 @contextmanager
 def lines(title: str, unit: str = "mm2", every_s: float = LINE_EVERY_S) -> Iterator[Update]:
     """Print a line at the start, and one every `every_s` seconds: for logs, where a bar would be noise."""
-    start = last = time.monotonic()
+    last = time.monotonic()
+    pace = _Pace(unit)
     print(f"{title} ...", file=sys.stderr, flush=True)
 
     def update(done: float, total: float) -> None:
         nonlocal last
         now = time.monotonic()
+        state = pace.state(done, total, now)
         if now - last >= every_s:
             last = now
-            print(f"{title}: {_state(done, total, now - start, unit)}", file=sys.stderr, flush=True)
+            print(f"{title}: {state}", file=sys.stderr, flush=True)
 
     yield update
 
@@ -73,14 +77,14 @@ def bar(title: str, unit: str = "mm2") -> Iterator[Update]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+    # A name such as "[red].svs" is no markup.
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[state]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None, state="reading")
-        start = time.monotonic()
+        pace = _Pace(unit)
 
         def update(done: float, total: float) -> None:
-            state = _state(done, total, time.monotonic() - start, unit)
-            progress.update(task, completed=done, total=total, state=state)
+            progress.update(task, completed=done, total=total, state=pace.state(done, total, time.monotonic()))
 
         yield update
 
@@ -94,12 +98,28 @@ def choose(quiet: bool, style: Style = "auto") -> Display:
     return bar if sys.stderr.isatty() else lines
 
 
-def _state(done: float, total: float, seconds: float, unit: str) -> str:
-    # Areas have fractions, patches have not.
-    digits = 2 if unit == "mm2" else 0
-    text = f"{done:,.{digits}f} of {total:,.{digits}f} {unit}"
-    if done > 0 and seconds > 0:
-        speed = done / seconds
-        left_s = round(max(0.0, total - done) / speed)
-        text += f", {speed:,.{digits or 1}f} {unit}/s, {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
-    return text
+class _Pace:
+    """Speed and time left of some work, said when they mean something: not from the first piece, whose time is mostly
+    that of the start, and not from what an earlier run left, which took no time at all.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.start: tuple[float, float] | None = None
+
+    def state(self, done: float, total: float, now: float) -> str:
+        # Areas have fractions, patches have not.
+        digits = 2 if self.unit == "mm2" else 0
+        text = f"{done:,.{digits}f} of {total:,.{digits}f} {self.unit}"
+        if self.start is None and total > 0:
+            self.start = done, now
+        if self.start is None:
+            return text
+        new, seconds = done - self.start[0], now - self.start[1]
+        share = PACE_SHARE if seconds < PACE_SURE_S else 0
+        if new > 0 and new >= share * (total - self.start[0]) and seconds >= PACE_AFTER_S:
+            speed = new / seconds
+            left_s = round(max(0.0, total - done) / speed)
+            text += f", {speed:,.{digits or 1}f} {self.unit}/s"
+            text += f", {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
+        return text

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolite.config import Settings
+from cytolite.names import as_text
 
 HASHED_BYTES = 2**20
 RECORDED_PACKAGES = (
@@ -76,5 +77,5 @@ def fingerprint(slide: Path) -> dict[str, Any]:
         with slide.open("rb") as file:
             start = file.read(HASHED_BYTES)
         return {"size_bytes": slide.stat().st_size, "sha256_first_mib": hashlib.sha256(start).hexdigest()}
-    except OSError:
-        return {"name": slide.name}
+    except (OSError, ValueError):  # ValueError: no system has a file of such a name
+        return {"name": as_text(slide.name)}

@@ -38,19 +38,46 @@ def test_lines_now_and_then_with_speed_and_time_left(clock, capsys):
 
 def test_what_is_counted_has_no_fractions_but_its_speed_has(clock, capsys):
     with progress.lines("consep", "images", every_s=0) as update:
-        clock(10)
-        update(4, 1_027)
-    assert capsys.readouterr().err.splitlines()[1:] == ["consep: 4 of 1,027 images, 0.4 images/s, 0:42:38 left"]
+        update(0, 1_027)
+        clock(30)
+        update(12, 1_027)
+    assert capsys.readouterr().err.splitlines()[2:] == ["consep: 12 of 1,027 images, 0.4 images/s, 0:42:18 left"]
+
+
+def test_no_time_left_before_it_means_something(clock, capsys):
+    """Not in the first seconds, not of the first hundredth, not of what an earlier run had done."""
+    with progress.lines("a", every_s=0) as update:
+        update(50.0, 100.0)  # kept from before
+        clock(9)
+        update(55.0, 100.0)
+        clock(2)
+        update(50.4, 100.0)
+        update(61.0, 100.0)
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert ["left" in line for line in lines] == [False, False, False, True]
+    assert lines[-1] == "a: 61.00 of 100.00 mm2, 1.00 mm2/s, 0:00:39 left"
+
+
+def test_a_large_slide_has_a_time_left_after_a_minute(clock, capsys):
+    with progress.lines("a", every_s=0) as update:
+        update(0.0, 1000.0)
+        clock(59)
+        update(1.0, 1000.0)
+        clock(1)
+        update(1.0, 1000.0)
+    assert ["left" in line for line in capsys.readouterr().err.splitlines()[1:]] == [False, False, True]
 
 
 def test_nothing_done_yet_and_more_done_than_planned(clock, capsys):
     with progress.lines("a", every_s=0) as update:
         update(0.0, 0.0)
-        clock(5)
+        update(0.0, 1.0)
+        clock(10)
         update(2.0, 1.0)
     assert capsys.readouterr().err.splitlines()[1:] == [
         "a: 0.00 of 0.00 mm2",
-        "a: 2.00 of 1.00 mm2, 0.40 mm2/s, 0:00:00 left",
+        "a: 0.00 of 1.00 mm2",
+        "a: 2.00 of 1.00 mm2, 0.20 mm2/s, 0:00:00 left",
     ]
 
 
@@ -64,6 +91,7 @@ def test_bar_shows_the_state_on_stderr(clock, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "160")
     with progress.bar("a.svs") as update:
+        update(0.0, 4.0)
         clock(10)
         update(1.0, 4.0)
     out, err = capsys.readouterr()
@@ -84,6 +112,7 @@ def test_display_suits_where_stderr_goes(monkeypatch, quiet, terminal, display):
 def test_what_is_not_an_area_is_counted_in_whole_units(clock, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     with progress.choose(quiet=False)("crops", unit="cells") as update:
+        update(0, 6000)
         clock(30)
         update(1500, 6000)
     assert capsys.readouterr().err.splitlines() == [

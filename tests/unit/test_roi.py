@@ -197,6 +197,24 @@ def test_the_smallest_region_wins_and_borders_count() -> None:
     assert assign([outer], points).dtype == np.int32
 
 
+def test_thousands_of_regions_as_one_by_one() -> None:
+    """Against the definition: the smallest region that holds the point, the first among equals."""
+    rng = np.random.default_rng(5)
+    corners, sides = rng.integers(0, 300, (400, 2)), rng.integers(1, 40, (400, 2))
+    regions = [Region(str(i), shapely.box(*c, *(c + s))) for i, (c, s) in enumerate(zip(corners, sides, strict=True))]
+    points = np.concatenate([rng.uniform(-10, 350, (3000, 2)), corners[:100], corners[:100] + sides[:100] / 2])
+    areas = sides.prod(axis=1)
+    wanted = []
+    for point in points:
+        held = np.flatnonzero((point >= corners).all(axis=1) & (point <= corners + sides).all(axis=1))
+        wanted.append(min(held, key=lambda i: (areas[i], i), default=-1))
+    assert assign(regions, points).tolist() == wanted
+    # Unit squares, whose owners are known by their middles.
+    middles = np.stack(np.meshgrid(np.arange(350), np.arange(350)), axis=-1).reshape(-1, 2) + 0.5
+    grid = assign(regions, middles)
+    assert [part.area for part in own_parts(regions)] == np.bincount(grid[grid >= 0], minlength=400).tolist()
+
+
 def test_own_parts_are_where_cells_are_assigned() -> None:
     rng = np.random.default_rng(1)
     corners = rng.uniform(0, 60, (6, 2))
@@ -217,13 +235,6 @@ def test_contains_is_shapelys_answer() -> None:
     points = rng.uniform(-40, 40, (2000, 2))
     wanted = [blob.intersects(shapely.Point(point)) for point in points]
     assert Region("blob", blob).contains(points).tolist() == wanted
-
-
-def test_overlaps() -> None:
-    region = Region("holed", shapely.box(0, 0, 10, 10).difference(shapely.box(2, 2, 8, 8)))
-    assert region.overlaps(5, 5, 20, 20)
-    assert not region.overlaps(3, 3, 7, 7)
-    assert not region.overlaps(11, 0, 12, 5)
 
 
 def test_regions_outside_the_slide_are_refused() -> None:

@@ -5,8 +5,10 @@ One module a group of verbs; importing it registers them. Nothing heavy is impor
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from cyclopts import CycloptsError
@@ -25,17 +27,21 @@ from cytolite.cli import (  # noqa: F401 - registers the verbs
     segment,
     serve,
 )  # fmt: skip
-from cytolite.cli.app import FAILED, INTERRUPTED, WRONG_USE, app, print_error
+from cytolite.cli.app import FAILED, INTERRUPTED, SIGNALLED, WRONG_USE, app, print_error
+from cytolite.cli.stopping import ended_by_signals
 from cytolite.config import all_settings, explain
-from cytolite.errors import CytoliteError
+from cytolite.errors import CytoliteError, Terminated
 
 __all__ = ["app", "main"]
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command and leave with its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    """Run the command and leave with its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale cannot write must not end a run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
+        with ended_by_signals():
+            code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         print_error(_usage(error))
@@ -44,8 +50,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print_error(str(error))
         sys.exit(FAILED)
     except KeyboardInterrupt as error:
-        print_error(str(error) or "Interrupted; run the same command again to go on.")
-        sys.exit(INTERRUPTED)
+        with suppress(OSError):  # the terminal may be what has gone
+            print_error(str(error) or "Interrupted; run the same command again to go on.")
+        sys.exit(SIGNALLED + error.signal_number if isinstance(error, Terminated) else INTERRUPTED)
     except BrokenPipeError:
         # Who reads, `head` for example, has seen enough; Python would complain again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

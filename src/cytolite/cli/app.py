@@ -14,6 +14,7 @@ from cytolite.errors import InputError
 
 Result = TypeVar("Result")
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+SIGNALLED = 128  # and the signal's number, as shells say it: 143 for SIGTERM, 129 for SIGHUP
 RESEARCH_USE = "For research use only; not for diagnosis."
 
 app = App(

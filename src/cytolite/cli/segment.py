@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from cytolite.cli.app import FAILED, RESEARCH_USE, Config, app, print_error
 from cytolite.config import SegmentSettings, make_settings
+from cytolite.names import one_line
 
 if TYPE_CHECKING:
     from cytolite.segmentation.run import Outcome
@@ -65,7 +66,7 @@ def print_outcomes(quiet: bool, work: Callable[[Callable[[Outcome], None]], list
 def _report(show: Callable[[str], None]) -> Callable[[Outcome], None]:
     def report(outcome: Outcome) -> None:
         for warning in outcome.warnings:
-            print(f"warning: {outcome.slide}: {warning}", file=sys.stderr)
+            print(f"warning: {one_line(outcome.slide)}: {warning}", file=sys.stderr)
         if outcome.status == "failed":
             print_error(outcome.message)
         elif outcome.status == "skipped":
@@ -85,11 +86,12 @@ def _silent(line: str) -> None:
 
 def _print_failures(failures: list[Outcome], n_slides: int) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
         "slide", "what went wrong", title=f"{len(failures)} of {n_slides} slides failed", title_justify="left"
     )
     for outcome in failures:
-        table.add_row(str(outcome.slide), outcome.message)
+        table.add_row(escape(one_line(outcome.slide)), escape(outcome.message))
     Console(stderr=True).print(table)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cytolite.decoding.outlines import trace
 from cytolite.errors import InputError
+from cytolite.kernels import kernel
 
 FEATURE_NAMES: tuple[str, ...] = (
     "perimeter_um",
@@ -112,7 +112,7 @@ def _stain_table() -> NDArray[np.float64]:
 _STAIN_TABLE = _stain_table()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _measure(vertices, offsets, image, stain_table):  # type: ignore[no-untyped-def]
     """Return areas, centroids, boxes and the columns `FEATURE_NAMES`, lengths in px."""
     n = len(offsets) - 1
@@ -145,7 +145,7 @@ def _measure(vertices, offsets, image, stain_table):  # type: ignore[no-untyped-
     return area, centroids, boxes, columns
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mark_edges(ring, x0, y0, flips):  # type: ignore[no-untyped-def]
     """Flip where rows enter or leave the ring: at its vertical edges. Return the length of the ring."""
     length = 0
@@ -159,7 +159,7 @@ def _mark_edges(ring, x0, y0, flips):  # type: ignore[no-untyped-def]
     return length
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sum_inside(flips, image, stain_table):  # type: ignore[no-untyped-def]
     """Sum over the pixels inside; clears `flips` for the next nucleus.
 
@@ -197,7 +197,7 @@ def _sum_inside(flips, image, stain_table):  # type: ignore[no-untyped-def]
     return np.array([count, sx, sy, sxx, syy, sxy]), np.array([h_sum, h_square, e_sum]), spans
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _describe_shape(moments, length, corners, out):  # type: ignore[no-untyped-def]
     """Write perimeter, axes, eccentricity and circularity, in px, to out[0:5]."""
     count = moments[0]
@@ -220,7 +220,7 @@ def _describe_shape(moments, length, corners, out):  # type: ignore[no-untyped-d
     out[4] = min(4 * np.pi * count / perimeter**2, 1.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hull_area_twice(spans):  # type: ignore[no-untyped-def]
     """Return twice the area of the convex hull of the rows' spans, int64 (rows, 2) of x from and to.
 

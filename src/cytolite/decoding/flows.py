@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
+from cytolite.kernels import kernel
 
 SEED_MIN_PX = 10  # a sink needs more than this many pixels to found a nucleus
 HEAT_STEPS = 256  # for as long heat spreads at least: about as long as Cellpose's does in a tile of 1000 px
@@ -200,7 +200,7 @@ def _in_threads(threads: int, n: int, work: Callable[[int, int], None]) -> None:
 # ---------------------------------------------------------------------------------------------- heat and its gradient
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _boxes(labels, n):  # type: ignore[no-untyped-def]
     """Return int32 (n + 1, 4): first row, last row + 1, first column, last column + 1; all 0 where an id is absent."""
     height, width = labels.shape
@@ -218,7 +218,7 @@ def _boxes(labels, n):  # type: ignore[no-untyped-def]
     return boxes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _heat_nuclei(labels, boxes, heat, n_steps, part):  # type: ignore[no-untyped-def]
     """Write the heat of ids ``part[0]`` to ``part[1] - 1``, each spread on its own in its bounding box."""
     first, last = part
@@ -251,7 +251,7 @@ def _heat_nuclei(labels, boxes, heat, n_steps, part):  # type: ignore[no-untyped
                     heat[r + 1, c + 1] = now[at + c]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _cut_out(labels, i, box, inside):  # type: ignore[no-untyped-def]
     """Write 1.0 where the box, with a margin of one pixel, holds id `i`, else 0.0, row after row."""
     r0, r1, c0, c1 = box
@@ -264,7 +264,7 @@ def _cut_out(labels, i, box, inside):  # type: ignore[no-untyped-def]
                 inside[at + c] = 1.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _centre(inside, rows, stride):  # type: ignore[no-untyped-def]
     """Return the index in `inside` of the pixel nearest the rounded mean position; the first one of equals."""
     n, sum_r, sum_c = 0, 0, 0
@@ -285,7 +285,7 @@ def _centre(inside, rows, stride):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _spread(now, later, inside, s, n):  # type: ignore[no-untyped-def]
     """One step: the mean of 3x3 pixels inside the nucleus."""
     stride, one = np.uint64(s), np.uint64(1)  # unsigned: no test for negative indices, so that the loop vectorises
@@ -299,7 +299,7 @@ def _spread(now, later, inside, s, n):  # type: ignore[no-untyped-def]
         later[i] = total / 9.0 * inside[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _unchanged(now, later, centre, size):  # type: ignore[no-untyped-def]
     """Tell whether the last step changed nothing; `later` is the step before, with its unit of heat added."""
     different = 0
@@ -308,7 +308,7 @@ def _unchanged(now, later, centre, size):  # type: ignore[no-untyped-def]
     return different == 1 and later[centre] == now[centre] + 1.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _gradient(labels, heat):  # type: ignore[no-untyped-def]
     """Return float32 (2, H, W): the normalised gradient of the heat inside nuclei."""
     height, width = labels.shape
@@ -322,7 +322,7 @@ def _gradient(labels, heat):  # type: ignore[no-untyped-def]
     return flows
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _unit(heat, r, c):  # type: ignore[no-untyped-def]
     """Return the normalised gradient at one place; the heat of touching nuclei counts too, as in Cellpose."""
     dy = heat[r + 1, c] - heat[r - 1, c]
@@ -331,7 +331,7 @@ def _unit(heat, r, c):  # type: ignore[no-untyped-def]
     return dy / norm, dx / norm
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _flow_errors(labels, heat, flows, n):  # type: ignore[no-untyped-def]
     """Return float64 (n + 1,): each nucleus's mean squared difference between `flows` and its own encoding."""
     height, width = labels.shape
@@ -351,7 +351,7 @@ def _flow_errors(labels, heat, flows, n):  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------------------ following the flows
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _field(flows, foreground, of_image):  # type: ignore[no-untyped-def]
     """Return float32 (H + 2, W + 2, 2): flows of the foreground, in px or in units of half the image, zero elsewhere.
 
@@ -377,7 +377,7 @@ def _emit_fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
 _fma: Any = intrinsic(_emit_fma)  # a * b + c rounded once, as in torch's kernels; it is also the faster instruction
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _follow(field, pixels, ends, steps, tolerance):  # type: ignore[no-untyped-def]
     """Write where each of `pixels` ends after `steps` Euler steps in bilinearly interpolated flows.
 
@@ -425,7 +425,7 @@ def _follow(field, pixels, ends, steps, tolerance):  # type: ignore[no-untyped-d
             ends[who[k]] = np.int32((y + one) * half * span_y) * width + np.int32((x + one) * half * span_x)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _step(field, now, new, n):  # type: ignore[no-untyped-def]
     """One Euler step of the first `n` positions, with torch's ``grid_sample`` (zeros outside) to the last bit."""
     one, half = np.float32(1), np.float32(0.5)
@@ -450,7 +450,7 @@ def _step(field, now, new, n):  # type: ignore[no-untyped-def]
         new_x[k] = -one if to_x < -one else to_x
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _follow_exactly(field, pixels, ends, steps, tolerance):  # type: ignore[no-untyped-def]
     """Write where each of `pixels` ends, as `_follow` does, but from the flows around it alone.
 
@@ -494,7 +494,7 @@ def _follow_exactly(field, pixels, ends, steps, tolerance):  # type: ignore[no-u
             ends[who[k]] = (home[0, k] + down) * width + home[1, k] + right
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _step_exactly(field, home, now, new, n):  # type: ignore[no-untyped-def]
     """One Euler step of the first `n` displacements; nothing leaves the image."""
     one, zero = np.float32(1), np.float32(0)
@@ -518,7 +518,7 @@ def _step_exactly(field, home, now, new, n):  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------------------- sinks become nuclei
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count(ends, height, width):  # type: ignore[no-untyped-def]
     """Count the pixels that end in each pixel; return the counts, with a margin, and flat indices of the sinks."""
     margin = GROW_STEPS
@@ -536,7 +536,7 @@ def _count(ends, height, width):  # type: ignore[no-untyped-def]
     return counts, seeds[:n]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _grow(counts, seeds):  # type: ignore[no-untyped-def]
     """Return int32 of counts' shape: 1 + the index of the last seed that reaches a place, within GROW_STEPS of it."""
     owners = np.zeros(counts.shape, np.int32)
@@ -562,7 +562,7 @@ def _grow(counts, seeds):  # type: ignore[no-untyped-def]
     return owners
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _assign(owners, ends, pixels, labels, n_seeds):  # type: ignore[no-untyped-def]
     """Write each pixel's nucleus into `labels`, numbered as first met; return how many there are."""
     width = labels.shape[1]
@@ -582,7 +582,7 @@ def _assign(owners, ends, pixels, labels, n_seeds):  # type: ignore[no-untyped-d
 # ------------------------------------------------------------------------------------------------------------ clean-up
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _drop_small(labels, keep, min_size):  # type: ignore[no-untyped-def]
     """Remove nuclei not to `keep` and those below `min_size`, number the others as first met; return how many."""
     flat = labels.ravel()
@@ -600,7 +600,7 @@ def _drop_small(labels, keep, min_size):  # type: ignore[no-untyped-def]
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill_holes(labels, boxes):  # type: ignore[no-untyped-def]
     """Give each nucleus, in order, what its pixels enclose (4-connected), be it background or another nucleus."""
     largest = 0

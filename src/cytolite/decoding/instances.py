@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cytolite.celltypes import N_TYPES
 from cytolite.decoding import flows as flow_field
+from cytolite.kernels import kernel
 
 
 class Thresholds(Protocol):
@@ -117,7 +117,7 @@ def vote_types(
     return types.astype(np.uint8), probs.astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_nucleus(type_logits, least):  # type: ignore[no-untyped-def]
     """Compare log(sum of exp of the types' logits) - background's logit with `least`.
 
@@ -144,7 +144,7 @@ def _is_nucleus(type_logits, least):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _vote(instance_map, type_logits, n, temperature):  # type: ignore[no-untyped-def]
     """Return int64 votes and float64 sums of probabilities, (n, 7) each."""
     height, width = instance_map.shape

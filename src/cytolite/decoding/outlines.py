@@ -8,10 +8,10 @@ pixels, whatever the number of nuclei.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
+from cytolite.kernels import kernel
 
 
 def trace(instance_map: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -58,7 +58,7 @@ def trace(instance_map: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[n
     return _walk(labels, starts)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find_runs(labels):  # type: ignore[no-untyped-def]
     """Return the runs of equal ids along the rows, (row, first column, column after the last, id)."""
     height, width = labels.shape
@@ -88,7 +88,7 @@ def _find_runs(labels):  # type: ignore[no-untyped-def]
     return runs[:n]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _root(parent, i):  # type: ignore[no-untyped-def]
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -96,7 +96,7 @@ def _root(parent, i):  # type: ignore[no-untyped-def]
     return i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _largest_parts(runs, n):  # type: ignore[no-untyped-def]
     """Return the first pixel (row, column) of each id's largest part, (-1, -1) if absent, and which runs belong to one.
 
@@ -135,7 +135,7 @@ def _largest_parts(runs, n):  # type: ignore[no-untyped-def]
     return starts, kept
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _erase(labels, runs):  # type: ignore[no-untyped-def]
     for i in range(len(runs)):
         labels[runs[i, 0], runs[i, 1] : runs[i, 2]] = 0
@@ -144,7 +144,7 @@ def _erase(labels, runs):  # type: ignore[no-untyped-def]
 # ---- from parts to rings --------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _walk(labels, starts):  # type: ignore[no-untyped-def]
     """Return (vertices, offsets) of the rings that begin at the upper left corners of the pixels `starts`.
 

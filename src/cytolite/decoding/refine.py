@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cytolite.kernels import kernel
 
 FACTOR = 2
 
@@ -60,7 +61,7 @@ def _within(fine: NDArray[np.int32], inside: tuple[slice, slice]) -> NDArray[np.
     return kept
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _refine(labels, logits, least, n):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     odds = _odds_near_nuclei(labels, logits, least)
@@ -89,7 +90,7 @@ def _refine(labels, logits, least, n):  # type: ignore[no-untyped-def]
     return fine, found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _odds_near_nuclei(labels, logits, least):  # type: ignore[no-untyped-def]
     """Log odds of nucleus minus the threshold's, where a nucleus is at most a pixel away; elsewhere they are not used.
 

@@ -24,6 +24,7 @@ from cytolite.progress import Update
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
+    from cytolite.datasets.store import Store
     from cytolite.inference.image import ImageNuclei
     from cytolite.patches import Patch
 
@@ -253,8 +254,9 @@ def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole:
         require_own_types(classes, str(path))
         return lambda case, labelled: _cells_prediction(path, labelled)
     if (path / "inst").is_dir():
-        _check_names({p.stem for p in _label_files(path / "inst")}, cases, path / "inst", whole)
-        return lambda case, labelled: _folder_prediction(path, case, labelled, classes)
+        files = {p.stem: p for p in _label_files(path / "inst")}
+        _check_names(set(files), cases, path / "inst", whole)
+        return lambda case, labelled: _folder_prediction(files[case.name], path, labelled, classes)
     results = {p.parent.name for p in path.glob(f"*/{CELLS_NAME}")}
     if not results:
         raise InputError(
@@ -307,19 +309,18 @@ def _same_size(path: Path, shape: tuple[int, ...], other: Path | str) -> NDArray
 def _store_cases(path: Path) -> list[Case]:
     from cytolite.datasets.store import Store
 
-    with Store(path) as store:
-        texts = [store.texts(key) for key in ("name", "source", "group", "tissue", "fold")]
-
-    def read(index: int) -> Labelled:
-        with Store(path) as store:
-            return label_of_patch(store[index])
-
-    rows = zip(*texts, strict=True)
-    return [Case(_columns(*row), partial(read, i)) for i, row in enumerate(rows)]
+    # Stays open as long as there are cases: opening it, and reading its table, for each patch would take most of the
+    # time of an evaluation.
+    store = Store(path)
+    rows = zip(*(store.texts(key) for key in ("name", "source", "group", "tissue", "fold")), strict=True)
+    return [Case(_columns(*row), partial(_read_patch, store, i)) for i, row in enumerate(rows)]
 
 
-def _folder_prediction(folder: Path, case: Case, labelled: Labelled, classes: Classes) -> Prediction:
-    [path] = [p for p in _label_files(folder / "inst") if p.stem == case.name]
+def _read_patch(store: Store, index: int) -> Labelled:
+    return label_of_patch(store[index])
+
+
+def _folder_prediction(path: Path, folder: Path, labelled: Labelled, classes: Classes) -> Prediction:
     instances = _same_size(path, labelled.instance_map.shape, "its truth")
     if not (folder / "type").is_dir():
         return predicted_nuclei(instances, None, classes, str(path))

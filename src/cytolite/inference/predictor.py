@@ -7,15 +7,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cytolite.bundle import SPEC_NAME, Bundle
 from cytolite.celltypes import N_TYPES
 from cytolite.decoding.tta import mean_over_turns
 from cytolite.errors import BundleError, InputError
+from cytolite.runtime import onnx_runtime
 from cytolite.slides.tiles import ALIGN_PX
 
+ort = onnx_runtime()
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numba import njit
 from numpy.typing import NDArray
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import N_TYPES, TYPE_NAMES
 from cytolite.errors import InputError
 from cytolite.files import plain_refusal, whole_file
+from cytolite.kernels import kernel
+from cytolite.names import as_text
 
 ROW_GROUP = 50_000
 _METADATA_KEY = b"cytolite"
@@ -251,7 +252,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 def _open(path: str | Path) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path)
+        # Arrow takes names that are UTF-8 only.
+        file = pq.ParquetFile(path if as_text(path) == str(path) else Path(path).open("rb"))  # noqa: SIM115
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except (OSError, pa.ArrowInvalid) as error:
@@ -348,7 +350,7 @@ def _decode_wkb(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> tuple[NDA
     return vertices, offsets
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill_wkb(vertices, offsets, data, starts):  # type: ignore[no-untyped-def]
     for i in range(len(offsets) - 1):
         at = starts[i]
@@ -366,7 +368,7 @@ def _fill_wkb(vertices, offsets, data, starts):  # type: ignore[no-untyped-def]
         data[at + size : at + size + 16] = vertices[begin : begin + 16]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _take_vertices(data, starts, vertices, offsets):  # type: ignore[no-untyped-def]
     for i in range(len(offsets) - 1):
         size = 16 * (offsets[i + 1] - offsets[i])

@@ -56,10 +56,6 @@ class Region:
         inside[inside] = shapely.intersects_xy(self.polygon, x[inside], y[inside])
         return inside
 
-    def overlaps(self, x0: float, y0: float, x1: float, y1: float) -> bool:
-        """Say whether the region and a rectangle have a point in common."""
-        return bool(self.polygon.intersects(shapely.box(x0, y0, x1, y1)))
-
 
 def assign(regions: Sequence[Region], xy: NDArray[np.float64]) -> NDArray[np.int32]:
     """Return the index of the region that holds each point (N, 2), -1 where none does: int32 (N,).
@@ -67,9 +63,19 @@ def assign(regions: Sequence[Region], xy: NDArray[np.float64]) -> NDArray[np.int
     Of several, the smallest wins (the first among equals): a region drawn inside another takes its cells out of it.
     """
     out = np.full(len(xy), -1, np.int32)
-    for i in _by_size(regions):
-        free = np.flatnonzero(out < 0)
-        out[free[regions[i].contains(xy[free])]] = i
+    if not len(xy) or not regions:
+        return out
+    order = _by_size(regions)
+    polygons = np.array([regions[i].polygon for i in order], dtype=object)
+    left, top, right, bottom = shapely.bounds(polygons).T
+    (x0, y0), (x1, y1) = np.min(xy, axis=0), np.max(xy, axis=0)
+    near = np.flatnonzero((left <= x1) & (right >= x0) & (top <= y1) & (bottom >= y0))
+    # The index is of the points: polygons are prepared, and one of many corners then answers for many points fast.
+    rank, point = shapely.STRtree(shapely.points(xy)).query(polygons[near], predicate="intersects")
+    smallest = np.full(len(xy), len(order))
+    np.minimum.at(smallest, point, near[rank])
+    found = smallest < len(order)
+    out[found] = np.array(order)[smallest[found]]
     return out
 
 
@@ -78,15 +84,23 @@ def own_parts(regions: Sequence[Region]) -> list[shapely.Geometry]:
 
     A point inside such a part (not on a border) is one that `assign` gives to that region. Parts may be empty.
     """
-    parts: list[shapely.Geometry] = [shapely.Polygon()] * len(regions)
-    taken = shapely.Polygon()
-    for i in _by_size(regions):
-        parts[i] = shapely.difference(regions[i].polygon, taken)
-        taken = shapely.union(taken, regions[i].polygon)
-    return parts
+    order = _by_size(regions)
+    polygons = np.array([regions[i].polygon for i in order], dtype=object)
+    larger, smaller = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    earlier = smaller < larger
+    # Sorted by the larger of each pair, so that its smaller ones follow each other.
+    pairs = np.argsort(larger[earlier], kind="stable")
+    larger, smaller = larger[earlier][pairs], smaller[earlier][pairs]
+    starts = np.searchsorted(larger, np.arange(len(order) + 1))
+    parts: list[shapely.Geometry] = list(polygons)
+    for rank in np.unique(larger):
+        taken = shapely.union_all(polygons[smaller[starts[rank] : starts[rank + 1]]])
+        parts[rank] = shapely.difference(polygons[rank], taken)
+    return [parts[rank] for rank in np.argsort(order)]
 
 
 def _by_size(regions: Sequence[Region]) -> list[int]:
+    """Return the indices of the regions from the smallest on, the first among equals first."""
     return sorted(range(len(regions)), key=lambda i: regions[i].polygon.area)
 
 
@@ -137,6 +151,7 @@ def read_regions(path: str | Path) -> list[Region]:
     path = Path(path)
     features = _features(_load(path), path)
     regions: list[Region] = []
+    numbers: dict[str, int] = {}
     skipped = 0
     for number, feature in enumerate(features, start=1):
         where = f"{path}, feature {number}"
@@ -149,7 +164,7 @@ def read_regions(path: str | Path) -> list[Region]:
             continue
         name = _name(properties)
         geometry = _region_geometry(feature.get("geometry"), f"{where} ({name!r})" if name else where)
-        regions.append(Region(_unique(name or f"region {len(regions) + 1}", regions), geometry))
+        regions.append(Region(_unique(name or f"region {len(regions) + 1}", numbers), geometry))
     if skipped:
         log.warning("%s: %d detections or cells were skipped; regions are annotations.", path, skipped)
     if not regions:
@@ -203,11 +218,14 @@ def _name(properties: dict[str, Any]) -> str:
     return (name.strip() if isinstance(name, str) else "") or class_name(properties)
 
 
-def _unique(name: str, regions: Sequence[Region]) -> str:
-    taken = {region.name for region in regions}
-    if name not in taken:
-        return name
-    return next(new for i in range(2, len(taken) + 3) if (new := f"{name} {i}") not in taken)
+def _unique(name: str, numbers: dict[str, int]) -> str:
+    """Return the name, with a number if it is taken; `numbers` holds the taken names and the last number of each."""
+    new = name
+    while new in numbers:
+        numbers[name] += 1
+        new = f"{name} {numbers[name]}"
+    numbers[new] = 1
+    return new
 
 
 def _region_geometry(content: Any, where: str) -> Polygon | MultiPolygon:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cytolite.kernels import kernel
 
 
 def assign(cost: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -75,7 +76,7 @@ def assign_in_parts(
     return np.concatenate(chosen)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _assign(cost):  # type: ignore[no-untyped-def]  # noqa: PLR0912 - one algorithm
     """Return the column of each row; there are at least as many columns as rows."""
     n, m = cost.shape
@@ -122,7 +123,7 @@ def _assign(cost):  # type: ignore[no-untyped-def]  # noqa: PLR0912 - one algori
     return column_of
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _connect(rows, columns):  # type: ignore[no-untyped-def]
     """Number the connected parts of a graph between rows and columns: int64 (k,), the part of each pair."""
     n = rows.max() + 1

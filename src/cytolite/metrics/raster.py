@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cytolite.cells import CellTable
+from cytolite.kernels import kernel
 
 
 def to_labels(cells: CellTable, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.int32]:
@@ -32,7 +32,7 @@ def to_labels(cells: CellTable, shape: tuple[int, int], scale: tuple[float, floa
     return labels
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill(labels, vertices, offsets, order):  # type: ignore[no-untyped-def]
     """Even-odd rule, row by row: a pixel is inside if an odd number of edges crosses its row left of its centre."""
     height, width = labels.shape

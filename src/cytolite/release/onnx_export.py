@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from timm.layers import Conv2dSame
@@ -17,6 +16,7 @@ from torch import nn
 
 from cytolite.errors import CytoliteError
 from cytolite.networks.network import CellNetwork, NucleusNetwork
+from cytolite.runtime import onnx_runtime
 
 OPSET = 17
 # Largest difference between torch and ONNX Runtime that counts as the same network (float32 rounding).
@@ -139,7 +139,7 @@ def _axes(name: str) -> dict[int, str]:
 @torch.no_grad()
 def parity(deployed: nn.Module, path: Path, sample: NDArray[np.uint8]) -> float:
     """Largest absolute difference between torch and ONNX Runtime over both outputs on `sample`."""
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnx_runtime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(list(OUTPUTS), {"image": sample})
     wanted = deployed(torch.from_numpy(sample))
     return max(float(np.abs(f - w.numpy()).max()) for f, w in zip(found, wanted, strict=True))

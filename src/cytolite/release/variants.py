@@ -21,6 +21,7 @@ from cytolite.metrics.counts import Counts
 from cytolite.patches import Patch
 from cytolite.provenance import option
 from cytolite.release.bundle import count_bundle, store_names
+from cytolite.runtime import onnx_runtime
 from cytolite.training.run import split
 from cytolite.training.warm_start import folded_weights
 
@@ -87,39 +88,35 @@ def make_variant(bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path]) 
 
 def to_float16(source: Path, target: Path) -> None:
     """Write a graph whose weights and arithmetic are float16; its outputs stay float32."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(target))
+    convert = onnx_runtime("transformers.float16").convert_float_to_float16
+    onnx.save(convert(onnx.load(str(source)), keep_io_types=True), str(target))
 
 
 def to_int8(source: Path, target: Path, images: Sequence[NDArray[np.uint8]]) -> None:
     """Write a graph whose convolutions are int8, with ranges of activations seen on `images`, uint8 (1, H, W, 3)."""
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
+    quantization = onnx_runtime("quantization")
     prepared = target.with_name("prepared.onnx")
-    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    onnx_runtime("quantization.shape_inference").quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
     nodes = [node.name for node in onnx.load(str(prepared)).graph.node]
-    quantize_static(
+    quantization.quantize_static(
         str(prepared),
         str(target),
         _Images(images),
-        quant_format=QuantFormat.QDQ,
+        quant_format=quantization.QuantFormat.QDQ,
         op_types_to_quantize=["Conv"],
         per_channel=True,
         # 7 bits: sums of 8-bit products overflow on processors without VNNI, silently.
         reduce_range=True,
-        weight_type=QuantType.QInt8,
-        activation_type=QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+        activation_type=quantization.QuantType.QUInt8,
         nodes_to_exclude=[name for name in nodes if any(part in name for part in FLOAT_LAYERS)],
-        calibrate_method=CalibrationMethod.MinMax,
+        calibrate_method=quantization.CalibrationMethod.MinMax,
     )
 
 
 def _reader_base() -> type:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    return CalibrationDataReader
+    base: type = onnx_runtime("quantization").CalibrationDataReader
+    return base
 
 
 class _Images(_reader_base()):  # type: ignore[misc]

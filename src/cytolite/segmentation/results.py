@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolite.errors import InputError, OutputError
+from cytolite.names import folder_name, same_folder
 from cytolite.provenance import fingerprint
 
 RUN_FILE = "run.json"
@@ -67,30 +68,33 @@ def result_folders(slides: Sequence[Path], output: Path) -> list[Path]:
     """Return the folder of each slide's results: ``output / name``, all different.
 
     The name is the file's stem; where two slides share a stem, the file's full name; where they share that,
-    the name with its parent folder's, and at last with a hash of the path. A folder that already holds a result of
-    the same slide is kept, and one that holds another slide's is passed over, so that running a batch again, or in
-    parts, finds what is there.
+    the name with its parent folder's, and at last with a hash of the path; all made safe by `folder_name`. A folder
+    that already holds a result of the same slide is kept, and one that holds another slide's is passed over, so that
+    running a batch again, or in parts, finds what is there.
     """
     options = [_names(slide) for slide in slides]
     wanted = [
-        Counter(names[level].casefold() for names in options) for level in range(len(options[0]) if options else 0)
+        Counter(same_folder(names[level]) for names in options) for level in range(len(options[0]) if options else 0)
     ]
     taken: set[str] = set()
     folders = []
     for slide, names in zip(slides, options, strict=True):
         mine = [name for name in names if is_result_of(output / name, slide)]
-        unshared = [name for level, name in enumerate(names) if wanted[level][name.casefold()] == 1]
+        unshared = [name for level, name in enumerate(names) if wanted[level][same_folder(name)] == 1]
         free = [name for name in unshared if not _is_other_result(output / name, slide)]
-        name = next(name for name in [*mine, *free, names[-1]] if name.casefold() not in taken)
-        taken.add(name.casefold())
+        name = next(name for name in [*mine, *free, names[-1]] if same_folder(name) not in taken)
+        taken.add(same_folder(name))
         folders.append(output / name)
     return folders
 
 
 def _names(slide: Path) -> tuple[str, ...]:
     whole = Path(os.path.abspath(slide))
-    digest = hashlib.sha256(str(whole).encode()).hexdigest()[:8]
-    return (slide.stem, slide.name, f"{whole.parent.name}-{slide.name}", f"{slide.name}-{digest}")
+    digest = hashlib.sha256(str(whole).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    # "..png" has the stem ".", of which nothing is left: the whole name then.
+    stem = folder_name(slide.stem) or folder_name(slide.name)
+    names = (slide.name, f"{whole.parent.name}-{slide.name}", f"{slide.name}-{digest}")
+    return (stem, *map(folder_name, names))
 
 
 def is_result(folder: Path) -> bool:

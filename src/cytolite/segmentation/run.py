@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cytolite import machine
 from cytolite.config import SegmentSettings
-from cytolite.errors import CytoliteError
+from cytolite.errors import CytoliteError, SlideError
+from cytolite.names import as_text, one_line
 from cytolite.progress import Display
 from cytolite.provenance import fingerprint, versions_here
 from cytolite.segmentation.results import check_free, is_result, read_record
@@ -93,7 +95,7 @@ def try_slide(slide: Path, folder: Path, model: Model, settings: SegmentSettings
         # A fault of ours must not cost the user the other slides of the night; the log gets all of it.
         log.exception("%s failed in a way that is a fault of cytolite", slide)
         message = f"{slide}: unexpected {type(error).__name__}; please report the lines above."
-    return Outcome(slide, folder, "failed", message)
+    return Outcome(slide, folder, "failed", message.replace(str(slide), one_line(slide)))
 
 
 def segment_or_skip(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
@@ -125,9 +127,11 @@ def work_on(slide: Path, folder: Path, model: Model, settings: SegmentSettings, 
     from cytolite.segmentation.slide import segment_slide
     from cytolite.slides.reader import open_slide
 
+    if not _can_exist(slide):
+        raise SlideError(f"{slide} is no name that a file can have; check the path of the slide.")
     check_free(folder)
     start = time.perf_counter()
-    with open_slide(slide, settings.mpp) as opened, display(slide.name) as update:
+    with open_slide(slide, settings.mpp) as opened, display(one_line(slide.name)) as update:
         record = run_record(opened, model.bundle, settings)
         result = segment_slide(
             opened, folder, model.bundle, settings, record=record, update=update, predictor=lambda: model.predictor
@@ -137,12 +141,20 @@ def work_on(slide: Path, folder: Path, model: Model, settings: SegmentSettings, 
     return Outcome(slide, folder, "done", "", notes, result.n_cells, result.tissue_mm2, seconds)
 
 
+def _can_exist(slide: Path) -> bool:
+    """Say whether the system has names like this one; asked first, as its refusals differ from place to place."""
+    try:
+        return b"\0" not in os.fsencode(slide)
+    except UnicodeEncodeError:
+        return False
+
+
 def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
     """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes."""
     stat = slide.path.stat()
     return {
         "slide": {
-            "path": str(slide.path.resolve()),
+            "path": as_text(slide.path.resolve()),
             "modified": datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds"),
             **fingerprint(slide.path),
             "format": slide.format,
@@ -151,10 +163,10 @@ def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[
             "mpp": slide.mpp,
         },
         "model": _model_record(bundle),
-        "settings": settings.model_dump(mode="json"),
+        "settings": {k: as_text(v) if isinstance(v, str) else v for k, v in settings.model_dump(mode="json").items()},
         "roi_sha256": _roi_sha256(settings),
         "versions": versions_here(),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": machine.cores()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

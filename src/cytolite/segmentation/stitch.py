@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cytolite.cells import CellTable
+from cytolite.kernels import kernel
 from cytolite.slides.tiles import Tile
 
 # How far outside of its core a tile offers nuclei: more than two views of one nucleus ever differ.
@@ -141,7 +141,7 @@ def _overlap(boxes: NDArray[np.int64], box: NDArray[np.int64]) -> NDArray[np.boo
     return (boxes[:, 0] < box[2]) & (boxes[:, 2] > box[0]) & (boxes[:, 1] < box[3]) & (boxes[:, 3] > box[1])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _same_nucleus(mine, others):  # type: ignore[no-untyped-def]
     """Return for each row of mine whether one of the others' is the same nucleus; (rings, offsets, boxes, rows) each.
 
@@ -169,7 +169,7 @@ def _same_nucleus(mine, others):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _area(ring):  # type: ignore[no-untyped-def]
     """Area of a ring of horizontal and vertical edges, px."""
     total = np.int64(0)
@@ -180,7 +180,7 @@ def _area(ring):  # type: ignore[no-untyped-def]
     return abs(total)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill(ring, x0, y0, x1, y1):  # type: ignore[no-untyped-def]
     """Return uint8 (y1 - y0, x1 - x0): 1 at the window's pixels inside the ring."""
     pixels = np.zeros((y1 - y0, x1 - x0), np.uint8)

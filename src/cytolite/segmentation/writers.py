@@ -18,6 +18,7 @@ from cytolite.files import NOTICE
 from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
 from cytolite.interop.summary import SummaryCounter, write_summary_csv, write_summary_json
+from cytolite.names import as_text, one_line
 from cytolite.segmentation.checkpoint import RESULT_MARK
 from cytolite.segmentation.plan import Plan
 from cytolite.slides.reader import Slide
@@ -62,8 +63,8 @@ def write_results(
     summary = SummaryCounter(names)
     with ExitStack() as stack:
         parquet = stack.enter_context(CellsWriter(folder / "cells.parquet", FEATURE_NAMES, names, about))
-        path = folder / "cells.geojson.gz"
-        geojson = stack.enter_context(GeoJSONWriter(path, slide.path.stem, bundle.spec.name, region_names=names))
+        path, image = folder / "cells.geojson.gz", as_text(slide.path.stem)
+        geojson = stack.enter_context(GeoJSONWriter(path, image, bundle.spec.name, region_names=names))
         for cells in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
             for take in (parquet.append, geojson.append, summary.add):
                 take(cells)
@@ -99,7 +100,7 @@ def _draw(folder: Path, plan: Plan, slide: Slide, bundle: Bundle, tissue_mm2: fl
         tissue_scale_px=plan.tissue.scale_px,
         tissue_mm2=tissue_mm2,
         regions=plan.regions or (),
-        title=slide.path.name,
+        title=one_line(slide.path.name),
         footer=f"{bundle.spec.name} {bundle.spec.version}",
     )
 
@@ -108,7 +109,7 @@ def _about(plan: Plan, slide: Slide, bundle: Bundle) -> dict[str, Any]:
     """What the files say of where they come from: the same for the same work, so no times and no paths."""
     return {
         "notice": NOTICE,
-        "slide": slide.path.name,
+        "slide": as_text(slide.path.name),
         "width_px": slide.width_px,
         "height_px": slide.height_px,
         "mpp": slide.mpp,

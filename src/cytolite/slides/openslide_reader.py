@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import openslide
-from numba import njit
 from numpy.typing import NDArray
 
 from cytolite.errors import SlideError
+from cytolite.kernels import kernel
 from cytolite.slides.levels import CACHE_BYTES, Level, Pyramid, TileCache, TiledLevel
 
 _BLOCK_PX = 512
@@ -112,7 +112,7 @@ class _OpenSlideLevel:
         return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _over_white(rgba: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     for r in range(out.shape[0]):
         for c in range(out.shape[1]):

@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cytolite.kernels import kernel
 
 # How near to a whole number counts as whole: 1e-6 of a factor drifts by 0.1 px over 100,000 px, and a start
 # 1e-4 px off cannot change a grey value.
@@ -162,7 +163,7 @@ def resample(source: NDArray[np.uint8], x: Axis, y: Axis) -> NDArray[np.uint8]:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _halve(source: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     """Mean of 2 x 2 blocks. Rows are added first, all channels at once: that loop vectorises."""
     width = source.shape[1] * 3
@@ -179,7 +180,7 @@ def _halve(source: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
             out[r, c, 2] = (line[i + 2] + line[i + 5] + 2) >> 2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _block_mean(source: NDArray[np.uint8], factor: int, out: NDArray[np.uint8]) -> None:
     """Mean of `factor` x `factor` blocks, in whole numbers."""
     width = source.shape[1] * 3
@@ -204,7 +205,7 @@ def _block_mean(source: NDArray[np.uint8], factor: int, out: NDArray[np.uint8]) 
             out[r, c, 2] = blue // area
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _weighted_mean(
     source: NDArray[np.uint8],
     rows: tuple[NDArray[np.int64], NDArray[np.float32]],

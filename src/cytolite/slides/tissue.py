@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cytolite.kernels import kernel
 from cytolite.slides.reader import Slide
 
 MASK_MPP = 8.0
@@ -204,7 +204,7 @@ def _fill_holes(mask: NDArray[np.bool_], largest_px: int) -> NDArray[np.bool_]:
     return mask | fill[labels]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """Number the 4-connected parts of a mask 1..n by flood fill; int32 (h, w) and n."""
     height, width = mask.shape

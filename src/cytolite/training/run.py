@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,22 @@ def fit(task: SupervisedTask, crops: CropDataset, out: Path, settings: TrainSett
         given = f"devices = {settings.devices}, strategy = {settings.strategy}, precision = {settings.precision}"
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"This machine cannot train with {given}: {reason}.") from None
-    trainer.fit(task, Crops(crops, settings), ckpt_path=last if last.exists() else None, weights_only=False)
+    with _stopped_plainly():
+        trainer.fit(task, Crops(crops, settings), ckpt_path=last if last.exists() else None, weights_only=False)
     return last
+
+
+@contextmanager
+def _stopped_plainly() -> Iterator[None]:
+    """Raise the interrupt that Lightning makes an exit of, with what the user can do."""
+    try:
+        yield
+    except SystemExit as left:
+        stop = left.__context__
+        if not isinstance(stop, KeyboardInterrupt):
+            raise
+        stop.args = ("Training was stopped; run the same command again to go on from the last whole epoch.",)
+        raise stop from None
 
 
 def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork:

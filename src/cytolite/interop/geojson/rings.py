@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from numba import njit
 from numpy.typing import NDArray
 from shapely.geometry.polygon import orient
 
 from cytolite.interop.geojson.scan import Scanned
+from cytolite.kernels import kernel
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _repair(
     return np.concatenate(rings), np.concatenate([[0], np.cumsum([len(ring) for ring in rings])]), n_repaired
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_star(vertices, offsets):  # type: ignore[no-untyped-def]
     """Say of each ring whether all of it is seen from its middle: most nuclei are so, and then no sides can cross.
 
@@ -137,7 +137,7 @@ def _is_star(vertices, offsets):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _twice_area(points, start, stop):  # type: ignore[no-untyped-def]
     """Return twice the signed area of a ring, positive if it runs clockwise on the screen (y down)."""
     total = 0.0
@@ -149,7 +149,7 @@ def _twice_area(points, start, stop):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _largest_rings(points, ends, values, polygons, n_values):  # type: ignore[no-untyped-def]
     """Return vertices, offsets (n_values + 1,) of open clockwise rings, and how many values had more than one ring."""
     best = np.full(n_values, -1, np.int64)
@@ -173,7 +173,7 @@ def _largest_rings(points, ends, values, polygons, n_values):  # type: ignore[no
     return vertices[:at].copy(), offsets, np.int64((n_rings > 1).sum())
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_ring(points, start, stop, vertices, at):  # type: ignore[no-untyped-def]
     """Write a ring without doubled vertices, clockwise on the screen and open; return where it ends."""
     forward = _twice_area(points, start, stop) > 0
@@ -188,7 +188,7 @@ def _put_ring(points, start, stop, vertices, at):  # type: ignore[no-untyped-def
     return at if at - first >= 3 else first
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _measure(vertices, offsets):  # type: ignore[no-untyped-def]
     """Return centroids (N, 2) and areas (N,) of polygons; counted from each one's first vertex, to lose no digits."""
     n = len(offsets) - 1

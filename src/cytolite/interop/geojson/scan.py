@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cytolite.kernels import kernel
 
 NEED_MORE, ENDED, WRONG = 0, 1, 2
 
@@ -106,14 +107,14 @@ _QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58
 _OPEN, _CLOSE, _OPEN_ARRAY, _CLOSE_ARRAY = 123, 125, 91, 93
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_space(data, at):  # type: ignore[no-untyped-def]
     while at < len(data) and (data[at] == 32 or 9 <= data[at] <= 13):
         at += 1
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_string(data, at):  # type: ignore[no-untyped-def]
     """Return the position after the string that begins at `at`; past the end where it is cut off."""
     at += 1
@@ -122,7 +123,7 @@ def _skip_string(data, at):  # type: ignore[no-untyped-def]
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _stands_at(data, at, piece):  # type: ignore[no-untyped-def]
     if at + len(piece) > len(data):
         return False
@@ -132,7 +133,7 @@ def _stands_at(data, at, piece):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_key(data, start, end, key, opening):  # type: ignore[no-untyped-def]
     """Return where the array or object begins that the key at start:end names; -1 if it is another key or value."""
     if end - start != len(key) or not _stands_at(data, start, key):
@@ -144,7 +145,7 @@ def _is_key(data, start, end, key, opening):  # type: ignore[no-untyped-def]
     return at if at < len(data) and data[at] == opening else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find(data):  # type: ignore[no-untyped-def]
     depth = 0
     at = 0
@@ -168,7 +169,7 @@ def _find(data):  # type: ignore[no-untyped-def]
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scan(data, first, keys, key_starts, found):  # type: ignore[no-untyped-def]
     """Return the counts (text, points, rings, values, measured), used, state: all of whole features."""
     counts, used = (0, 0, 0, 0, 0), 0
@@ -190,7 +191,7 @@ def _scan(data, first, keys, key_starts, found):  # type: ignore[no-untyped-def]
         counts, used, first = after, at, False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _feature(data, at, keys, key_starts, found, counts):  # type: ignore[no-untyped-def]  # noqa: PLR0912, PLR0917
     """Take one feature; return the counts and the position after it, which is past the end where it is cut off."""
     text = found.text
@@ -241,7 +242,7 @@ def _feature(data, at, keys, key_starts, found, counts):  # type: ignore[no-unty
     return counts, len(data) + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _measurements(data, at, keys, key_starts, row):  # type: ignore[no-untyped-def]  # noqa: PLR0911
     """Take an object that has just the expected keys; return the position after it.
 
@@ -274,7 +275,7 @@ def _measurements(data, at, keys, key_starts, row):  # type: ignore[no-untyped-d
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_number(text, at, number):  # type: ignore[no-untyped-def]
     digits = 1
     while number >= 10**digits:
@@ -285,7 +286,7 @@ def _put_number(text, at, number):  # type: ignore[no-untyped-def]
     return at + digits
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _numbers(data, at, points, n_points, rings, n_rings, value):  # type: ignore[no-untyped-def]  # noqa: PLR0912, PLR0917
     """Take a nested array of numbers; return n_points, n_rings and the position after it.
 
@@ -334,7 +335,7 @@ def _numbers(data, at, points, n_points, rings, n_rings, value):  # type: ignore
     return n_points, n_rings, len(data) + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number(data, at):  # type: ignore[no-untyped-def]
     """Return a number and the position after it; the same position if there is none.
 

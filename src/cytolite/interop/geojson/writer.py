@@ -19,7 +19,6 @@ from types import TracebackType
 import numpy as np
 import orjson
 import shapely
-from numba import njit
 from numpy.typing import NDArray
 from shapely.geometry.polygon import orient
 
@@ -27,6 +26,7 @@ from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES
 from cytolite.errors import InputError
 from cytolite.files import plain_refusal, whole_file
+from cytolite.kernels import kernel
 
 TAG = "cytolite"
 MEASUREMENTS = (
@@ -203,18 +203,33 @@ def round_rings(
         raise InputError("An outline has at least 3 vertices, and its coordinates are numbers of pixels.")
     rounded = np.rint(vertices * _GRID_PER_PX).astype(np.int64)
     doubtful = np.flatnonzero(~_on_wide_grid(np.ascontiguousarray(vertices), offsets))
-    repaired = {int(i): ring for i in doubtful if (ring := _repair(rounded[offsets[i] : offsets[i + 1]])) is not None}
+    repaired = {int(i): _repair(rounded[offsets[i] : offsets[i + 1]]) for i in _wrong(rounded, offsets, doubtful)}
     if not repaired:
         return rounded, offsets
     rings = [repaired.get(i, rounded[offsets[i] : offsets[i + 1]]) for i in range(len(offsets) - 1)]
     return np.concatenate(rings), np.concatenate([[0], np.cumsum([len(ring) for ring in rings])])
 
 
-def _repair(ring: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return a valid ring in place of one that is not, ``None`` for one that is. All in whole hundredths."""
+def _wrong(vertices: NDArray[np.int64], offsets: NDArray[np.int64], rings: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of the `rings` that cross or touch themselves, or have a vertex twice; checked all at once."""
+    if not len(rings):
+        return rings
+    lengths = np.diff(offsets)[rings]
+    ends = np.cumsum(lengths)
+    owner = np.repeat(np.arange(len(rings)), lengths)
+    corners = vertices[np.repeat(offsets[rings] - (ends - lengths), lengths) + np.arange(len(owner))]
+    following = np.arange(1, len(owner) + 1)
+    following[ends - 1] = ends - lengths
+    doubled = (corners == corners[following]).all(axis=1)
+    # A vertex that comes twice, but not twice in a row, is where a ring touches itself, which is not valid.
+    wrong = ~shapely.is_valid(shapely.polygons(shapely.linearrings(corners, indices=owner)))
+    wrong[owner[doubled]] = True
+    return rings[wrong]
+
+
+def _repair(ring: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a valid ring in place of one that is not. All in whole hundredths."""
     polygon = shapely.Polygon(ring)
-    if polygon.is_valid and len(np.unique(ring, axis=0)) == len(ring):
-        return None
     parts = shapely.get_parts(shapely.set_precision(shapely.make_valid(polygon), 1.0))
     largest = max((part for part in parts if part.geom_type == "Polygon"), key=shapely.area, default=None)
     if largest is None or largest.is_empty:  # thinner than the rounding: a speck at its place
@@ -269,7 +284,7 @@ def _largest_size(
     return (len(vertices) + rows) * (2 * widest + 4) + rows * per_row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _on_wide_grid(vertices, offsets):  # type: ignore[no-untyped-def]
     """Say of each ring whether its sides are axis-parallel and its corners on a square grid of 0.02 px or more.
 
@@ -300,14 +315,14 @@ def _on_wide_grid(vertices, offsets):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put(out, at, piece):  # type: ignore[no-untyped-def]
     for i in range(len(piece)):
         out[at + i] = piece[i]
     return at + len(piece)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_fixed(out, at, number, decimals):  # type: ignore[no-untyped-def]
     """Write a whole number of 10**-decimals, without needless zeros; return where it ends."""
     if number < 0:
@@ -335,7 +350,7 @@ def _put_fixed(out, at, number, decimals):  # type: ignore[no-untyped-def]
     return end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scramble(x):  # type: ignore[no-untyped-def]
     """Return the finaliser of SplitMix64 (Steele et al. 2014): no two numbers give the same."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -343,7 +358,7 @@ def _scramble(x):  # type: ignore[no-untyped-def]
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_id(out, at, key, cell_id):  # type: ignore[no-untyped-def]
     """Write the UUID of a cell; return where it ends."""
     number = np.uint64(cell_id)
@@ -361,7 +376,7 @@ def _put_id(out, at, key, cell_id):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _format_features(rings, names, values, types, classes, ids, regions, tails, size):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     key, first_id, is_first = ids
     vertices, offsets = rings
