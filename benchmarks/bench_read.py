@@ -25,7 +25,7 @@ from cytolite.slides.openslide_reader import open_openslide
 from cytolite.slides.reader import Slide, open_slide
 from cytolite.slides.resample import Axis, resample
 from cytolite.slides.tiles import Tile, plan_tiles
-from cytolite.slides.tissue import tissue_mask
+from cytolite.slides.tissue import find_tissue
 
 
 def made_slide(folder: Path, side: int) -> Path:
@@ -115,9 +115,9 @@ def main() -> None:
                 print(f"  read by {factor}, {threads} thread(s), {name:18s} {speeds[-1]:8.1f} Mpx/s")
             print(f"  ratio {speeds[0] / speeds[-1]:.2f}")
         with open_slide(path, mpp=0.25) as slide:
-            tissue_mask(slide)
+            find_tissue(slide)
             start = time.perf_counter()
-            tissue_mask(slide)
+            find_tissue(slide)
             print(f"  tissue mask {time.perf_counter() - start:.2f} s")
 
 

@@ -164,7 +164,7 @@ class EndlessSlide:
     mpp : float
         Of the slide.
     read_mpp : float, optional
-        Of the image, if not that of the slide; reads at other resolutions are refused.
+        Of the image, if not that of the slide.
     """
 
     format = "fake"
@@ -179,7 +179,7 @@ class EndlessSlide:
         mpp: float = 0.5,
         read_mpp: float | None = None,
     ) -> None:
-        self.path, self._image, self.mpp = path, image, mpp
+        self.path, self._image, self.mpp, self.file_mpp = path, image, mpp, mpp
         self._read_mpp = read_mpp or mpp
         self.width_px, self.height_px = width_px, height_px
 
@@ -187,9 +187,12 @@ class EndlessSlide:
         return self._read_mpp
 
     def read(self, x_px: float, y_px: float, width_px: int, height_px: int, mpp: float) -> np.ndarray:
-        assert mpp == self._read_mpp
-        scale = mpp / self.mpp
-        rows, columns = (round(start / scale) + np.arange(n) for start, n in ((y_px, height_px), (x_px, width_px)))
+        """Exact at `read_mpp`; of other resolutions, which overlook the slide, the nearest pixels."""
+        scale, step = self._read_mpp / self.mpp, mpp / self._read_mpp
+        rows, columns = (
+            round(start / scale) + np.floor(step * (np.arange(n) + 0.5)).astype(int)
+            for start, n in ((y_px, height_px), (x_px, width_px))
+        )
         image = self._image[np.ix_(rows % len(self._image), columns % self._image.shape[1])]
         image[(rows < 0) | (rows >= self.height_px / scale)] = 255
         image[:, (columns < 0) | (columns >= self.width_px / scale)] = 255

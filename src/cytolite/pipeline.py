@@ -111,6 +111,7 @@ def evaluate(
     baseline: str | None = None,
     page: Path | None = None,
     display: Display = silent,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> list[Section]:
     """Score predictions against a truth and write a report; return the scores of all images, then of groups.
 
@@ -130,6 +131,8 @@ def evaluate(
         Markdown file to write as well.
     display : Display
         Shows progress, in images.
+    warn : callable
+        Told what may be wrong: types that do not mean the same, masks in place of instances.
 
     Raises
     ------
@@ -140,7 +143,7 @@ def evaluate(
     from cytolite.evaluation.run import evaluate as score
 
     contest = Contest(truth, predicted, model, baseline)
-    found = score(contest, output, settings, display)
+    found = score(contest, output, settings, display, warn)
     if page is not None:
         write_page(page, contest, settings, found, output)
     return found

@@ -42,7 +42,7 @@ def test_glass_is_not_read_and_changes_nothing(tmp_path, monkeypatch):
     path = write_slide(tmp_path / "painted.tif", paint(instance_map, types))
     rows, columns = np.mgrid[:900:16, :900:16]
     tissue = TissueMask((rows - 300) ** 2 + (columns - 420) ** 2 < 200**2, 16.0, 900, 900)
-    monkeypatch.setattr("cytolite.segmentation.plan.tissue_mask", lambda slide: tissue)
+    monkeypatch.setattr("cytolite.segmentation.plan.find_tissue", lambda slide: (tissue, tissue))
     bundle = fake_bundle(tmp_path)
     with open_slide(path) as slide:
         [tile] = plan_slide(slide, bundle, SegmentSettings(tile=1024)).tiles

@@ -12,7 +12,7 @@ import pytest
 from cytolite.cells import CellTable
 from cytolite.celltypes import TYPE_NAMES
 from cytolite.errors import InputError, OutputError
-from cytolite.interop.summary import SummaryCounter, summarise, write_summary_csv, write_summary_json
+from cytolite.interop.summary import Area, SummaryCounter, summarise, write_summary_csv, write_summary_json
 
 
 def make_cells(types: list[int], regions: list[int]) -> CellTable:
@@ -34,7 +34,7 @@ def rows() -> list[dict]:
     counter.add(make_cells([1, 1, 3], [0, 0, 0]))
     counter.add(CellTable.empty())
     counter.add(make_cells([7, 1], [-1, 0]))
-    return counter.rows(2.5, [0.5, 0.0])
+    return counter.rows(Area(3.0, 2.5), [Area(0.8, 0.5), Area(0.1, 0.0)])
 
 
 def test_counts_fractions_and_densities(rows: list[dict]) -> None:
@@ -44,6 +44,7 @@ def test_counts_fractions_and_densities(rows: list[dict]) -> None:
     assert (tumour["cells_per_mm2"], tumour["neoplastic_per_mm2"]) == (8, 6)
     assert (tumour["neoplastic_fraction"], tumour["dead_fraction"]) == (0.75, 0)
     assert (total["cells"], total["dead"], total["tissue_mm2"], total["cells_per_mm2"]) == (5, 1, 2.5, 2)
+    assert [row["searched_mm2"] for row in rows] == [0.8, 0.1, 3.0], "told, but nothing is divided by it"
     assert empty["cells"] == 0
     assert empty["cells_per_mm2"] is None
     assert empty["neoplastic_fraction"] is None
@@ -61,7 +62,7 @@ def test_csv(tmp_path: Path, rows: list[dict]) -> None:
     assert list(read[0]) == list(rows[0])
     assert read[0]["neoplastic_per_mm2"] == "6.0"
     assert read[1]["cells_per_mm2"] == ""
-    assert len(read[0]) == 4 + 3 * 7
+    assert len(read[0]) == 5 + 3 * 7
 
 
 def test_json(tmp_path: Path, rows: list[dict]) -> None:
@@ -76,13 +77,13 @@ def test_json(tmp_path: Path, rows: list[dict]) -> None:
 
 def test_names_with_commas_and_quotes_survive(tmp_path: Path) -> None:
     counter = SummaryCounter(['a, "b"\nc'])
-    write_summary_csv(tmp_path / "summary.csv", counter.rows(1, [1]))
+    write_summary_csv(tmp_path / "summary.csv", counter.rows(Area(1, 1), [Area(1, 1)]))
     with (tmp_path / "summary.csv").open(newline="") as file:
         assert next(iter(csv.DictReader(file)))["region"] == 'a, "b"\nc'
 
 
 def test_an_empty_slide(tmp_path: Path) -> None:
-    rows = SummaryCounter().rows(0.0)
+    rows = SummaryCounter().rows(Area(0.0, 0.0))
     assert len(rows) == 1
     assert rows[0]["cells"] == 0
     write_summary_json(tmp_path / "summary.json", rows)
@@ -108,7 +109,7 @@ def test_unknown_types_and_regions_are_refused(types: list[int], regions: list[i
 
 def test_areas_must_fit() -> None:
     with pytest.raises(InputError, match="areas"):
-        summarise(np.zeros((2, 7), np.int64), ["a"], 1.0, [])
+        summarise(np.zeros((2, 7), np.int64), ["a"], Area(1.0, 1.0), [])
 
 
 def test_a_missing_folder_is_said(tmp_path: Path, rows: list[dict]) -> None:

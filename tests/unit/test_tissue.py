@@ -7,7 +7,7 @@ import pytest
 
 from cytolite.slides.levels import ArrayLevel, Pyramid
 from cytolite.slides.reader import Slide, open_slide
-from cytolite.slides.tissue import MASK_MPP, TissueMask, tissue_mask
+from cytolite.slides.tissue import MASK_MPP, TissueMask, find_tissue
 
 PINK, PURPLE = (225, 150, 195), (120, 80, 150)
 GREEN_INK, BLUE_INK, BLACK_INK = (20, 150, 110), (30, 50, 160), (20, 20, 22)
@@ -15,6 +15,10 @@ GREEN_INK, BLUE_INK, BLACK_INK = (20, 150, 110), (30, 50, 160), (20, 20, 22)
 
 def slide_of(image, mpp=4.0):
     return Slide(Path("made.png"), Pyramid("png", [ArrayLevel(image)], None, lambda: None), mpp)
+
+
+def tissue_mask(slide):
+    return find_tissue(slide)[0]
 
 
 def painted(ground, parts=(), size=(400, 500), noise=2.0):

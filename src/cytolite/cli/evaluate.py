@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,21 +53,26 @@ def evaluate(
     show = progress.choose(resolved.quiet)
     found = with_extra(
         lambda: pipeline.evaluate(
-            truth, output, resolved, predicted, model=model, baseline=baseline, page=page, display=show
+            truth, output, resolved, predicted, model=model, baseline=baseline, page=page, display=show, warn=_warn
         )
     )
     if not resolved.quiet:
-        _print(found)
+        _print(found, resolved.group)
         print(f"{output / 'report.html'}\n{RESEARCH_USE}")
     return 0
 
 
-def _print(found: list[Section]) -> None:
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _print(found: list[Section], group: str) -> None:
     """Print the scores over all types, a row a metric; with their intervals where few sections stand side by side."""
     from rich.console import Console
     from rich.table import Table
 
     from cytolite.evaluation.markdown import OVERALL
+    from cytolite.evaluation.report import Bootstrap, interval_notes
 
     shown = found[:MOST_COLUMNS]
     table = Table("", *(f"{s.title}\n{len(s.counts):,} images" for s in shown), box=None)
@@ -76,3 +82,5 @@ def _print(found: list[Section]) -> None:
             texts = ["-" if s is None else str(s) if len(shown) < WITH_INTERVALS else f"{s.value:.3f}" for s in scores]
             table.add_row(name, *texts)
     Console().print(table)
+    for note in interval_notes(shown, Bootstrap(group)):
+        print(note)

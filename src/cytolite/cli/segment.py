@@ -37,7 +37,8 @@ def segment(
     """Find, outline and name every nucleus of H&E slides.
 
     Each slide's results go to a folder of its name in OUTPUT: cells.parquet, cells.geojson.gz (QuPath),
-    summary.csv, summary.json, overview.png and run.json. A run that was stopped goes on where it was
+    summary.csv, summary.json, tissue.geojson,
+    overview.png and run.json. A run that was stopped goes on where it was
     when it is started again; results that are there already are skipped.
     """
     given = settings.model_dump(exclude_unset=True) if settings else {}
@@ -74,7 +75,7 @@ def _report(show: Callable[[str], None]) -> Callable[[Outcome], None]:
         else:
             # On a small image the start takes longer than the work, and a speed would say nothing.
             speed = f", {outcome.seconds / outcome.tissue_mm2:.1f} s/mm2" if outcome.tissue_mm2 >= 1 else ""
-            area = f"{outcome.cells:,} nuclei in {outcome.tissue_mm2:.2f} mm2"
+            area = f"{outcome.cells:,} nuclei in {outcome.tissue_mm2:.2f} mm2 of tissue"
             show(f"{outcome.folder}: {area}, {outcome.seconds:.1f} s{speed}")
 
     return report

@@ -18,6 +18,7 @@ from cytolite.files import NOTICE, plain_refusal, whole_file
 from cytolite.interop.roi import Region
 
 _INK, _FAINT, _PAPER = (33, 37, 41), (108, 117, 125), (255, 255, 255)
+_WARNING_INK = (178, 34, 34)
 _OUTLINES_BELOW_UM = 1.5  # um per pixel: finer, nuclei are drawn as they are; coarser, as a map of dots
 _DOTS_BELOW_UM = 5.0  # finer, a nucleus is a dot of several pixels
 _SMALLEST_PANEL_PX = 900  # a small image is enlarged to this, so that there is something to see
@@ -38,6 +39,7 @@ def draw_overview(
     regions: Sequence[Region] = (),
     title: str = "",
     footer: str = "",
+    warnings: Sequence[str] = (),
 ) -> None:
     """Draw a slide twice, beside or above each other: its stain, and its cells coloured by type.
 
@@ -58,15 +60,17 @@ def draw_overview(
     mpp : float
         um per level-0 px.
     tissue : numpy.ndarray, optional
-        bool (h, w), where tissue is.
+        bool (h, w), where nuclei were searched: the tissue and what is around it.
     tissue_scale_px : float
         Level-0 px per pixel of `tissue`.
     tissue_mm2 : float, optional
-        Area of the tissue, for the density.
+        Area of the tissue itself, for the density.
     regions : sequence of Region
         Outlined and named.
     title, footer : str
         Text above and below; the notice "research use only" always follows the footer.
+    warnings : sequence of str
+        Written below the count, in red.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def draw_overview(
     panels = Image.new("RGB", (size[0], 2 * size[1] + gap) if below else (2 * size[0] + gap, size[1]), _PAPER)
     panels.paste(stain, (0, 0))
     panels.paste(types, (0, size[1] + gap) if below else (size[0] + gap, 0))
-    _save(path, _frame(panels, title, _count_line(counts, tissue_mm2), counts, footer))
+    _save(path, _frame(panels, title, _count_line(counts, tissue_mm2), counts, footer, warnings))
 
 
 def draw_crop(
@@ -314,8 +318,15 @@ def _count_line(counts: NDArray[np.int64], tissue_mm2: float | None) -> str:
     return line
 
 
-def _frame(picture: Image.Image, title: str, line: str, counts: NDArray[np.int64], footer: str) -> Image.Image:
-    """Return the picture on paper: title and count above, legend and notice below."""
+def _frame(
+    picture: Image.Image,
+    title: str,
+    line: str,
+    counts: NDArray[np.int64],
+    footer: str,
+    warnings: Sequence[str] = (),
+) -> Image.Image:
+    """Return the picture on paper: title, count and warnings above, legend and notice below."""
     base = max(15, min(34, picture.width // 75))
     margin, spacing = 2 * base, round(base * 1.6)
     width = max(picture.width, 40 * base)
@@ -327,14 +338,18 @@ def _frame(picture: Image.Image, title: str, line: str, counts: NDArray[np.int64
         for cell_type, count in zip(CELL_TYPES, counts.tolist(), strict=True)
     ]
     rows = _flow([_font(base).getlength(text) + 3.2 * base for _, text in items], width)
-    top = margin + (round(2.2 * base) if title else 0) + spacing
+    told = [row for text in warnings for row in _wrapped(f"Warning: {text}", _font(base), width)]
+    count_line = margin + (round(2.2 * base) if title else 0) + spacing - base // 2
+    top = count_line + base // 2 + len(told) * spacing
     legend = top + picture.height + base
     notice = legend + len(rows) * spacing + base // 2
     paper = Image.new("RGB", (width + 2 * margin, notice + spacing + margin // 2), _PAPER)
     draw = ImageDraw.Draw(paper)
     if title:
         draw.text((margin, margin), title, _INK, _font(round(base * 1.6)), anchor="lt")
-    draw.text((margin, top - base // 2), line, _FAINT, _font(base), anchor="ls")
+    draw.text((margin, count_line), line, _FAINT, _font(base), anchor="ls")
+    for row, text in enumerate(told, 1):
+        draw.text((margin, count_line + row * spacing), text, _WARNING_INK, _font(base), anchor="ls")
     paper.paste(picture, (margin + (width - picture.width) // 2, top))
     for row, (first, last, step) in enumerate(rows):
         for place, (colour, text) in enumerate(items[first:last]):
@@ -344,6 +359,17 @@ def _frame(picture: Image.Image, title: str, line: str, counts: NDArray[np.int64
     words = f"{footer}   |   {NOTICE}" if footer else NOTICE
     draw.text((margin, notice), words, _FAINT, _font(round(base * 0.8)), anchor="lt")
     return paper
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> list[str]:
+    """Break a text into lines that fit."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def _flow(widths: Sequence[float], room: float) -> list[tuple[int, int, float]]:

@@ -9,10 +9,8 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-import numpy as np
-
 from cytolite.drawing.comparison import colours
-from cytolite.evaluation.report import NOTICE, Bootstrap, Section, readable, shown_classes
+from cytolite.evaluation.report import NOTICE, Bootstrap, Section, interval_notes, readable, shown_classes
 from cytolite.metrics.bootstrap import Score
 from cytolite.metrics.classes import Classes
 
@@ -53,6 +51,7 @@ def render(
     drawn: Mapping[str, Mapping[str, str]],
     pictures: Sequence[Picture],
     note: str = "",
+    warnings: Sequence[str] = (),
 ) -> str:
     """Return the page.
 
@@ -72,8 +71,10 @@ def render(
         Images with truth and prediction.
     note : str
         A sentence that stands where charts are missing.
+    warnings : sequence of str
+        What may be wrong; shown at the top.
     """
-    parts = [_head(title, about, found, bootstrap), _overall(found)]
+    parts = [_head(title, about, found, bootstrap, warnings), _overall(found)]
     parts += [_paper_table(heading, names, found) for heading, names in PAPER_TABLES]
     if found[0].differences:
         parts.append(_differences(found))
@@ -84,15 +85,16 @@ def render(
     return Template(template).substitute(title=escape(title), body=body)
 
 
-def _head(title: str, about: Mapping[str, str], found: Sequence[Section], b: Bootstrap) -> str:
+def _head(title: str, about: Mapping[str, str], found: Sequence[Section], b: Bootstrap, warnings: Sequence[str]) -> str:
+    told = "".join(f'\n<p class="warning">Warning: {escape(warning)}.</p>' for warning in warnings)
     rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in about.items())
     sizes = "".join(_size_row(section) for section in found)
     unit = "images" if b.group == "image" else f"whole groups of one {b.group}"
     return f"""<h1>{escape(title)}</h1>
-<p class="notice">{NOTICE}</p>
+<p class="notice">{NOTICE}</p>{told}
 <table class="about">{rows}</table>
 <p class="note">In brackets: 95% intervals, percentiles of {b.resamples:,} bootstrap resamples of {escape(unit)}, seed
-{b.seed}; none is given where one alone enters. A match needs an IoU above 0.5. A dash: not defined there.</p>
+{b.seed}; n: how many of these enter. {escape(" ".join(interval_notes(found, b)))} A match needs an IoU above 0.5. A dash: not defined there.</p>
 <div class="scroll"><table><thead><tr><th>section</th><th>images</th><th>true nuclei</th><th>partly labelled images</th>
 </tr></thead><tbody>{sizes}</tbody></table></div>"""
 
@@ -147,8 +149,8 @@ def _cells(scores) -> str:  # type: ignore[no-untyped-def]
 
 
 def _cell(s: Score) -> str:
-    between = f" <small>({s.low:.3f} to {s.high:.3f})</small>" if np.isfinite(s.low) else ""
-    return f'<td title="n = {s.n} images">{s.value:.3f}{between}</td>'
+    _, _, between = str(s).partition(" ")
+    return f'<td title="n = {s.n} images">{s.value:.3f} <small>{between}</small></td>'
 
 
 def _differences(found: Sequence[Section]) -> str:
@@ -157,12 +159,10 @@ def _differences(found: Sequence[Section]) -> str:
     for ours, theirs, difference in zip(section.scores, section.baseline, section.differences, strict=True):
         if not difference.defined:
             continue
-        clear = np.isfinite(difference.low) and not difference.low <= 0 <= difference.high
+        clear = difference.bounded and not difference.low <= 0 <= difference.high
         label = "" if difference.type in ("all", "mean") else f" {escape(readable(difference.type))}"
-        shown = f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
-        if not np.isfinite(difference.low):
-            shown = f"{difference.value:+.3f}"
-        cells = f"<td>{ours}</td><td>{theirs}</td><td>{f'<b>{shown}</b>' if clear else shown}</td>"
+        shown = f"<b>{difference.signed}</b>" if clear else difference.signed
+        cells = f"<td>{ours}</td><td>{theirs}</td><td>{shown}</td>"
         rows.append(f"<tr><th><code>{difference.name}</code>{label}</th>{cells}</tr>")
     return (
         "<h2>Compared with the baseline</h2><p class='note'>Differences are computed on the same resamples of images; "

@@ -169,9 +169,13 @@ def add_columns(cases: Sequence[Case], path: Path) -> list[Case]:
 
 
 def count_cases(
-    cases: Sequence[Case], predict: Predict, classes: Classes, update: Update = lambda done, total: None
+    cases: Sequence[Case],
+    predict: Predict,
+    classes: Classes,
+    update: Update = lambda done, total: None,
+    look: Callable[[Case, Labelled, Prediction], None] = lambda case, labelled, predicted: None,
 ) -> Counts:
-    """Count all images, one after the other; memory holds one at a time.
+    """Count all images, one after the other; memory holds one at a time. `look` is shown each as it was read.
 
     Raises
     ------
@@ -182,7 +186,9 @@ def count_cases(
     for number, case in enumerate(cases, 1):
         labelled = case.read()
         truth = true_nuclei(labelled.instance_map, labelled.type_map, classes, labelled.where)
-        counted.append(count_image(truth, predict(case, labelled), classes, labelled.mpp))
+        predicted = predict(case, labelled)
+        look(case, labelled, predicted)
+        counted.append(count_image(truth, predicted, classes, labelled.mpp))
         update(number, len(cases))
     return collect([case.columns for case in cases], counted, classes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cytolite.evaluation.report import NOTICE, Bootstrap, Section, readable, shown_classes
-from cytolite.metrics.bootstrap import Score
+from cytolite.metrics.bootstrap import LEAST_GROUPS, ROUGH_BELOW, Score
 
 # A row each, in this order, where there is a value.
 OVERALL = (
@@ -75,7 +75,7 @@ def interval_text(bootstrap: Bootstrap) -> str:
     unit = "images" if bootstrap.group == "image" else f"groups of one {bootstrap.group}"
     return (
         f"In brackets: 95% intervals from {bootstrap.resamples:,} bootstrap resamples of {unit}, seed "
-        f"{bootstrap.seed}; none where one alone enters."
+        f"{bootstrap.seed}, and how many of these enter (n); none of under {LEAST_GROUPS}, rough of under {ROUGH_BELOW}."
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.metrics.bootstrap import RESAMPLES, SEED, Score, compare, score
+from cytolite.metrics.bootstrap import LEAST_GROUPS, RESAMPLES, ROUGH_BELOW, SEED, Score, compare, score
 from cytolite.metrics.calibration import reliability_curve
 from cytolite.metrics.counts import Counts
 from cytolite.metrics.scores import judged_bins
@@ -95,7 +95,7 @@ def as_json(found: Sequence[Section], bootstrap: Bootstrap, about: dict[str, Any
     """Return the report as JSON values.
 
     Keys: ``overall`` and ``groups`` (column -> entry) hold ``scores``, metric -> aggregation -> type -> ``value``,
-    ``low``, ``high``, ``n`` (images); with a baseline also ``baseline`` and ``difference``, alike; ``confusion``,
+    ``low``, ``high``, ``n`` (images), ``groups`` (what was drawn, ``n`` where those are images); with a baseline also ``baseline`` and ``difference``, alike; ``confusion``,
     matched nuclei, label -> type -> number; ``reliability``, one entry a bin. What has no value is left out.
     """
     groups: dict[str, dict[str, Any]] = {}
@@ -105,7 +105,8 @@ def as_json(found: Sequence[Section], bootstrap: Bootstrap, about: dict[str, Any
         "format": FORMAT,
         "notice": NOTICE,
         **about,
-        "bootstrap": {"level": 0.95, **asdict(bootstrap)},
+        "bootstrap": {"level": 0.95, **asdict(bootstrap), "least_groups": LEAST_GROUPS, "rough_below": ROUGH_BELOW},
+        "intervals": interval_notes(found, bootstrap),
         "overall": _section_json(found[0]),
         "groups": groups,
     }
@@ -130,13 +131,28 @@ def _section_json(section: Section) -> dict[str, Any]:
 
 
 def nested(scores: Sequence[Score]) -> dict[str, Any]:
-    """Return scores as metric -> aggregation -> type -> value, low, high, n; without those that have no value."""
+    """Return scores as metric -> aggregation -> type -> value, low, high, n, groups; without those that have no value."""
     result: dict[str, Any] = {}
     for s in scores:
         if s.defined:
-            entry = {"value": s.value, "low": _or_none(s.low), "high": _or_none(s.high), "n": s.n}
+            entry = {"value": s.value, "low": _or_none(s.low), "high": _or_none(s.high), "n": s.n, "groups": s.groups}
             result.setdefault(s.metric, {}).setdefault(s.aggregation, {})[s.type] = entry
     return result
+
+
+def interval_notes(found: Sequence[Section], bootstrap: Bootstrap) -> list[str]:
+    """Return why some scores have no interval, and that some intervals are rough; empty where neither is so."""
+    unit = "images" if bootstrap.group == "image" else f"groups of one {bootstrap.group}"
+    scores = [s for section in found for s in (*section.scores, *section.differences) if s.defined]
+    notes = []
+    if few := {s.groups for s in scores if s.groups < LEAST_GROUPS}:
+        notes.append(
+            f"Under {LEAST_GROUPS} {unit} there is no interval, and no difference is marked: resamples of so few "
+            f"say nothing of others (least here: {min(few)})."
+        )
+    if any(s.rough for s in scores):
+        notes.append(f"Intervals of under {ROUGH_BELOW} {unit} are rough, and often too narrow.")
+    return notes
 
 
 def confusion(counts: Counts) -> tuple[list[str], NDArray[np.float64]]:

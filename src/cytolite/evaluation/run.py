@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from cytolite.drawing.comparison import side_by_side
 from cytolite.errors import InputError, OutputError, did_you_mean
 from cytolite.evaluation import html
 from cytolite.evaluation import markdown as page
+from cytolite.evaluation.doubts import Doubt, InstanceCheck, type_doubts
 from cytolite.evaluation.images import (
     Case,
+    Labelled,
     Predict,
     add_columns,
     count_cases,
@@ -36,6 +38,7 @@ from cytolite.metrics.classes import Classes, own_classes, read_classes
 from cytolite.metrics.counts import Counts, join
 from cytolite.metrics.protocols import Protocol, in_fold, protocol, score_splits
 from cytolite.metrics.scores import quality
+from cytolite.metrics.truth import Prediction
 from cytolite.progress import Display, silent
 
 REPORT_NAME, HTML_NAME, COUNTS_NAME = "report.json", "report.html", "counts.parquet"
@@ -80,7 +83,13 @@ class Contest:
         return " ".join(words)
 
 
-def evaluate(contest: Contest, out: Path, settings: EvaluateSettings, display: Display = silent) -> list[Section]:
+def evaluate(
+    contest: Contest,
+    out: Path,
+    settings: EvaluateSettings,
+    display: Display = silent,
+    warn: Callable[[str], None] = lambda message: None,
+) -> list[Section]:
     """Score predictions and write the report; see `cytolite.pipeline.evaluate`."""
     _check_free(out, settings.overwrite)
     classes = read_classes(settings.types) if settings.types else own_classes()
@@ -93,10 +102,11 @@ def evaluate(contest: Contest, out: Path, settings: EvaluateSettings, display: D
     bootstrap = Bootstrap(settings.group, settings.resamples, settings.seed)
     plan = protocol(settings.protocol) if settings.protocol else None
     about = _about(contest, settings)
+    checks = (InstanceCheck("truth"), InstanceCheck("prediction"))
     baseline = None
     if plan is None:
         [predict] = _predictors(contest, [cases], classes, settings)
-        counts = _count("predicted", cases, predict, classes, display)
+        counts = _count("predicted", cases, predict, classes, display, checks)
         if contest.baseline is not None:
             other = _open(contest.baseline, cases, classes, settings)
             baseline = _count("baseline", cases, other, classes, display)
@@ -104,14 +114,18 @@ def evaluate(contest: Contest, out: Path, settings: EvaluateSettings, display: D
     else:
         if contest.baseline is not None:
             raise InputError("A protocol and a baseline do not go together; score the two one after the other.")
-        found, predict = _splits(plan, contest, cases, classes, settings, display=display)
+        found, predict = _splits(plan, contest, cases, classes, settings, display=display, checks=checks)
         counts = found[0].counts
         about["protocol"] = f"{plan.name}: {plan.note}"
+    doubts = [*(doubt for check in checks for doubt in check.doubts()), *type_doubts(counts)]
+    for doubt in doubts:
+        warn(doubt.message)
+    pictures = _pictures(counts, cases, predict, classes) if settings.pictures else []
     with whole_folder(out, replace=True) as part:
         write_counts(part / COUNTS_NAME, counts)
         if baseline is not None:
             write_counts(part / f"baseline_{COUNTS_NAME}", baseline)
-        _write(part, found, bootstrap, about, _pictures(counts, cases, predict, classes) if settings.pictures else [])
+        _write(part, found, bootstrap, about, doubts=doubts, pictures=pictures)
     return found
 
 
@@ -161,9 +175,21 @@ def _default_columns(counts: Counts) -> tuple[str, ...]:
     return ("source",) if len(set(counts.images["source"].tolist())) > 1 else ()
 
 
-def _count(title: str, cases: Sequence[Case], predict: Predict, classes: Classes, display: Display) -> Counts:
+def _count(
+    title: str,
+    cases: Sequence[Case],
+    predict: Predict,
+    classes: Classes,
+    display: Display,
+    checks: tuple[InstanceCheck, InstanceCheck] | None = None,
+) -> Counts:
+    def look(case: Case, labelled: Labelled, predicted: Prediction) -> None:
+        if checks is not None:
+            checks[0].look(case.name, labelled.instance_map)
+            checks[1].look(case.name, predicted.instance_map)
+
     with display(title, "images") as update:
-        return count_cases(cases, predict, classes, update)
+        return count_cases(cases, predict, classes, update, look)
 
 
 def _predictors(
@@ -202,6 +228,7 @@ def _splits(
     settings: EvaluateSettings,
     *,
     display: Display,
+    checks: tuple[InstanceCheck, InstanceCheck],
 ) -> tuple[list[Section], Predict]:
     """Score each split on its test fold; the mean of the splits stands first."""
     if not any(case.columns["fold"] for case in cases):
@@ -210,7 +237,7 @@ def _splits(
     tested = [[cases[int(i)] for i in np.flatnonzero(in_fold(folds, split.test))] for split in plan.splits]
     predictors = _predictors(contest, tested, classes, settings)
     counts = [
-        _count(f"fold {split.test}", some, predict, classes, display)
+        _count(f"fold {split.test}", some, predict, classes, display, checks)
         for split, some, predict in zip(plan.splits, tested, predictors, strict=True)
     ]
     numbers = [split.test for split in plan.splits]
@@ -245,13 +272,16 @@ def _write(
     found: Sequence[Section],
     bootstrap: Bootstrap,
     about: dict[str, str],
+    *,
+    doubts: Sequence[Doubt],
     pictures: Sequence[html.Picture],
 ) -> None:
-    report = as_json(found, bootstrap, {"about": about})
+    report = as_json(found, bootstrap, {"about": about, "warnings": [asdict(doubt) for doubt in doubts]})
     (folder / REPORT_NAME).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     drawn, note = _draw(folder / "plots", found)
     title = f"Evaluation of {(about.get('model') or about['predicted']).split(' (')[0]}"
-    text = html.render(title, about, found, bootstrap, drawn=drawn, pictures=pictures, note=note)
+    warnings = [doubt.message for doubt in doubts]
+    text = html.render(title, about, found, bootstrap, drawn=drawn, pictures=pictures, note=note, warnings=warnings)
     (folder / HTML_NAME).write_text(text, encoding="utf-8")
     if pictures:
         (folder / "images").mkdir()

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -19,6 +19,13 @@ from cytolite.errors import InputError
 from cytolite.files import NOTICE, plain_refusal, whole_file
 
 TOTAL = "total"
+
+
+class Area(NamedTuple):
+    """Of a region, or of all: where nuclei were searched, and the tissue there, which densities are counted on."""
+
+    searched_mm2: float
+    tissue_mm2: float
 
 
 class SummaryCounter:
@@ -57,16 +64,16 @@ class SummaryCounter:
         flat = np.bincount(rows * N_TYPES + table.types - 1, minlength=self.counts.size)
         self.counts += flat.reshape(self.counts.shape)
 
-    def rows(self, tissue_area_mm2: float, region_areas_mm2: Sequence[float] = ()) -> list[dict[str, Any]]:
+    def rows(self, area: Area, region_areas: Sequence[Area] = ()) -> list[dict[str, Any]]:
         """Return the summary: see `summarise`."""
-        return summarise(self.counts, self.region_names, tissue_area_mm2, region_areas_mm2)
+        return summarise(self.counts, self.region_names, area, region_areas)
 
 
 def summarise(
     counts: NDArray[np.int64],
     region_names: Sequence[str],
-    tissue_area_mm2: float,
-    region_areas_mm2: Sequence[float] = (),
+    area: Area,
+    region_areas: Sequence[Area] = (),
 ) -> list[dict[str, Any]]:
     """Turn counts into one row per region, and one for all cells.
 
@@ -76,43 +83,46 @@ def summarise(
         int64 (R + 1, 7), cells per region and type; the last row counts those outside of any region.
     region_names : sequence of str
         R names.
-    tissue_area_mm2 : float
-        Area of all tissue that was looked at, mm2.
-    region_areas_mm2 : sequence of float
-        Area of each region that is tissue, mm2.
+    area : Area
+        Of all that was looked at.
+    region_areas : sequence of Area
+        Of each region.
 
     Returns
     -------
     list of dict
-        R rows and, last, the row whose ``region`` is "total". Keys: ``region``, ``tissue_mm2``, ``cells``,
-        ``cells_per_mm2``, and for each type ``<type>`` (count), ``<type>_fraction`` (of the row's cells) and
-        ``<type>_per_mm2``. ``None`` stands for what has no value: densities without area, fractions without cells.
+        R rows and, last, the row whose ``region`` is "total". Keys: ``region``, ``searched_mm2``,
+        ``tissue_mm2``, ``cells``, ``cells_per_mm2``, and for each type ``<type>`` (count), ``<type>_fraction`` (of the row's cells) and
+        ``<type>_per_mm2``. ``None`` stands for what has no value: densities without tissue, fractions without cells.
 
     Raises
     ------
     InputError
         If names, areas and counts differ in number.
     """
-    if len(counts) != len(region_names) + 1 or len(region_areas_mm2) != len(region_names):
+    if len(counts) != len(region_names) + 1 or len(region_areas) != len(region_names):
         raise InputError(
             f"{len(region_names)} regions need as many areas and one row of counts more; "
-            f"{len(region_areas_mm2)} areas and {len(counts)} rows were given."
+            f"{len(region_areas)} areas and {len(counts)} rows were given."
         )
-    rows = zip(region_names, counts, region_areas_mm2, strict=False)
-    return [*(_row(*row) for row in rows), _row(TOTAL, counts.sum(axis=0), tissue_area_mm2)]
+    rows = zip(region_names, counts, region_areas, strict=False)
+    return [*(_row(*row) for row in rows), _row(TOTAL, counts.sum(axis=0), area)]
 
 
-def _row(region: str, counts: NDArray[np.int64], area_mm2: float) -> dict[str, Any]:
+def _row(region: str, counts: NDArray[np.int64], area: Area) -> dict[str, Any]:
     n = int(counts.sum())
     row: dict[str, Any] = {
         "region": region,
-        "tissue_mm2": round(float(area_mm2), 6),
+        "searched_mm2": round(float(area.searched_mm2), 6),
+        "tissue_mm2": round(float(area.tissue_mm2), 6),
         "cells": n,
-        "cells_per_mm2": _ratio(n, area_mm2),
+        "cells_per_mm2": _ratio(n, area.tissue_mm2),
     }
     row |= {name: int(count) for name, count in zip(TYPE_NAMES, counts, strict=True)}
     row |= {f"{name}_fraction": _ratio(int(count), n) for name, count in zip(TYPE_NAMES, counts, strict=True)}
-    row |= {f"{name}_per_mm2": _ratio(int(count), area_mm2) for name, count in zip(TYPE_NAMES, counts, strict=True)}
+    row |= {
+        f"{name}_per_mm2": _ratio(int(count), area.tissue_mm2) for name, count in zip(TYPE_NAMES, counts, strict=True)
+    }
     return row
 
 
@@ -142,7 +152,7 @@ def write_summary_json(
 ) -> None:
     """Write the rows of `summarise` as JSON: ``notice``, the metadata's keys, ``total`` and ``regions``.
 
-    Each row is nested: ``region``, ``tissue_mm2``, ``cells``, ``cells_per_mm2`` and ``types``, which holds ``count``,
+    Each row is nested: ``region``, ``searched_mm2``, ``tissue_mm2``, ``cells``, ``cells_per_mm2`` and ``types``, which holds ``count``,
     ``fraction`` and ``per_mm2`` by type.
 
     Raises
@@ -161,4 +171,6 @@ def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
         name: {"count": row[name], "fraction": row[f"{name}_fraction"], "per_mm2": row[f"{name}_per_mm2"]}
         for name in TYPE_NAMES
     }
-    return {key: row[key] for key in ("region", "tissue_mm2", "cells", "cells_per_mm2")} | {"types": types}
+    return {key: row[key] for key in ("region", "searched_mm2", "tissue_mm2", "cells", "cells_per_mm2")} | {
+        "types": types
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ RESAMPLES, SEED = 1000, 0
 LOW, HIGH = 2.5, 97.5
 # Where fewer resamples than this share have a value, percentiles of the others would not be an interval.
 _LEAST_SHARE = 0.5
+# Resamples of fewer groups than this are no sample of anything; of fewer than that, the interval is rough.
+LEAST_GROUPS, ROUGH_BELOW = 5, 20
 
 
 @dataclass(frozen=True)
@@ -25,32 +27,48 @@ class Interval:
     Attributes
     ----------
     value, low, high : float
-        NaN where undefined; an interval needs two images (or groups) at least.
+        NaN where undefined; an interval needs `LEAST_GROUPS`.
     n : int
-        Images (or whatever was drawn) that enter.
+        Images (or whatever was counted) that enter.
+    groups : int
+        Groups that were drawn as a whole, of those with a value: what the interval rests on. 0 where nobody told.
     """
 
     value: float
     low: float
     high: float
     n: int
+    groups: int = field(default=0, kw_only=True)
 
     @property
     def defined(self) -> bool:
         """Whether there is a value."""
         return bool(np.isfinite(self.value))
 
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval."""
+        return bool(np.isfinite(self.low))
+
+    @property
+    def rough(self) -> bool:
+        """Whether there is an interval of few groups."""
+        return self.bounded and 0 < self.groups < ROUGH_BELOW
+
     def __str__(self) -> str:
-        if not self.defined:
-            return "-"
-        return f"{self.value:.3f}" + (f" ({self.low:.3f} to {self.high:.3f})" if np.isfinite(self.low) else "")
+        return self._text("")
 
     @property
     def signed(self) -> str:
         """As a difference is written: with its sign."""
+        return self._text("+")
+
+    def _text(self, sign: str) -> str:
         if not self.defined:
             return "-"
-        return f"{self.value:+.3f}" + (f" ({self.low:+.3f} to {self.high:+.3f})" if np.isfinite(self.low) else "")
+        between = f"{self.low:{sign}.3f} to {self.high:{sign}.3f}" if self.bounded else ""
+        notes = ", ".join(note for note in (between, f"n = {self.groups}" if self.groups else "") if note)
+        return f"{self.value:{sign}.3f}" + (f" ({notes})" if notes else "")
 
 
 @dataclass(frozen=True)
@@ -156,7 +174,7 @@ def score(
     found = []
     for metric in metrics:
         values, used = metric(counts, weights)
-        n_groups = np.array([len(set(groups[used[:, k]].tolist())) for k in range(used.shape[1])])
+        n_groups = count_groups(groups, used)
         found += _scores(metric, metric.labels(counts), values, n_groups, used.sum(0))
     return found
 
@@ -195,7 +213,7 @@ def compare(
     for metric in metrics:
         (ours, used), (theirs, also) = metric(counts, weights), metric(baseline, weights)
         used = used | also
-        n_groups = np.array([len(set(groups[used[:, k]].tolist())) for k in range(used.shape[1])])
+        n_groups = count_groups(groups, used)
         found += _scores(metric, metric.labels(counts), ours - theirs, n_groups, used.sum(0))
     return found
 
@@ -206,6 +224,11 @@ def unique_groups(counts: Counts, column: str) -> NDArray[np.str_]:
     return np.char.add(np.char.add(counts.images["source"], "\n"), entries)
 
 
+def count_groups(groups: NDArray[np.str_], used: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many groups have an image that enters each class; `used` is bool (images, classes)."""
+    return np.array([len(np.unique(groups[used[:, k]])) for k in range(used.shape[1])], np.int64)
+
+
 def _scores(
     metric: Metric,
     labels: Sequence[str],
@@ -214,10 +237,10 @@ def _scores(
     n: NDArray[np.int64],
 ) -> list[Score]:
     low, high = interval(values[1:])
-    low, high = (np.where((n_groups > 1) & np.isfinite(values[0]), bound, np.nan) for bound in (low, high))
+    low, high = (np.where((n_groups >= LEAST_GROUPS) & np.isfinite(values[0]), bound, np.nan) for bound in (low, high))
     return [
-        Score(float(value), float(a), float(b), int(images), metric.name, metric.aggregation, label)
-        for label, value, a, b, images in zip(labels, values[0], low, high, n, strict=True)
+        Score(float(value), float(a), float(b), int(images), metric.name, metric.aggregation, label, groups=int(drawn))
+        for label, value, a, b, images, drawn in zip(labels, values[0], low, high, n, n_groups, strict=True)
     ]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError, did_you_mean
-from cytolite.metrics.bootstrap import RESAMPLES, SEED, Score, draw, interval, unique_groups
+from cytolite.metrics.bootstrap import LEAST_GROUPS, RESAMPLES, SEED, Score, count_groups, draw, interval, unique_groups
 from cytolite.metrics.counts import Counts
 from cytolite.metrics.scores import METRICS
 
@@ -114,8 +114,11 @@ def score_splits(
         values = np.mean([values for values, _ in computed], axis=0)
         low, high = interval(values[1:])
         n = np.sum([used.sum(0) for _, used in computed], axis=0)
+        groups = np.concatenate([unique_groups(counts, group) for counts in tested])
+        n_groups = count_groups(groups, np.concatenate([used for _, used in computed]))
         for k, label in enumerate(metric.labels(tested[0])):
             value, a, b = float(values[0, k]), float(low[k]), float(high[k])
-            s = Score(value, a, b, int(n[k]), metric.name, metric.aggregation, label)
-            found.append(s if n[k] > 1 else replace(s, low=float("nan"), high=float("nan")))
+            if n_groups[k] < LEAST_GROUPS:
+                a = b = float("nan")
+            found.append(Score(value, a, b, int(n[k]), metric.name, metric.aggregation, label, groups=int(n_groups[k])))
     return found

@@ -15,9 +15,10 @@ from cytolite.bundle import Bundle
 from cytolite.cells import CellTable
 from cytolite.config import SegmentSettings
 from cytolite.interop.roi import Region, assign, own_parts, read_regions, require_overlap
+from cytolite.interop.summary import Area
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle, Tile, plan_tiles
-from cytolite.slides.tissue import TissueMask, tissue_mask
+from cytolite.slides.tissue import TissueMask, find_tissue
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ class Plan:
         Of the slide in px of `mpp`, rounded up.
     tile, halo : int
         In px of `mpp`.
+    searched : TissueMask
+        Where cells are wanted: the tissue grown and filled, or the whole slide.
     tissue : TissueMask
-        Where cells are wanted.
+        The tissue itself, which densities are counted on.
     regions : list of Region, or None
         Limits of the work, where given.
     tiles : list of Tile
@@ -51,6 +54,7 @@ class Plan:
     height: int
     tile: int
     halo: int
+    searched: TissueMask
     tissue: TissueMask
     regions: list[Region] | None
     tiles: list[Tile]
@@ -65,26 +69,37 @@ class Plan:
         )
 
     def wanted(self, cells: CellTable) -> CellTable:
-        """Return the cells whose centroid lies in tissue and, where regions were given, in one; with its index."""
-        cells = cells.select(self.tissue.contains(cells.centroids))
+        """Return the cells whose centroid lies where is searched and, where regions were given, in one; with its index."""
+        cells = cells.select(self.searched.contains(cells.centroids))
         if self.regions is None:
             return cells
         cells = replace(cells, regions=assign(self.regions, cells.centroids))
         return cells.select(cells.regions >= 0)
 
-    def areas_mm2(self, slide: Slide) -> list[float]:
-        """Return the area of tissue in each region, exact along its border; without regions, that of the slide.
+    def areas_mm2(self, slide: Slide) -> list[Area]:
+        """Return what of each region is searched and is tissue, exact along its border; without regions, of the slide.
 
         As with cells, what lies in several regions belongs to the smallest: the sum counts nothing twice.
         """
         if self.regions is None:
-            return [self.tissue.area_mm2(slide.mpp)]
-        return [area_px * slide.mpp**2 / 1e6 for area_px in self._areas_px]
+            return [Area(self.searched.area_mm2(slide.mpp), self.tissue.area_mm2(slide.mpp))]
+        mm2 = slide.mpp**2 / 1e6
+        return [Area(searched * mm2, tissue * mm2) for searched, tissue in self._areas_px]
 
     @cached_property
-    def _areas_px(self) -> list[float]:
-        """Tissue in each region's own part, level-0 px; thousands of regions take seconds, so only once."""
-        return [_area_px(self.tissue, part) for part in own_parts(self.regions or ())]
+    def _areas_px(self) -> list[tuple[float, float]]:
+        """Searched and tissue in each region's own part, level-0 px; thousands of regions take seconds: only once."""
+        return [
+            tuple(_area_px(area, part) for area in (self.searched, self.tissue))
+            for part in own_parts(self.regions or ())
+        ]
+
+    def tissue_outline(self) -> shapely.Geometry:
+        """Return the tissue within the regions, where there are some, as polygons in level-0 px."""
+        outline = self.tissue.outline()
+        if self.regions is None:
+            return outline
+        return shapely.intersection(outline, shapely.union_all([region.polygon for region in self.regions]))
 
 
 def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
@@ -104,7 +119,9 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
     width, height = (max(1, math.ceil(size / scale - 1e-6)) for size in (slide.width_px, slide.height_px))
     tile = settings.tile or bundle.spec.tile
     halo = bundle.spec.halo if settings.halo is None else settings.halo
-    tissue = TissueMask.whole(slide) if settings.tissue == "all" else tissue_mask(slide)
+    searched, tissue = find_tissue(slide)
+    if settings.tissue == "all":
+        searched = TissueMask.whole(slide)
     regions = None if settings.roi is None else read_regions(settings.roi)
     if regions is not None:
         require_overlap(regions, slide.width_px, slide.height_px)
@@ -114,7 +131,7 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
         left, top, right, bottom = (edge * scale for edge in (x0, y0, x1, y1))
         if index is not None and not len(index.query(shapely.box(left, top, right, bottom), predicate="intersects")):
             return None
-        box = tissue.bounds_within(left, top, right, bottom)
+        box = searched.bounds_within(left, top, right, bottom)
         if box is None:
             return None
         return (
@@ -125,7 +142,7 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
         )
 
     tiles = plan_tiles(width, height, tile, halo, wanted)
-    return Plan(mpp, stride, scale, width, height, tile, halo, tissue, regions, tiles)
+    return Plan(mpp, stride, scale, width, height, tile, halo, searched, tissue, regions, tiles)
 
 
 def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings, version: str) -> dict[str, Any]:
@@ -139,7 +156,7 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
         "mpp": [plan.mpp, plan.stride],
         "tile": plan.tile,
         "halo": plan.halo,
-        "tissue": hashlib.sha256(plan.tissue.mask.tobytes()).hexdigest(),
+        "tissue": hashlib.sha256(plan.searched.mask.tobytes()).hexdigest(),
         "regions": None if plan.regions is None else hashlib.sha256(repr(regions).encode()).hexdigest(),
         "device": settings.device,
         "turns": settings.turns,
@@ -147,12 +164,12 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
     }
 
 
-def _area_px(tissue: TissueMask, polygon: shapely.Geometry) -> float:
-    """Area that the tissue and a polygon share, in level-0 px.
+def _area_px(area: TissueMask, polygon: shapely.Geometry) -> float:
+    """Area that a mask and a polygon share, in level-0 px.
 
-    Blocks of the mask are halved until each is tissue throughout, or glass throughout, or outside of the polygon.
+    Blocks of the mask are halved until each is full, or empty, or outside of the polygon.
     """
-    mask, scale = tissue.mask, tissue.scale_px
+    mask, scale = area.mask, area.scale_px
 
     def shared(top: int, bottom: int, left: int, right: int, part: shapely.Geometry) -> float:
         part = shapely.intersection(part, shapely.box(left * scale, top * scale, right * scale, bottom * scale))
@@ -167,7 +184,7 @@ def _area_px(tissue: TissueMask, polygon: shapely.Geometry) -> float:
         middle = (left + right) // 2
         return shared(top, bottom, left, middle, part) + shared(top, bottom, middle, right, part)
 
-    on_slide = shapely.intersection(polygon, shapely.box(0, 0, tissue.width_px, tissue.height_px))
+    on_slide = shapely.intersection(polygon, shapely.box(0, 0, area.width_px, area.height_px))
     if on_slide.is_empty:
         return 0.0
     left, top, right, bottom = (edge / scale for edge in on_slide.bounds)

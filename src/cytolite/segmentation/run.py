@@ -137,7 +137,7 @@ def work_on(slide: Path, folder: Path, model: Model, settings: SegmentSettings, 
             opened, folder, model.bundle, settings, record=record, update=update, predictor=lambda: model.predictor
         )
     seconds = time.perf_counter() - start
-    notes = result.warnings or (() if result.n_cells else ("no nuclei were found",))
+    notes = tuple(warning.message for warning in result.warnings)
     return Outcome(slide, folder, "done", "", notes, result.n_cells, result.tissue_mm2, seconds)
 
 

@@ -21,6 +21,7 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
 from cytolite.inference.predictor import Predictor
 from cytolite.segmentation.checkpoint import WorkFolder
+from cytolite.segmentation.checks import Warned, check_plan
 from cytolite.segmentation.plan import Plan, plan_key, plan_slide
 from cytolite.segmentation.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.segmentation.tile import tile_cells
@@ -30,6 +31,7 @@ from cytolite.slides.tiles import Tile
 
 # Called with the area done and the area to do, mm2.
 Update = Callable[[float, float], None]
+_STALE = Warned("stale_tiles", "tiles kept from a run with other settings, model or slide were not used")
 
 log = logging.getLogger("cytolite")
 # What a worker needs for each pixel that the network sees, from reading to outlines; measured on the embedded models
@@ -51,7 +53,7 @@ class SlideResult:
         Area of the tissue worked on, within the regions where there were some.
     seconds : float
         This run took, with the tiles kept from an earlier one not counted.
-    warnings : tuple of str
+    warnings : tuple of Warned
         What the user should know.
     """
 
@@ -59,7 +61,7 @@ class SlideResult:
     n_cells: int
     tissue_mm2: float
     seconds: float
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warned, ...] = ()
 
 
 def segment_slide(
@@ -124,7 +126,9 @@ def _segment_slide(
     plan = plan_slide(slide, bundle, settings)
     stale = work.open(plan_key(plan, slide, bundle, settings, version("cytolite")))
     todo = [tile for tile in plan.tiles if not work.has(tile)]
-    area_mm2 = sum(plan.areas_mm2(slide))
+    areas = plan.areas_mm2(slide)
+    # On an odd stain, where there is no tissue, what is searched has to do.
+    area_mm2 = sum(area.tissue_mm2 for area in areas) or sum(area.searched_mm2 for area in areas)
 
     def tiles_left(left: int) -> None:
         update(area_mm2 * (1 - left / max(1, len(plan.tiles))), area_mm2)
@@ -140,10 +144,14 @@ def _segment_slide(
                 tiles_left(0)  # so that it can be stopped here too
             yield work.load(tile)
 
+    warnings = [_STALE] if stale else []
+    warnings += check_plan(plan, slide, areas)
     with work.result_folder() as result:
-        n_cells = write_results(result, stitch(kept()), plan, slide=slide, bundle=bundle, record=record)
+        found = write_results(
+            result, stitch(kept()), plan, slide=slide, bundle=bundle, areas=areas, warnings=warnings, record=record
+        )
     seconds = time.perf_counter() - start
-    return SlideResult(work.final, n_cells, area_mm2, seconds, tuple(_warnings(plan, slide, stale)))
+    return SlideResult(work.final, found.cells, found.tissue_mm2, seconds, found.warnings)
 
 
 def _workers(plan: Plan, settings: SegmentSettings) -> int:
@@ -244,15 +252,3 @@ class TileJob:
                 f"{self.slide.path} cannot be read at x {x:.0f}, y {y:.0f}, {size[0]} x {size[1]} px ({error}): "
                 "the file or the disk seems damaged; copy it again and run the same command, the tiles done are kept."
             ) from error
-
-
-def _warnings(plan: Plan, slide: Slide, stale: bool) -> Iterator[str]:
-    if stale:
-        yield "tiles kept from a run with other settings, model or slide were not used"
-    if not plan.tissue.mask.any():
-        yield "no tissue was found, so there are no cells; --tissue all works on the whole slide"
-    elif not plan.tiles:
-        yield "no tissue was found in the regions, so there are no cells; --tissue all works on all of them"
-    for region, area_mm2 in zip(plan.regions or [], plan.areas_mm2(slide), strict=False):
-        if plan.tiles and area_mm2 == 0:
-            yield f"the region {region.name!r} holds no tissue of this slide"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from cytolite.drawing.overview import draw_overview
 from cytolite.files import NOTICE
 from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
-from cytolite.interop.summary import SummaryCounter, write_summary_csv, write_summary_json
+from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, write_summary_json
+from cytolite.interop.tissue_outline import write_tissue
 from cytolite.names import as_text, one_line
 from cytolite.segmentation.checkpoint import RESULT_MARK
+from cytolite.segmentation.checks import SizeTally, Warned, check_result
 from cytolite.segmentation.plan import Plan
 from cytolite.slides.reader import Slide
 
@@ -29,9 +32,26 @@ _PIECE = 20_000
 _THUMBNAIL_PX = 2000
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written: how many cells, on how much tissue, and all warnings."""
+
+    cells: int
+    tissue_mm2: float
+    warnings: tuple[Warned, ...]
+
+
 def write_results(
-    folder: Path, tables: Iterable[CellTable], plan: Plan, *, slide: Slide, bundle: Bundle, record: dict[str, Any]
-) -> int:
+    folder: Path,
+    tables: Iterable[CellTable],
+    plan: Plan,
+    *,
+    slide: Slide,
+    bundle: Bundle,
+    areas: Sequence[Area],
+    warnings: Sequence[Warned],
+    record: dict[str, Any],
+) -> Written:
     """Write the result's files; the number of cells at a time in memory does not grow with the slide.
 
     Parameters
@@ -44,13 +64,12 @@ def write_results(
         What was done.
     slide, bundle
         With what.
+    areas : sequence of Area
+        From `Plan.areas_mm2`.
+    warnings : sequence of Warned
+        What is known already; those of the cells are added.
     record : dict
         What ``run.json`` says besides the results.
-
-    Returns
-    -------
-    int
-        Number of cells.
 
     Raises
     ------
@@ -58,23 +77,26 @@ def write_results(
         If something cannot be written.
     """
     names = [region.name for region in plan.regions or []]
-    areas = plan.areas_mm2(slide)
+    area = Area(*(sum(column) for column in zip(*areas, strict=True)))
     about = _about(plan, slide, bundle)
-    summary = SummaryCounter(names)
+    summary, sizes = SummaryCounter(names), SizeTally()
     with ExitStack() as stack:
         parquet = stack.enter_context(CellsWriter(folder / "cells.parquet", FEATURE_NAMES, names, about))
         path, image = folder / "cells.geojson.gz", as_text(slide.path.stem)
         geojson = stack.enter_context(GeoJSONWriter(path, image, bundle.spec.name, region_names=names))
         for cells in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
-            for take in (parquet.append, geojson.append, summary.add):
+            for take in (parquet.append, geojson.append, summary.add, sizes.add):
                 take(cells)
-    _draw(folder, plan, slide, bundle, sum(areas))
-    rows = summary.rows(sum(areas), areas if plan.regions is not None else ())
+    warnings = (*warnings, *check_result(area, sizes))
+    told = [asdict(warning) for warning in warnings]
+    write_tissue(folder / "tissue.geojson", plan.tissue_outline())
+    _draw(folder, plan, slide, bundle, area.tissue_mm2, warnings)
+    rows = summary.rows(area, areas if plan.regions is not None else ())
     write_summary_csv(folder / "summary.csv", rows)
-    write_summary_json(folder / "summary.json", rows, about)
-    n_cells = int(rows[-1]["cells"])
-    _write_record(folder, {**record, "plan": _described(plan), "cells": n_cells, "tissue_mm2": sum(areas)})
-    return n_cells
+    write_summary_json(folder / "summary.json", rows, {**about, "warnings": told})
+    results = {"cells": sizes.cells, **area._asdict(), "warnings": told}
+    _write_record(folder, {**record, "plan": _described(plan), **results})
+    return Written(sizes.cells, area.tissue_mm2, warnings)
 
 
 def _pieces(tables: Iterable[CellTable]) -> Iterator[CellTable]:
@@ -89,19 +111,22 @@ def _pieces(tables: Iterable[CellTable]) -> Iterator[CellTable]:
         yield CellTable.concatenate(waiting)
 
 
-def _draw(folder: Path, plan: Plan, slide: Slide, bundle: Bundle, tissue_mm2: float) -> None:
+def _draw(
+    folder: Path, plan: Plan, slide: Slide, bundle: Bundle, tissue_mm2: float, warnings: Sequence[Warned]
+) -> None:
     draw_overview(
         folder / "overview.png",
         slide.thumbnail(_THUMBNAIL_PX),
         slide.thumbnail_scale(_THUMBNAIL_PX),
         iter_cells(folder / "cells.parquet"),
         mpp=slide.mpp,
-        tissue=plan.tissue.mask,
-        tissue_scale_px=plan.tissue.scale_px,
+        tissue=plan.searched.mask,
+        tissue_scale_px=plan.searched.scale_px,
         tissue_mm2=tissue_mm2,
         regions=plan.regions or (),
         title=one_line(slide.path.name),
         footer=f"{bundle.spec.name} {bundle.spec.version}",
+        warnings=[warning.message for warning in warnings],
     )
 
 

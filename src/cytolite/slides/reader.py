@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cytolite.errors import InputError, SlideError
 from cytolite.slides.levels import TRANSPARENT, ArrayLevel, Level, Pyramid, TransparentPixelsError, unsupported
 from cytolite.slides.resample import Axis, resample
-from cytolite.slides.resolution import resolve_mpp
+from cytolite.slides.resolution import resolve_mpp, stated_mpp
 
 WHITE = 255
 # A read is made in bands of at most this many source pixels, so that memory stays bounded.
@@ -39,6 +39,8 @@ class Slide:
         Size at level 0.
     mpp : float
         Level-0 resolution, um per pixel.
+    file_mpp : float, or None
+        What the file says of it, if that is credible; `mpp` is another where the user gave one.
     format : str
         Such as ``"aperio"``, ``"mirax"``, ``"ome-tiff"``, ``"tiff"``, ``"dicom"``, ``"png"``, ``"jpeg"``.
     downsamples : list of (float, float)
@@ -49,6 +51,7 @@ class Slide:
         self.path = path
         self.format = pyramid.format
         self.mpp = mpp
+        self.file_mpp = stated_mpp(pyramid.mpp)
         self._levels = pyramid.levels
         self._close = pyramid.close
         self.width_px, self.height_px = self._levels[0].width, self._levels[0].height

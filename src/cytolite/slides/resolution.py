@@ -11,6 +11,13 @@ MPP_MIN, MPP_MAX = 0.05, 5.0
 MAX_ANISOTROPY = 0.10
 
 
+def stated_mpp(found: tuple[float, float] | None) -> float | None:
+    """Return the um per pixel that a file gives, or ``None`` if it gives none that a microscope has."""
+    if found is None or not all(MPP_MIN <= value <= MPP_MAX for value in found):  # false for NaN, too
+        return None
+    return sum(found) / 2 if max(found) / min(found) <= 1 + MAX_ANISOTROPY else None
+
+
 def resolve_mpp(path: Path, found: tuple[float, float] | None, given: float | None) -> float:
     """Return the um per pixel to believe.
 
@@ -35,7 +42,8 @@ def resolve_mpp(path: Path, found: tuple[float, float] | None, given: float | No
         return float(given)
     if found is None:
         raise SlideError(
-            f"{path} holds no resolution: give its um per pixel ({allowed}) with --mpp, for example --mpp 0.25."
+            f"{path} holds no resolution: give its um per pixel ({allowed}) with --mpp; usual are 0.25 for a scan "
+            "at 40x, 0.5 at 20x and 1 at 10x."
         )
     x, y = found
     if not (math.isfinite(x) and math.isfinite(y) and MPP_MIN <= x <= MPP_MAX and MPP_MIN <= y <= MPP_MAX):

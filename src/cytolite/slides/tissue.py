@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from cytolite.kernels import kernel
@@ -16,6 +17,8 @@ MASK_MPP = 8.0
 # Stain is measured in optical density. Fixed floors, not Otsu: an image filled with tissue must not be split into
 # its darker and paler half, and an empty one not into two kinds of white.
 _STAIN_WEAK, _STAIN_STRONG = 0.030, 0.075
+# Tissue darkens the glass by at least this (mean of the channels): the coloured rim that JPEG leaves around it does not.
+_TISSUE_LEAST = 0.06
 # Near black, noise has density too: colour must also be this many grey levels.
 _LEAST_COLOUR = 6
 # Glass is at most this far from grey and at least this bright; what is left of its tint is taken off.
@@ -31,7 +34,7 @@ _FIELD_MM2, _FIELD_STAINED = 0.3, 0.002
 
 @dataclass(frozen=True)
 class TissueMask:
-    """Where the tissue of a slide is.
+    """A part of a slide, where nuclei are searched or where tissue is.
 
     Attributes
     ----------
@@ -50,19 +53,19 @@ class TissueMask:
 
     @classmethod
     def whole(cls, slide: Slide) -> TissueMask:
-        """Return the mask that takes all of the slide for tissue."""
+        """Return the mask that takes all of the slide."""
         scale = _mask_scale(slide)
         shape = (math.ceil(slide.height_px / scale), math.ceil(slide.width_px / scale))
         return cls(np.ones(shape, np.bool_), float(scale), slide.width_px, slide.height_px)
 
     def area_mm2(self, mpp: float) -> float:
-        """Area of the tissue within the slide, at `mpp` um per level-0 px; exact at the slide's right and bottom."""
+        """Area of the mask within the slide, at `mpp` um per level-0 px; exact at the slide's right and bottom."""
         rows = _clipped_sizes(self.mask.shape[0], self.scale_px, self.height_px)
         cols = _clipped_sizes(self.mask.shape[1], self.scale_px, self.width_px)
         return float(rows @ (self.mask @ cols)) * mpp**2 / 1e6
 
     def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether points (N, 2), (x, y) in level-0 px, lie in tissue; bool (N,)."""
+        """Whether points (N, 2), (x, y) in level-0 px, lie in the mask; bool (N,)."""
         col, row = np.floor(np.asarray(xy, np.float64) / self.scale_px).astype(np.int64).T
         height, width = self.mask.shape
         inside = (col >= 0) & (row >= 0) & (col < width) & (row < height)
@@ -73,7 +76,7 @@ class TissueMask:
     def bounds_within(
         self, left: float, top: float, right: float, bottom: float
     ) -> tuple[float, float, float, float] | None:
-        """Return the smallest (left, top, right, bottom) that holds what tissue a rectangle has, or None; level-0 px.
+        """Return the smallest (left, top, right, bottom) that holds what a rectangle has of the mask, or None; level-0 px.
 
         Edges are those of mask pixels, so they may lie a little outside of the rectangle.
         """
@@ -90,6 +93,22 @@ class TissueMask:
             (first_row + int(rows[-1]) + 1) * self.scale_px,
         )
 
+    def outline(self) -> shapely.MultiPolygon:
+        """Return the mask as polygons along its pixels' edges, holes kept, within the slide; level-0 px."""
+        labels, count = _label(self.mask)
+        vertices, offsets, owners = _trace(labels)
+        vertices = np.minimum(vertices * self.scale_px, [self.width_px, self.height_px])
+        shells: list[NDArray[np.float64]] = [np.empty((0, 2))] * count
+        holes: list[list[NDArray[np.float64]]] = [[] for _ in range(count)]
+        for start, stop, owner in zip(offsets[:-1], offsets[1:], owners, strict=True):
+            ring = vertices[start:stop]
+            x, y = ring.T
+            if x @ np.roll(y, -1) > np.roll(x, -1) @ y:
+                shells[owner - 1] = ring
+            else:
+                holes[owner - 1].append(ring)
+        return shapely.MultiPolygon([shapely.Polygon(*rings) for rings in zip(shells, holes, strict=True)])
+
 
 def _mask_scale(slide: Slide) -> int:
     return max(1, round(MASK_MPP / slide.mpp))
@@ -101,12 +120,13 @@ def _clipped_sizes(count: int, scale: float, length: int) -> NDArray[np.float64]
     return np.diff(edges)
 
 
-def tissue_mask(slide: Slide) -> TissueMask:
-    """Find the tissue of a slide, on white, grey or black ground; pens, dust and empty glass are left out.
+def find_tissue(slide: Slide) -> tuple[TissueMask, TissueMask]:
+    """Find where nuclei are to be searched, and the tissue itself, on white, grey or black ground.
 
-    Holes up to 0.06 mm2 count as tissue, and the mask reaches 16 um beyond what is stained, so that no nucleus at
-    an edge is lost. A blank slide gives an empty mask; an image of at most 0.3 mm2 that is not blank is tissue as a
-    whole, fat and lumina included.
+    Pens, dust and empty glass are left out of both. In the first, holes up to 0.06 mm2 are filled, and it reaches 16 um
+    beyond what is stained, so that no nucleus at an edge is lost; an image of at most 0.3 mm2 that is not blank is
+    searched as a whole, fat and lumina included. The second is what densities are counted on: the part of the first that
+    is stained, neither grown nor closed nor filled. A blank slide gives empty masks.
 
     Parameters
     ----------
@@ -116,28 +136,32 @@ def tissue_mask(slide: Slide) -> TissueMask:
     scale = _mask_scale(slide)
     height, width = math.ceil(slide.height_px / scale), math.ceil(slide.width_px / scale)
     thumbnail = slide.read(0, 0, width, height, slide.mpp * scale)
-    mask = _find(thumbnail, slide.mpp * scale)
-    return TissueMask(mask, float(scale), slide.width_px, slide.height_px)
+    searched, tissue = (
+        TissueMask(mask, float(scale), slide.width_px, slide.height_px) for mask in _find(thumbnail, slide.mpp * scale)
+    )
+    return searched, tissue
 
 
-def _find(image: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
-    """Return the tissue of a thumbnail uint8 (h, w, 3), bool (h, w)."""
-    density = _density(image)
+def _find(image: NDArray[np.uint8], mpp: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return where to search in a thumbnail uint8 (h, w, 3), and its tissue; both bool (h, w)."""
+    density = optical_density(image)
     stain = density[..., 1] - np.minimum(density[..., 0], density[..., 2])
     ink = (density[..., 0] > _INK_RED * density[..., 1]) & (density[..., 0] > _INK_LEAST)
     coloured = image[..., ::2].max(axis=2) >= image[..., 1].astype(np.int16) + _LEAST_COLOUR
     weak = (stain > _STAIN_WEAK) & coloured & ~ink
     strong = (stain > _STAIN_STRONG) & weak
     if stain.size * mpp**2 <= _FIELD_MM2 * 1e6:
-        return np.full(strong.shape, strong.mean() >= _FIELD_STAINED)
-    mask = _keep_parts(weak, strong, 1)
-    mask = _close(mask, round(_CLOSE_UM / mpp)) & ~_grow(ink, 1)
-    mask = _keep_parts(mask, mask, round(_SMALLEST_UM2 / mpp**2))
-    mask = _fill_holes(mask, round(_LARGEST_HOLE_UM2 / mpp**2))
-    return _grow(mask, max(1, round(_GROW_UM / mpp)))
+        mask = np.full(strong.shape, strong.mean() >= _FIELD_STAINED)
+    else:
+        mask = _keep_parts(weak, strong, 1)
+        mask = _close(mask, round(_CLOSE_UM / mpp)) & ~_grow(ink, 1)
+        mask = _keep_parts(mask, mask, round(_SMALLEST_UM2 / mpp**2))
+        mask = _fill_holes(mask, round(_LARGEST_HOLE_UM2 / mpp**2))
+        mask = _grow(mask, max(1, round(_GROW_UM / mpp)))
+    return mask, mask & weak & (density.mean(axis=2) > _TISSUE_LEAST)
 
 
-def _density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Optical density per channel relative to the glass, 0 or more, float32 (h, w, 3)."""
     # + 4: bounded near black.
     return np.maximum(np.log((_glass(image) + 4) / (image.astype(np.float32) + 4)), 0)
@@ -228,3 +252,59 @@ def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
                     stack[top] = rr * width + cc
                     top += 1
     return labels, count
+
+
+@kernel
+def _trace(labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """Trace the edges of 4-connected parts; return corners (x, y) int64 (V, 2), offsets (R + 1,) and labels (R,).
+
+    A ring has its part at its right hand, so holes run the other way round; each visits a corner at most once: where
+    it would touch itself, it is cut in two, as valid polygons want it.
+    """
+    height, width = labels.shape
+    steps = ((0, 1), (1, 0), (0, -1), (-1, 0))  # along the upper, right, lower and left edge of a pixel: (row, column)
+    seen = np.zeros((height, width, 4), np.bool_)
+    place = np.full((height + 1, width + 1), -1, np.int64)
+    corners, ends, owners = [(0, 0) for _ in range(0)], [0], [np.int32(0) for _ in range(0)]
+    path = [(0, 0) for _ in range(0)]
+    for start in range(height * width):
+        r, c = start // width, start % width
+        owner = labels[r, c]
+        if not owner or seen[r, c, 0] or (r and labels[r - 1, c] == owner):
+            continue
+        way = 0
+        while not seen[r, c, way]:
+            # The corner where this edge begins; only where the ring turns.
+            y, x = r + (way == 2 or way == 3), c + (way == 1 or way == 2)
+            if place[y, x] >= 0:
+                first = place[y, x]
+                for corner in path[first:]:
+                    place[corner[1], corner[0]] = -1
+                    corners.append(corner)
+                ends.append(len(corners))
+                owners.append(owner)
+                del path[first:]
+            place[y, x] = len(path)
+            path.append((x, y))
+            turned = False
+            while not turned:
+                seen[r, c, way] = True
+                dr, dc = steps[way]
+                ahead_r, ahead_c = r + dr, c + dc
+                side_r, side_c = ahead_r + steps[way - 1][0], ahead_c + steps[way - 1][1]
+                if not (0 <= ahead_r < height and 0 <= ahead_c < width and labels[ahead_r, ahead_c] == owner):
+                    way, turned = (way + 1) % 4, True
+                elif 0 <= side_r < height and 0 <= side_c < width and labels[side_r, side_c] == owner:
+                    r, c, way, turned = side_r, side_c, (way + 3) % 4, True
+                else:
+                    r, c = ahead_r, ahead_c
+        for corner in path:
+            place[corner[1], corner[0]] = -1
+            corners.append(corner)
+        ends.append(len(corners))
+        owners.append(owner)
+        path.clear()
+    found = np.empty((len(corners), 2), np.int64)
+    for i in range(len(corners)):
+        found[i, 0], found[i, 1] = corners[i]
+    return found, np.array(ends), np.array(owners)
