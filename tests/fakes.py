@@ -167,7 +167,7 @@ class EndlessSlide:
         Of the image, if not that of the slide.
     """
 
-    format = "fake"
+    format, scene, notes, damaged = "fake", "", (), ()
 
     def __init__(
         self,

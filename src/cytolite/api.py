@@ -124,18 +124,28 @@ class Model:
             If the array is no RGB image, its resolution is missing, or an option is not allowed.
         SlideError
             If the file cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            Of what makes the result doubtful: a resolution, a stain or nuclei that cannot be right.
         """
         from cytolite.segmentation.memory import find_cells
-        from cytolite.slides.reader import open_slide, slide_of
+        from cytolite.segmentation.run import open_as_set
+        from cytolite.slides.reader import slide_of
 
         if isinstance(image, str | Path):
-            opened = open_slide(image, mpp)
+            settings = _settings({"mpp": mpp, **options})
+            slide = open_as_set(image, settings)
         else:
             # An array is meant as a whole; what is a slide has glass around its tissue.
-            options = {"tissue": "all", **options}
-            opened = slide_of(image, mpp)
-        with opened:
-            return find_cells(opened, self.bundle, _settings({"mpp": mpp, **options}), self.predictor)
+            settings = _settings({"mpp": mpp, "tissue": "all", **options})
+            slide = slide_of(image, mpp)
+        with slide as opened:
+            cells, found = find_cells(opened, self.bundle, settings, self.predictor)
+        for warning in found:
+            warnings.warn(warning.message, stacklevel=2)
+        return cells
 
 
 def load_model(name: str | Path | None = None, *, device: str = "cpu", turns: int = 1) -> Model:

@@ -41,6 +41,13 @@ class SegmentSettings(Settings):
         None,
         description="Level-0 resolution in um per pixel; overrides what the file says, needed where it says nothing.",
     )
+    scene: str | None = Field(
+        None, description="Name, or number from 1, of one of several images in a file; default: the largest."
+    )
+    rgb: bool = Field(False, description="Take three grey channels for red, green and blue.")
+    damaged: Literal["fail", "skip"] = Field(
+        "fail", description="What a part that cannot be read does: fail the slide, or be left out, which is told."
+    )
     tissue: Literal["auto", "all"] = Field("auto", description="Work on the tissue found, or on the whole slide.")
     roi: Path | None = Field(None, description="GeoJSON file of regions (QuPath annotations) to work on.")
     tile: int | None = Field(None, description="Tile side in pixels of the model's maps; default: the bundle's.")
@@ -55,6 +62,11 @@ class SegmentSettings(Settings):
     )
     overwrite: bool = Field(False, description="Replace results that are already there, instead of skipping them.")
     quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
+
+    @field_validator("scene", mode="before")
+    @classmethod
+    def _name(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
 
     @field_validator("mpp")
     @classmethod

@@ -1,12 +1,15 @@
-"""Files: written as a whole or not at all; read with a sentence for what is wrong with them."""
+"""Files: read whatever encoding people give; written as a whole or not at all; what is wrong is said in a sentence."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
+import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +20,178 @@ from uuid import uuid4
 from cytolite.errors import InputError, OutputError
 
 NOTICE = "Research use only - not for diagnosis."
+log = logging.getLogger("cytolite")
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before that of UTF-16, which it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_LEGACY = "cp1252"
+_BLOCK = 2**20
+_DEBRIS = {"thumbs.db", "desktop.ini", "__macosx"}
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_SPECIAL = {
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what would be waited for without end; a path that does not exist passes.
+
+    Raises
+    ------
+    InputError
+        If it is a pipe, a socket or a device.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (OSError, ValueError):  # opening it says what is wrong
+        return
+    if kind in _SPECIAL:
+        raise InputError(f"{path} is {_SPECIAL[kind]}, not a file: save its content as a file and give that.")
+
+
+def is_debris(path: Path) -> bool:
+    """Whether a file or folder is what systems leave in folders: hidden, ``Thumbs.db``, or within ``__MACOSX``.
+
+    Only the last name of an absolute path is judged, and every part of a relative one.
+    """
+    parts = (path.name,) if path.is_absolute() else path.parts
+    return any((p.startswith(".") and p not in {".", ".."}) or p.lower() in _DEBRIS for p in parts)
+
+
+def encoding_of_mark(head: bytes) -> str | None:
+    """Return the encoding that a text's byte order mark tells; None if it has none."""
+    return next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+
+
+def decode(data: bytes, path: Path) -> str:
+    """Return a text that somebody gives: UTF-8, or what its byte order mark tells, else Windows-1252 with a word.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole text.
+    path : pathlib.Path
+        Named in the word and in errors.
+
+    Raises
+    ------
+    InputError
+        If a marked text is damaged, or it is no text.
+    """
+    encoding = encoding_of_mark(data)
+    try:
+        return data.decode(encoding or "utf-8")
+    except UnicodeDecodeError as error:
+        if encoding is not None:
+            raise InputError(
+                f"{path} is no whole {encoding[:6].upper()} text, which it begins as ({error}): save it as UTF-8."
+            ) from None
+    try:
+        text = data.decode(_LEGACY)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(f"{path} is no text in UTF-8, UTF-16 or Windows-1252: save it as UTF-8.")
+    log.warning("%s is not UTF-8 and was read as Windows-1252: look at letters with accents.", path)
+    return text
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that somebody gives; see `decode`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    InputError
+        If it is no file, or no text.
+    """
+    require_regular(path)
+    return decode(path.read_bytes(), path)
+
+
+def encoding_of(path: Path) -> str:
+    """Return the encoding of a large text file, as `decode` would choose it, without holding it in memory.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    InputError
+        If it is no file.
+    """
+    require_regular(path)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        block = file.read(_BLOCK)
+        if marked := encoding_of_mark(block):
+            return marked
+        try:
+            while block:
+                decoder.decode(block)
+                block = file.read(_BLOCK)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            log.warning("%s is not UTF-8 and was read as Windows-1252: look at letters with accents.", path)
+            return _LEGACY
+    return "utf-8"
+
+
+def to_number(text: str) -> float:
+    """Return a number that is written with a point, or with a comma as in much of Europe.
+
+    Raises
+    ------
+    ValueError
+        If it is neither; of "1.234,5" and "1,234.5" nobody knows.
+    """
+    return float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
+
+
+def cell_text(text: str) -> str:
+    """Return a text that a spreadsheet shows and does not compute: one that begins like a formula gets a quote.
+
+    >>> cell_text("=1+1"), cell_text("A-1")
+    ("'=1+1", 'A-1')
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def read_toml(path: Path, what: str, *, or_json: bool = False) -> dict[str, Any]:
+    """Return a file's content.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What the file is to the user, as a sentence begins with it: "The recipe".
+    or_json : bool
+        Read it as JSON where its name ends in ``.json``.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds something else.
+    """
+    allowed = "TOML or JSON" if or_json else "TOML"
+    try:
+        text = read_text(path)
+        content = json.loads(text) if or_json and path.suffix.lower() == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{what} {path} is not valid {allowed}: {error}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{what} {path} holds no table of names and values.")
+    return content
 
 
 @contextmanager
@@ -154,32 +329,3 @@ def sha256_of(*paths: Path) -> str:
             while block := file.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def read_toml(path: Path, what: str, *, or_json: bool = False) -> dict[str, Any]:
-    """Return a file's content.
-
-    Parameters
-    ----------
-    path : Path
-    what : str
-        What the file is to the user, as a sentence begins with it: "The recipe".
-    or_json : bool
-        Read it as JSON where its name ends in ``.json``.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or holds something else.
-    """
-    allowed = "TOML or JSON" if or_json else "TOML"
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if or_json and path.suffix.lower() == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"{what} {path} cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{what} {path} is not valid {allowed}: {error}.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{what} {path} holds no table of names and values.")
-    return content

@@ -74,6 +74,8 @@ def fingerprint(slide: Path) -> dict[str, Any]:
     only the name is returned.
     """
     try:
+        if not slide.is_file():  # a pipe would be waited for
+            return {"name": as_text(slide.name)}
         with slide.open("rb") as file:
             start = file.read(HASHED_BYTES)
         return {"size_bytes": slide.stat().st_size, "sha256_first_mib": hashlib.sha256(start).hexdigest()}

@@ -85,7 +85,7 @@ def test_file_that_is_not_text_or_not_there(tmp_path):
     assert "cannot be read" in complaint({}, tmp_path)
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"\xff\xfe\x00")
-    assert "not valid TOML" in complaint({}, binary)
+    assert "no whole UTF-16 text" in complaint({}, binary)
 
 
 def test_an_empty_file_leaves_the_defaults(tmp_path):

@@ -241,8 +241,10 @@ def test_measurements_of_others(tmp_path):
     table, left_out = read(tmp_path / "a.geojson", *cells, mpp=0.5)
     np.testing.assert_array_equal(table.area_um2, np.array([12.5, 3, 25, 25], np.float32))
     assert left_out == {}
-    with pytest.raises(InputError, match="no number"):
-        read(tmp_path / "a.geojson", feature(measurements={"b": "much"}))
+    table, left_out = read(tmp_path / "a.geojson", feature(measurements={"b": "much", "c": "1,5"}), mpp=1)
+    assert table.features["c"].tolist() == [1.5]
+    assert list(table.features) == ["c"]
+    assert left_out == {"measurements that are no numbers were left out": 1}
 
 
 def test_the_quick_way_for_measurements_reads_the_same(tmp_path, monkeypatch):
@@ -322,12 +324,12 @@ def test_a_cell_with_two_outlines_is_its_nucleus(tmp_path):
         ('{"features": [1, 2]}', "after feature 0 comes '1"),
         (json.dumps(feature()) + "\n" + json.dumps(feature()), "near feature 1"),
         (json.dumps([feature(), feature()]).replace("}}, {", "}} {"), "after feature 1 comes"),
-        (json.dumps([feature([1, 2], "Point")]), "feature 1: its geometry is Point"),
-        (json.dumps([{"type": "Feature"}]), "feature 1: its geometry is None"),
+        (json.dumps([feature([1, 2], "Point")]), "none of its features.*1 objects that are no polygons"),
+        (json.dumps([{"type": "Feature"}]), "none of its features.*no polygons"),
         (json.dumps([feature([[["a", 1]]])]), "not all numbers"),
         (json.dumps([feature()]).replace('"Dead"', "Dead"), "not valid JSON"),
         (json.dumps([feature()]) + " trailing", "ends in the middle"),
-        (json.dumps([feature() | {"properties": 3}]), "properties of feature 1"),
+        (json.dumps([feature() | {"properties": 3}]), "properties are not an object"),
     ],
 )
 def test_what_is_no_file_of_cells_is_a_sentence(tmp_path, content, words):

@@ -68,8 +68,9 @@ def test_imagescope_outlines_fill_the_pixels_whose_centres_they_hold(tmp_path, c
     )
     path = tmp_path / ("a.xml.gz" if compressed else "a.xml")
     path.write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
-    regions, mpp = imagescope.read_regions(path)
+    regions, mpp, left_out = imagescope.read_regions(path)
     assert mpp == 0.25
+    assert left_out == {"regions of fewer than three vertices": 1}
     assert [r.label for r in regions] == ["Epithelial"] * 2  # the one with two vertices is left out
     labels = imagescope.rasterise(regions, (6, 10))
     wanted = np.zeros((6, 10), int)
@@ -89,7 +90,7 @@ def test_where_outlines_overlap_the_smaller_stays_on_top():
 def test_rasterising_agrees_with_rasterio(shared_data):
     features = pytest.importorskip("rasterio.features")
     shapely = pytest.importorskip("shapely")
-    regions, _ = imagescope.read_regions(shared_data / "monuseg" / "TCGA-21-5784-01Z-00-DX1.xml")
+    regions, _, _ = imagescope.read_regions(shared_data / "monuseg" / "TCGA-21-5784-01Z-00-DX1.xml")
     ours = imagescope.rasterise(regions, (1000, 1000)) > 0
     theirs = features.rasterize([shapely.make_valid(shapely.Polygon(r.ring)) for r in regions], (1000, 1000)) > 0
     # GDAL also burns pixels whose centre lies on an edge, one or so a nucleus; half a pixel's shift would change 2%.

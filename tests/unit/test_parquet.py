@@ -198,7 +198,7 @@ def test_files_that_are_no_cells_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a readable Parquet"):
         read_cells(tmp_path / "cut.parquet")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(InputError, match="lacks the columns cell_id, geometry"):
+    with pytest.raises(InputError, match="lacks the columns geometry, cell_type"):
         read_cells(tmp_path / "other.parquet")
 
 
@@ -210,3 +210,132 @@ def test_outlines_with_holes_are_refused(tmp_path: Path) -> None:
     pq.write_table(table.set_column(1, "geometry", shapes), path)
     with pytest.raises(InputError, match="one ring"):
         read_cells(path)
+
+
+def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, column)
+
+
+def texts(table: pa.Table, kind: pa.DataType) -> pa.Table:
+    for name in ("cell_type", "region"):
+        plain = table[name].combine_chunks().dictionary_decode()
+        if pa.types.is_dictionary(kind):
+            index, codes = kind.index_type, plain.dictionary_encode()
+            values = codes.dictionary.cast(kind.value_type)
+            column = pa.DictionaryArray.from_arrays(codes.indices.cast(index), values)
+        else:
+            column = plain.cast(kind)
+        table = with_column(table, name, column)
+    return table
+
+
+def as_geoarrow(table: pa.Table, *, pairs: bool) -> pa.Table:
+    """The outlines as GeoArrow's polygons, of structures or of pairs, what geopandas writes as its native encoding."""
+    shapes = shapely.from_wkb(table["geometry"].to_pylist())
+    kind = pa.list_(pa.float64(), 2) if pairs else pa.struct([("x", pa.float64()), ("y", pa.float64())])
+    rings = [[[[x, y] if pairs else {"x": x, "y": y} for x, y in shape.exterior.coords]] for shape in shapes]
+    return with_column(table, "geometry", pa.array(rings, pa.list_(pa.list_(kind))))
+
+
+RESAVED = {
+    "string": lambda t: texts(t, pa.string()),
+    "large_string": lambda t: texts(t, pa.large_string()),
+    "string_view": lambda t: texts(t, pa.string_view()),
+    "dictionary of int8": lambda t: texts(t, pa.dictionary(pa.int8(), pa.string())),
+    "dictionary of uint32 and large strings": lambda t: texts(t, pa.dictionary(pa.uint32(), pa.large_string())),
+    "large_binary": lambda t: with_column(t, "geometry", t["geometry"].cast(pa.large_binary())),
+    "binary_view": lambda t: with_column(t, "geometry", t["geometry"].combine_chunks().cast(pa.binary_view())),
+    "geoarrow structures": lambda t: as_geoarrow(t, pairs=False),
+    "geoarrow pairs": lambda t: as_geoarrow(t, pairs=True),
+    "well-known text": lambda t: with_column(
+        t, "geometry", pa.array(shapely.to_wkt(shapely.from_wkb(t["geometry"].to_pylist()), rounding_precision=-1))
+    ),
+    "big-endian": lambda t: with_column(
+        t, "geometry", pa.array(list(shapely.to_wkb(shapely.from_wkb(t["geometry"].to_pylist()), byte_order=0)))
+    ),
+    "multipolygons the other way round": lambda t: with_column(
+        t,
+        "geometry",
+        pa.array([shapely.to_wkb(shapely.MultiPolygon([shapely.reverse(shapely.from_wkb(g))]))
+                  for g in t["geometry"].to_pylist()]),
+    ),
+    "doubles and an index": lambda t: pa.table(
+        {f.name: t[f.name].cast(pa.float64()) if f.type == pa.float32() else t[f.name] for f in t.schema}
+        | {"__index_level_0__": pa.array(range(len(t))), "comment": pa.array(["x"] * len(t))}
+    ),
+}  # fmt: skip
+
+
+def rings_alike(got: CellTable, wanted: CellTable) -> bool:
+    """Whether outlines are the same polygons, from whatever vertex they start."""
+    pairs = zip(range(len(got)), range(len(wanted)), strict=True)
+    return all(shapely.equals(shapely.Polygon(got.outline(i)), shapely.Polygon(wanted.outline(j))) for i, j in pairs)
+
+
+@pytest.mark.parametrize("keep_metadata", [True, False])
+@pytest.mark.parametrize("name", RESAVED)
+def test_files_saved_again_are_read(tmp_path: Path, name: str, keep_metadata: bool) -> None:
+    cells = make_cells(40)
+    path = write(tmp_path / "cells.parquet", cells)
+    before = read_cells(path)
+    names = read_metadata(path)["regions"]
+    table = RESAVED[name](pq.read_table(path))
+    metadata = pq.read_schema(path).metadata if keep_metadata else None
+    pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=13)
+    got = read_cells(path)
+    assert rings_alike(got, before)
+    assert shapely.is_ccw(shapely.linearrings(got.vertices, indices=np.repeat(range(40), np.diff(got.offsets)))).all()
+    for column in ("types", "type_probs", "area_um2", "centroids"):
+        np.testing.assert_array_equal(getattr(got, column), getattr(before, column))
+    told = read_metadata(path)["regions"]
+    assert [told[i] if i >= 0 else None for i in got.regions] == [names[i] if i >= 0 else None for i in before.regions]
+    assert list(got.features) == list(before.features)
+    assert all(column.dtype == np.float32 for column in got.features.values())
+
+
+def test_columns_that_are_lost_follow_from_the_outlines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "cells.parquet", make_cells(20))
+    before = read_cells(path)
+    pq.write_table(pq.read_table(path).select(["geometry", "cell_type"]).replace_schema_metadata(None), path)
+    got = read_cells(path)
+    shapes = [shapely.Polygon(before.outline(i)).centroid.coords[0] for i in range(20)]
+    np.testing.assert_allclose(got.centroids, shapes, atol=1e-6)
+    assert (got.type_probs.argmax(1) + 1 == before.types).all()
+    assert np.isnan(got.area_um2).all()
+    assert (got.regions == -1).all()
+    assert "lacks the columns" in caplog.text
+    assert "x_px" in caplog.text
+    assert "neither slide nor model" in caplog.text
+
+
+def test_a_column_of_nothing_means_no_regions(tmp_path: Path) -> None:
+    path = write(tmp_path / "cells.parquet", make_cells(5))
+    table = pq.read_table(path)
+    pq.write_table(with_column(table, "region", pa.nulls(5)), path)
+    assert (read_cells(path).regions == -1).all()
+    pq.write_table(with_column(table, "cell_type", pa.nulls(5)), path)
+    with pytest.raises(InputError, match="5 cells have no cell_type"):
+        read_cells(path)
+    pq.write_table(with_column(table, "geometry", pa.array([1] * 5)), path)
+    with pytest.raises(InputError, match="well-known binary"):
+        read_cells(path)
+
+
+def test_geopandas_and_pandas_save_it_again(tmp_path: Path) -> None:
+    geopandas = pytest.importorskip("geopandas")
+    pandas = pytest.importorskip("pandas")
+    path = write(tmp_path / "cells.parquet", make_cells(30))
+    before, names = read_cells(path), read_metadata(path)["regions"]
+    for save in (
+        lambda: geopandas.read_parquet(path).to_parquet(tmp_path / "again.parquet"),
+        lambda: geopandas.read_parquet(path).to_parquet(tmp_path / "again.parquet", geometry_encoding="geoarrow"),
+        lambda: geopandas.read_parquet(path).sort_values("x_px").sort_index().to_parquet(tmp_path / "again.parquet"),
+        lambda: pandas.read_parquet(path).to_parquet(tmp_path / "again.parquet"),
+    ):
+        save()
+        got, told = read_cells(tmp_path / "again.parquet"), read_metadata(tmp_path / "again.parquet")["regions"]
+        assert rings_alike(got, before)
+        np.testing.assert_array_equal(got.types, before.types)
+        assert [told[i] if i >= 0 else None for i in got.regions] == [
+            names[i] if i >= 0 else None for i in before.regions
+        ]

@@ -255,7 +255,7 @@ def test_odd_regions_do_no_harm(tmp_path):
         "the same again": square,
     }
     (tmp_path / "a.xml").write_text(layouts.imagescope({"": [square, *odd.values()]}))
-    regions, _ = read_regions(tmp_path / "a.xml")
+    regions, _, _ = read_regions(tmp_path / "a.xml")
     assert len(regions) == 6  # all but the one of two vertices
     labels = rasterise(regions, (40, 40))
     assert (labels[2:8, 2:8] > 0).all()

@@ -56,7 +56,7 @@ def test_counts_fractions_and_densities(rows: list[dict]) -> None:
 
 def test_csv(tmp_path: Path, rows: list[dict]) -> None:
     write_summary_csv(tmp_path / "summary.csv", rows)
-    with (tmp_path / "summary.csv").open(newline="") as file:
+    with (tmp_path / "summary.csv").open(newline="", encoding="utf-8-sig") as file:
         read = list(csv.DictReader(file))
     assert len(read) == 3
     assert list(read[0]) == list(rows[0])

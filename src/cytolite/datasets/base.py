@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cytolite.errors import InputError
-from cytolite.files import sha256_of
+from cytolite.files import is_debris, require_regular, sha256_of
 from cytolite.patches import Patch
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
@@ -74,6 +74,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     InputError
         If the file is missing or is not an image.
     """
+    require_regular(path)
     try:
         if path.suffix.lower() == ".svs":
             # Often JPEG 2000 inside, which Pillow does not read in a TIFF.
@@ -90,7 +91,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def below(folder: Path, pattern: str, depth: int) -> list[Path]:
-    """Return what matches `pattern` in a folder and up to `depth` folders further down, sorted.
+    """Return what matches `pattern` in a folder and up to `depth` folders further down, sorted; no hidden files.
 
     Archives unpack with one or two folders more or less around the same content.
 
@@ -101,29 +102,47 @@ def below(folder: Path, pattern: str, depth: int) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
-    return sorted(path for levels in range(depth + 1) for path in folder.glob("*/" * levels + pattern))
+    found = (path for levels in range(depth + 1) for path in folder.glob("*/" * levels + pattern))
+    return sorted(path for path in found if not is_debris(path.relative_to(folder)))
 
 
 def read_labels(path: Path, shape: tuple[int, int] | None = None) -> NDArray[np.int32]:
-    """Read a label PNG (uint8 or uint16, one channel) as int32, of the given (H, W) if there is one.
+    """Read a label image (PNG or TIFF, whole numbers in one channel) as int32, of the given (H, W) if there is one.
+
+    Ids from 2^31 on, which programs draw at random, are numbered anew, in their order.
 
     Raises
     ------
     InputError
         If the file is missing, is not an image, or differs in size from its image.
     """
+    require_regular(path)
     try:
-        with Image.open(path) as image:
-            labels = np.asarray(image)
+        if path.suffix.lower() in {".tif", ".tiff"}:  # Pillow reads no 64-bit TIFF
+            labels = np.squeeze(tifffile.imread(path))
+        else:
+            with Image.open(path) as image:
+                labels = np.asarray(image)
     except FileNotFoundError:
         raise InputError(f"There is no label image {path}; every file of image/ needs one of the same stem.") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, tifffile.TiffFileError) as error:
         raise InputError(f"{path} cannot be read as a label image: {error}.") from None
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise InputError(f"{path} is {labels.dtype} {labels.shape}; whole numbers in one channel are needed.")
     if shape is not None and labels.shape != shape:
         raise InputError(f"{path} is {labels.dtype} {labels.shape}; whole numbers of {shape} are needed, as its image.")
+    if labels.min(initial=0) < 0:
+        raise InputError(f"{path} holds the id {labels.min()}; ids are whole numbers from 0, the background.")
+    if labels.max(initial=0) > np.iinfo(np.int32).max:
+        ids, numbers = np.unique(labels, return_inverse=True)
+        return (numbers.reshape(labels.shape) + (ids[0] > 0)).astype(np.int32)
     return labels.astype(np.int32)
+
+
+def label_file(folder: Path, stem: str) -> Path:
+    """Return the label image of a stem: a PNG, or else a TIFF where there is one."""
+    names = [folder / f"{stem}{suffix}" for suffix in (".png", ".tif", ".tiff")]
+    return next((path for path in names if path.exists()), names[0])
 
 
 def whole_numbers(array: NDArray[Any], where: str, high: int) -> NDArray[np.int32]:
@@ -175,7 +194,7 @@ def read_label_folder(
     Parameters
     ----------
     folder : Path
-        Holds the three folders; images may be PNG, JPEG or TIFF, label maps are PNG.
+        Holds the three folders; images may be PNG, JPEG or TIFF, label maps PNG or TIFF.
     mapping : mapping of int to int
         The dataset's type ids to the labels of `cytolite.celltypes`.
     source : str
@@ -194,7 +213,8 @@ def read_label_folder(
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
-    images = sorted(p for p in (folder / "image").glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = below(folder / "image", "*", depth=0) if (folder / "image").is_dir() else []
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise InputError(
             f"{folder} is not a label folder (image/, inst/ and type/ with files of the same stems)"
@@ -202,7 +222,7 @@ def read_label_folder(
         )
 
     def read(path: Path) -> Patch:
-        image, labels = read_rgb(path), [folder / name / f"{path.stem}.png" for name in ("inst", "type")]
+        image, labels = read_rgb(path), [label_file(folder / name, path.stem) for name in ("inst", "type")]
         instances, types = (read_labels(label, image.shape[:2]) for label in labels)
         return Patch(
             name=path.stem,

@@ -10,6 +10,7 @@ full resolution. Tissue that looks alike does not: its pixels differ. What has n
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
-from cytolite.files import whole_path
+from cytolite.files import read_text, whole_path
 from cytolite.patches import Patch
 
 DETECTION_MPP = 0.75
@@ -84,9 +85,8 @@ def read_pairs(path: Path, sources: Sequence[str], names: Sequence[str]) -> list
     """
     index = {patch: i for i, patch in enumerate(zip(sources, names, strict=True))}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        header, *rows = csv.reader(io.StringIO(read_text(path), newline=""))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a list of duplicates: {error}.") from None
     if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
         raise InputError(f"{path} is no list of duplicates; `cytolite inspect STORE... --pairs FILE` writes one.")

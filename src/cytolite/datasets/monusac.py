@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cytolite import celltypes
 from cytolite.celltypes import IGNORE, by_name
 from cytolite.datasets.base import Dataset, Reading, below, read_label_folder, read_rgb
-from cytolite.datasets.imagescope import find_annotations, rasterise, read_regions
+from cytolite.datasets.imagescope import find_annotations, left_out_note, rasterise, read_regions
 from cytolite.errors import InputError, did_you_mean
 from cytolite.files import sha256_of
 from cytolite.patches import Patch
@@ -86,7 +86,8 @@ def read(folder: Path) -> Reading:
     if not images:
         labelled = read_label_folder(folder, TYPES, source="monusac", mpp=MPP, group=patient, published=PUBLISHED)
         return Reading(len(labelled), (partial_truth(patch) for patch in labelled))
-    reading = Reading(len(images), (partial_truth(_read_image(folder, path)) for path in images))
+    reading = Reading(len(images), ())
+    reading.patches = (partial_truth(_read_image(folder, path, reading.notes)) for path in images)
     folds = [_fold(path, folder) for path in images]
     for fold, wanted in IMAGES_PER_FOLD.items():
         if folds.count(fold) not in (0, wanted):
@@ -111,9 +112,10 @@ def _fold(path: Path, folder: Path) -> str:
     return "test" if "testing" in above else "train" if "images_and_annotations" in above else ""
 
 
-def _read_image(folder: Path, path: Path) -> Patch:
+def _read_image(folder: Path, path: Path, notes: list[str]) -> Patch:
     annotations = find_annotations(path)
-    regions, mpp = read_regions(annotations)
+    regions, mpp, left_out = read_regions(annotations)
+    notes += left_out_note(annotations.name, left_out)
     labels = [0, *(_layer(region.label, annotations) for region in regions)]
     image = read_rgb(path)
     instance_map = rasterise(regions, image.shape[:2])

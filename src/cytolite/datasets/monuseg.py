@@ -12,7 +12,7 @@ import numpy as np
 
 from cytolite.celltypes import UNKNOWN_NUCLEUS
 from cytolite.datasets.base import IMAGE_SUFFIXES, Dataset, Reading, below, read_rgb
-from cytolite.datasets.imagescope import find_annotations, rasterise, read_regions
+from cytolite.datasets.imagescope import find_annotations, left_out_note, rasterise, read_regions
 from cytolite.errors import InputError
 from cytolite.files import sha256_of
 from cytolite.patches import Patch
@@ -33,12 +33,15 @@ def read(folder: Path) -> Reading:
     images = [p for p in below(folder, "*", depth=2) if p.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise InputError(f"{folder} holds no MoNuSeg images; image files with an XML of the same stem are needed.")
-    return Reading(len(images), (_read_image(folder, path) for path in images))
+    reading = Reading(len(images), ())
+    reading.patches = (_read_image(folder, path, reading.notes) for path in images)
+    return reading
 
 
-def _read_image(folder: Path, path: Path) -> Patch:
+def _read_image(folder: Path, path: Path, notes: list[str]) -> Patch:
     annotations = find_annotations(path, path.parent.parent / "Annotations")
-    regions, mpp = read_regions(annotations)
+    regions, mpp, left_out = read_regions(annotations)
+    notes += left_out_note(annotations.name, left_out)
     image = read_rgb(path)
     instance_map = rasterise(regions, image.shape[:2])
     below_folder = path.relative_to(folder)

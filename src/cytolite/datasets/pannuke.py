@@ -140,13 +140,17 @@ def _open(path: Path) -> NDArray[Any]:
     try:
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:
+        if "allow_pickle" in str(error):
+            raise InputError(
+                f"{path} holds Python objects, which may run code: save it as text, np.save(path, array.astype(str))."
+            ) from None
         raise InputError(f"{path} is damaged or cut short: {error}.") from None
 
 
 def _read_folds(folds: Sequence[Fold], sizes: Sequence[int], notes: list[str]) -> Iterator[Patch]:
     found: Counter[int] = Counter()
     for fold, n in zip(folds, sizes, strict=True):
-        tissues = [str(tissue) for tissue in _open(fold.types)]
+        tissues = [t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t) for t in _open(fold.types).tolist()]
         for start in range(0, n, BLOCK):
             images, masks = _open(fold.images), _open(fold.masks)
             for i in range(start, min(n, start + BLOCK)):
@@ -161,7 +165,13 @@ def _read_patch(
     fold: Fold, i: int, image: NDArray[Any], masks: NDArray[Any], tissue: str
 ) -> tuple[Patch, Counter[int]]:
     where = f"patch {i} of {fold.images}"
-    instance_map, type_map, found = merge_channels(whole_numbers(masks, f"patch {i} of {fold.masks}", 2**31 - 1))
+    numbers = whole_numbers(masks, f"patch {i} of {fold.masks}", 2**31 - 1)
+    if _background_is_first(numbers):
+        raise InputError(
+            f"patch {i} of {fold.masks} has the background in its first channel; PanNuke's is the last: put the "
+            "channels in the order neoplastic, inflammatory, connective, dead, epithelial, background."
+        )
+    instance_map, type_map, found = merge_channels(numbers)
     if image.dtype.kind == "f" and 0 < image.max() <= 1:
         raise InputError(f"{where} has values of 0 to 1; PanNuke's are 0 to 255.")
     patch = Patch(
@@ -178,6 +188,15 @@ def _read_patch(
         file_sha256=hashlib.sha256(image.tobytes() + masks.tobytes()).hexdigest(),
     )
     return patch, found
+
+
+def _background_is_first(masks: NDArray[np.int32]) -> bool:
+    """Whether the first channel is what all others leave over, and the last is not."""
+    filled = masks > 0
+    rest, first, last = filled[..., 1:].any(-1), filled[..., 0], filled[..., -1]
+    if not first.any() or not rest.any() or (first == rest).any():
+        return False
+    return bool((last == filled[..., :-1].any(-1)).any())
 
 
 def merge_channels(masks: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.uint8], Counter[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from cytolite.datasets.base import read_labels, read_rgb
 from cytolite.datasets.splits import held_back
 from cytolite.errors import InputError, did_you_mean
+from cytolite.files import is_debris, read_text
 from cytolite.interop.parquet import read_cells, read_metadata
 from cytolite.metrics.classes import Classes, require_own_types
 from cytolite.metrics.counts import Counts, collect, count_image
@@ -148,14 +150,14 @@ def add_columns(cases: Sequence[Case], path: Path) -> list[Case]:
         If the file cannot be read, has no such column, or lacks an image.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = {row["image"]: row for row in reader if "image" in row}
-            if "image" not in (reader.fieldnames or ()):
-                raise InputError(
-                    f"{path} has no column 'image'; it has {', '.join(reader.fieldnames or ()) or 'none'}."
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path)
+        # Where the comma is the decimal sign, spreadsheets part columns by semicolons.
+        delimiter = ";" if ";" in text.partition("\n")[0] and "," not in text.partition("\n")[0] else ","
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        rows = {row["image"]: row for row in reader if "image" in row}
+        if "image" not in (reader.fieldnames or ()):
+            raise InputError(f"{path} has no column 'image'; it has {', '.join(reader.fieldnames or ()) or 'none'}.")
+    except (OSError, csv.Error) as error:
         raise InputError(f"The table of images {path} cannot be read: {error}.") from None
     if missing := [case.name for case in cases if case.name not in rows]:
         raise InputError(
@@ -263,7 +265,7 @@ def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole:
         files = {p.stem: p for p in _label_files(path / "inst")}
         _check_names(set(files), cases, path / "inst", whole)
         return lambda case, labelled: _folder_prediction(files[case.name], path, labelled, classes)
-    results = {p.parent.name for p in path.glob(f"*/{CELLS_NAME}")}
+    results = {p.parent.name for p in path.glob(f"*/{CELLS_NAME}") if not is_debris(Path(p.parent.name))}
     if not results:
         raise InputError(
             f"{path} holds no predictions; a folder with inst/ and type/, results of `cytolite segment`, or one "
@@ -282,7 +284,7 @@ def _folder_cases(folder: Path, mpp: float | None) -> Iterator[Case]:
     files = _label_files(folder / "inst")
     if not files:
         raise InputError(f"{folder} is no label folder: inst/ with a label image for each image is needed.")
-    images = {p.stem: p for p in sorted((folder / "image").glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
+    images = {p.stem: p for p in sorted((folder / "image").glob("*")) if _is_image(p)}
     typed = (folder / "type").is_dir()
     for path in files:
         columns = _columns(path.stem, "", path.stem)
@@ -290,7 +292,11 @@ def _folder_cases(folder: Path, mpp: float | None) -> Iterator[Case]:
 
 
 def _label_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in folder.glob("*") if _is_image(p))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_debris(Path(path.name))
 
 
 def _read_folder(path: Path, typed: Path | None, image: Path | None, mpp: float | None) -> Labelled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable, with_known_types
 from cytolite.celltypes import TYPE_NAMES, by_name
 from cytolite.errors import InputError
-from cytolite.files import plain_refusal, whole_file
-from cytolite.interop.geojson.rings import Outlines, clean_outlines
+from cytolite.files import cell_text, encoding_of, plain_refusal, whole_file
+from cytolite.interop.geojson.rings import Outlines, clean_outlines, rings_of
 from cytolite.interop.parquet import COLUMNS, PROBS
 
 OUTLINE = "geometry"
@@ -27,6 +28,8 @@ _DECIMALS = 2  # of coordinates, as in the GeoJSON
 
 class CSVWriter:
     """Write cells to a ``.csv``, table by table, with the columns of ``cells.parquet``; a context manager.
+
+    For spreadsheets it begins with a byte order mark, and names of regions that look like formulas have a quote before.
 
     The file gets its name when the block ends; if an exception ends it, there is no file.
 
@@ -65,7 +68,7 @@ class CSVWriter:
 
     def append(self, table: CellTable) -> None:
         """Add the rows of `table` to the file; ids count on."""
-        regions = np.array([*self._region_names, ""], object)[table.regions]  # -1 is the last
+        regions = np.array([*map(cell_text, self._region_names), ""], object)[table.regions]  # -1 is the last
         columns: dict[str, Any] = {
             "cell_id": np.arange(self.n_cells + 1, self.n_cells + 1 + len(table)),
             "cell_type": np.array(TYPE_NAMES, object)[table.types.astype(np.intp) - 1],
@@ -82,6 +85,7 @@ class CSVWriter:
         rows = pa.table({name: pa.array(np.ascontiguousarray(column)) for name, column in columns.items()})
         with plain_refusal(self.path):
             if self._writer is None:
+                self._file.write(codecs.BOM_UTF8)
                 self._writer = pa_csv.CSVWriter(self._file, rows.schema)
             self._writer.write_table(rows)
 
@@ -96,13 +100,23 @@ def _to_text(table: CellTable) -> NDArray[Any]:
 def read_csv(path: Path) -> Iterator[CellTable]:
     """Yield the cells of a CSV that has the columns of `CSVWriter`, outlines included.
 
+    In UTF-8, UTF-16 or Windows-1252; with semicolons and decimal commas where the first line has no comma.
+
     Raises
     ------
     InputError
         If it lacks a column, or a value is not what it should be.
     """
     try:
-        with pa_csv.open_csv(path, pa_csv.ReadOptions(block_size=16 * 2**20)) as reader:
+        encoding = encoding_of(path)
+        with path.open(encoding=encoding) as file:
+            by_semicolon = "," not in (head := file.readline()) and ";" in head
+        how = {
+            "read_options": pa_csv.ReadOptions(block_size=16 * 2**20, encoding=encoding.removesuffix("-sig")),
+            "parse_options": pa_csv.ParseOptions(delimiter=";" if by_semicolon else ",", newlines_in_values=True),
+            "convert_options": pa_csv.ConvertOptions(decimal_point="," if by_semicolon else "."),
+        }
+        with pa_csv.open_csv(path, **how) as reader:
             names = reader.schema.names
             missing = [name for name in ("cell_type", OUTLINE) if name not in names]
             if missing:
@@ -153,10 +167,5 @@ def _from_text(texts: list[str], where: str) -> Outlines:
 
 def from_polygons(polygons: NDArray[Any]) -> Outlines:
     """Return the outer rings of shapely polygons."""
-    rings = shapely.get_exterior_ring(polygons)
-    back = ~shapely.is_ccw(rings)  # in mathematics' sense, where y grows upwards
-    rings[back] = shapely.reverse(rings[back])
-    lengths = shapely.get_num_points(rings)
-    coordinates = shapely.get_coordinates(rings)
-    ends = np.cumsum(lengths)
-    return clean_outlines(np.delete(coordinates, ends - 1, axis=0), np.concatenate([[0], np.cumsum(lengths - 1)]))
+    outer = shapely.polygons(shapely.get_exterior_ring(polygons))
+    return clean_outlines(*rings_of(outer, "The table"))

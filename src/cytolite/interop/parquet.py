@@ -7,6 +7,7 @@ gives back exactly what was written.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -18,14 +19,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import shapely
 from numpy.typing import NDArray
 
-from cytolite.cells import CellTable
+from cytolite.cells import CellTable, with_known_types
 from cytolite.celltypes import N_TYPES, TYPE_NAMES
 from cytolite.errors import InputError
-from cytolite.files import plain_refusal, whole_file
+from cytolite.files import plain_refusal, require_regular, whole_file
+from cytolite.interop.geojson.rings import clean_outlines, rings_of
 from cytolite.kernels import kernel
 from cytolite.names import as_text
+
+log = logging.getLogger("cytolite")
 
 ROW_GROUP = 50_000
 _METADATA_KEY = b"cytolite"
@@ -42,6 +47,9 @@ _FIXED_FIELDS = (
     pa.field("region", _NAME_TYPE),
 )
 COLUMNS = tuple(field.name for field in _FIXED_FIELDS)
+# Without these there are no cells; all else follows from them or may be unknown.
+_NEEDED = ("geometry", "cell_type")
+_INDEX = "__index_level_0__"  # pandas's row numbers
 # A WKB polygon of one ring: byte order, type, number of rings, number of points, then the points.
 _WKB_HEADER, _WKB_POINT = 1 + 4 + 4 + 4, 16
 _WKB_PREFIX = b"\x01" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little")
@@ -184,7 +192,7 @@ def _geo_metadata(box: Sequence[float] | None = None) -> bytes:
 
 
 def read_cells(path: str | Path) -> CellTable:
-    """Read all cells of a file that `CellsWriter` wrote.
+    """Read all cells of a file that `CellsWriter` wrote, as it is or saved again by another program.
 
     Parameters
     ----------
@@ -199,7 +207,7 @@ def read_cells(path: str | Path) -> CellTable:
     Raises
     ------
     InputError
-        If the file is missing, is no Parquet file, or lacks columns of a table of cells.
+        If the file is missing, is no Parquet file, or lacks outlines or types of cells.
     """
     tables = list(iter_cells(path))
     return CellTable.concatenate(tables) if len(tables) > 1 else tables[0]
@@ -207,6 +215,10 @@ def read_cells(path: str | Path) -> CellTable:
 
 def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
     """Read cells in tables of at most `batch` rows, so that memory stays bounded; an empty file gives one empty table.
+
+    What geopandas, pandas, polars or DuckDB made of the columns is undone: texts of any Arrow type, dictionaries of any
+    index, columns of nothing, large and viewed bytes, outlines as well-known binary or GeoArrow polygons. Centroids
+    that are missing are computed, probabilities are then those of the type; a word in the log says so.
 
     Parameters
     ----------
@@ -226,20 +238,23 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
         As `read_cells`.
     """
     with _open(path) as file:
-        names = file.schema_arrow.names
+        schema = file.schema_arrow
         about = _metadata_of(file)
-        region_names, mpp = about.get("regions", []), about.get("mpp")
-        feature_names = [name for name in names if name not in COLUMNS]
+        region_names, mpp = about["regions"], about.get("mpp")
+        feature_names = [f.name for f in schema if f.name not in COLUMNS and _is_number(f.type) and f.name != _INDEX]
+        _tell_missing(Path(path), schema, feature_names)
         empty = True
         for rows in file.iter_batches(batch):
             empty = False
-            yield _from_arrow(rows, feature_names, region_names, mpp)
+            yield replace(_from_arrow(rows, feature_names, region_names, Path(path)), mpp=mpp)
         if empty:
             yield replace(CellTable.empty(feature_names), region_names=tuple(region_names), mpp=mpp)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return what the writer was given as metadata, and the names of the ``regions``.
+
+    Programs that save the file again lose it: then only the regions are told, in the order of their first cells.
 
     Raises
     ------
@@ -251,51 +266,101 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def _open(path: str | Path) -> pq.ParquetFile:
+    require_regular(Path(path))
     try:
         # Arrow takes names that are UTF-8 only.
         file = pq.ParquetFile(path if as_text(path) == str(path) else Path(path).open("rb"))  # noqa: SIM115
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} is not a readable Parquet file ({error}).") from None
-    if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
+    if missing := [name for name in _NEEDED if name not in file.schema_arrow.names]:
         file.close()
         raise InputError(f"{path} is no table of cells: it lacks the columns {', '.join(missing)}.")
     return file
 
 
 def _metadata_of(file: pq.ParquetFile) -> dict[str, Any]:
-    return dict(json.loads((file.metadata.metadata or {}).get(_METADATA_KEY, b"{}")))
+    own = (file.metadata.metadata or {}).get(_METADATA_KEY)
+    about = dict(json.loads(own or b"{}"))
+    names = list(about.get("regions", []))
+    schema = file.schema_arrow
+    if "region" in schema.names and not (own and schema.field("region").type == _NAME_TYPE):
+        for rows in file.iter_batches(columns=["region"]):
+            names += [name for name in _texts(rows.column(0)).unique().to_pylist() if name and name not in names]
+    return about | {"regions": names}
+
+
+def _tell_missing(path: Path, schema: pa.Schema, feature_names: Sequence[str]) -> None:
+    """Say what a file that was saved again has lost, or has beyond a table of cells."""
+    missing = [name for name in COLUMNS if name not in schema.names and name not in {"cell_id", "region"}]
+    if missing:
+        log.warning("%s lacks the columns %s: what follows from the outlines and types is used.", path, missing)
+    if _METADATA_KEY not in (schema.metadata or {}):
+        log.warning("%s says neither slide nor model: it was saved again by a program that drops metadata.", path)
+    if others := set(schema.names) - {*COLUMNS, *feature_names, _INDEX}:
+        log.warning("%s has columns that are no numbers, which are passed over: %s.", path, sorted(others))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind))
 
 
 def _from_arrow(
-    rows: pa.RecordBatch, feature_names: Sequence[str], region_names: Sequence[str], mpp: float | None
+    rows: pa.RecordBatch, feature_names: Sequence[str], region_names: Sequence[str], path: Path
 ) -> CellTable:
-    def numbers(name: str) -> NDArray[Any]:
-        return rows.column(name).to_numpy(zero_copy_only=False)
+    def numbers(name: str, kind: pa.DataType) -> NDArray[Any]:
+        if name not in rows.schema.names:
+            return np.full(len(rows), np.nan, kind.to_pandas_dtype())
+        column = rows.column(name)
+        try:
+            return (column if column.type == kind else column.cast(kind)).to_numpy(zero_copy_only=False)
+        except pa.ArrowException as error:
+            raise InputError(f"{path}: the column {name!r} is not all numbers ({error}).") from None
 
-    vertices, offsets = _decode_wkb(*_from_binary(rows.column("geometry")))
+    outlines = read_outlines(rows.column("geometry"), path)
+    centroids = np.column_stack([numbers("x_px", pa.float64()), numbers("y_px", pa.float64())])
+    unknown = np.isnan(centroids).any(axis=1)
+    if unknown.any():
+        centroids[unknown] = clean_outlines(*outlines).centroids[unknown]
+    types = (_positions(rows.column("cell_type"), TYPE_NAMES) + 1).astype(np.uint8)
+    if not types.all():
+        raise InputError(f"{path}: {(types == 0).sum():,} cells have no cell_type; known are {', '.join(TYPE_NAMES)}.")
+    probs = np.column_stack([numbers(name, pa.float32()) for name in PROBS])
+    in_regions = "region" in rows.schema.names
     return CellTable(
-        vertices=vertices,
-        offsets=offsets,
-        centroids=np.column_stack([numbers("x_px"), numbers("y_px")]),
-        types=(_positions(rows.column("cell_type"), TYPE_NAMES) + 1).astype(np.uint8),
-        type_probs=np.column_stack([numbers(name) for name in PROBS]),
-        area_um2=numbers("area_um2"),
-        regions=_positions(rows.column("region"), region_names),
-        features={name: numbers(name) for name in feature_names},
+        vertices=outlines[0],
+        offsets=outlines[1],
+        centroids=centroids,
+        types=types,
+        type_probs=with_known_types(probs, types) if np.isnan(probs).any() else probs,
+        area_um2=numbers("area_um2", pa.float32()),
+        regions=_positions(rows.column("region"), region_names) if in_regions else np.full(len(types), -1, np.int32),
+        features={name: numbers(name, pa.float32()) for name in feature_names},
         region_names=tuple(region_names),
-        mpp=mpp,
     )
 
 
-def _positions(column: pa.DictionaryArray, names: Sequence[str]) -> NDArray[np.int32]:
-    """Return the position of each entry in `names`, -1 for null: int32 (N,)."""
-    order = {name: i for i, name in enumerate(names)}
-    if unknown := [name for name in column.dictionary.to_pylist() if name not in order]:
+def _texts(column: pa.Array) -> pa.Array:
+    """Return a column of texts, however they are stored, or of nothing, as plain texts."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.string())
+
+
+def _positions(column: pa.Array, names: Sequence[str]) -> NDArray[np.int32]:
+    """Return the position of each entry in `names`, -1 for null and for no text: int32 (N,)."""
+    if not (pa.types.is_dictionary(column.type) and column.dictionary.type == pa.string()):
+        column = _texts(column).dictionary_encode()
+    order = {name: i for i, name in enumerate(names)} | {"": -1, None: -1}
+    known = column.dictionary.to_pylist()
+    if unknown := [name for name in known if name not in order]:
         raise InputError(f"The cells name {', '.join(map(repr, unknown))}; known are {', '.join(names) or 'none'}.")
-    of_code = np.array([*(order[name] for name in column.dictionary.to_pylist()), -1], np.int32)
-    return of_code[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    of_code = np.array([*(order[name] for name in known), -1], np.int32)
+    codes = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    return of_code[codes]
 
 
 def _summing_to_one(probs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -318,10 +383,66 @@ def _to_binary(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
 
 
+def read_outlines(column: pa.Array, path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return (vertices, offsets) of the open rings of a column of polygons, as well-known binary or text, or GeoArrow.
+
+    Raises
+    ------
+    InputError
+        If an outline is no polygon of one ring.
+    """
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.null_count:
+        raise InputError(f"{path}: {column.null_count:,} cells have no outline.")
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return rings_of(_polygons_of_lists(column, path), str(path))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
+        return rings_of(shapely.from_wkt(column.to_pylist(), on_invalid="ignore"), str(path))
+    try:
+        data, starts = _from_binary(column if kind == pa.binary() else column.cast(pa.large_binary()))
+    except pa.ArrowException:
+        raise InputError(
+            f"{path}: the column 'geometry' is {kind}; outlines as well-known binary are needed."
+        ) from None
+    if _is_plain_wkb(data, starts):
+        return _decode_wkb(data, starts)
+    return rings_of(shapely.from_wkb(column.cast(pa.binary()).to_pylist(), on_invalid="ignore"), str(path))
+
+
+def _polygons_of_lists(column: pa.Array, path: Path) -> NDArray[Any]:
+    """Return the polygons of a GeoArrow column: lists of rings of points, which are structures or pairs."""
+    try:
+        rings, points = column.flatten(), column.flatten().flatten()
+        if pa.types.is_struct(points.type):
+            xy = np.column_stack([points.field(axis).to_numpy(zero_copy_only=False) for axis in "xy"])
+        else:
+            xy = points.flatten().to_numpy(zero_copy_only=False).reshape(len(points), -1)[:, :2]
+    except (AttributeError, KeyError, pa.ArrowException):
+        raise InputError(f"{path}: the column 'geometry' is {column.type}; polygons are needed.") from None
+    of_ring = np.repeat(np.arange(len(rings)), rings.value_lengths().to_numpy(zero_copy_only=False))
+    of_polygon = np.repeat(np.arange(len(column)), column.value_lengths().to_numpy(zero_copy_only=False))
+    return shapely.polygons(shapely.linearrings(xy.astype(np.float64), indices=of_ring), indices=of_polygon)
+
+
 def _from_binary(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     _, offsets, data = column.buffers()
-    starts = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    width = np.int32 if column.type == pa.binary() else np.int64
+    starts = np.frombuffer(offsets, width)[column.offset : column.offset + len(column) + 1].astype(np.int64)
     return np.frombuffer(data or b"", np.uint8), starts
+
+
+def _is_plain_wkb(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> bool:
+    """Whether all are little-endian polygons of one ring in two dimensions, as `CellsWriter` writes them."""
+    if (np.diff(starts) < _WKB_HEADER).any():
+        return False
+    headers = data[starts[:-1, None] + np.arange(_WKB_HEADER)]
+    points = np.ascontiguousarray(headers[:, 9:13]).view("<u4").reshape(-1).astype(np.int64)
+    simple = (headers[:, :9] == np.frombuffer(_WKB_PREFIX, np.uint8)).all()
+    return bool(simple and (np.diff(starts) == _WKB_HEADER + _WKB_POINT * points).all())
 
 
 def _encode_wkb(
@@ -339,11 +460,8 @@ def _encode_wkb(
 
 def _decode_wkb(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return (vertices, offsets) of the open rings, the inverse of `_encode_wkb`."""
-    headers = data[starts[:-1, None] + np.arange(_WKB_HEADER)] if len(starts) > 1 else np.empty((0, 13), np.uint8)
-    points = np.ascontiguousarray(headers[:, 9:13]).view("<u4").reshape(-1).astype(np.int64)
-    simple = (headers[:, :9] == np.frombuffer(_WKB_PREFIX, np.uint8)).all()
-    if not simple or (np.diff(starts) != _WKB_HEADER + _WKB_POINT * points).any():
-        raise InputError("An outline is not a little-endian WKB polygon of one ring.")
+    headers = data[starts[:-1, None] + np.arange(9, _WKB_HEADER)]
+    points = np.ascontiguousarray(headers).view("<u4").reshape(-1).astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(points - 1)])
     vertices = np.empty((offsets[-1], 2))
     _take_vertices(data, starts, vertices.view(np.uint8).reshape(-1), offsets)

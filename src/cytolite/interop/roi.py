@@ -7,21 +7,26 @@ import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, shape
 
 from cytolite.errors import InputError
+from cytolite.files import require_regular
+from cytolite.interop.json_text import parse, unwrapped
 
 log = logging.getLogger("cytolite")
 
 # What QuPath calls objects that are no regions, in today's files and in those of QuPath 0.2.
 _NOT_REGIONS = {"detection", "cell", "tile", "pathdetectionobject", "pathcellobject", "pathtileobject"}
+# The row of all cells in tables by region; no region may be called so.
+TOTAL = "total"
 _GEOMETRIES = {
     "Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection",
 }  # fmt: skip
@@ -129,9 +134,10 @@ def read_regions(path: str | Path) -> list[Region]:
     """Read the regions of a GeoJSON file, plain or gzipped, as QuPath exports annotations.
 
     A FeatureCollection, an array of features, one feature and a bare geometry are read; polygons may have holes and
-    several parts. Detections and cells are skipped, with a line in the log. A region is named after its annotation,
-    else its class, else "region 1", "region 2", ...; a name that was used gets a number. Outlines that cross themselves
-    are repaired.
+    several parts. Detections, cells, points, lines, missing cores of a tissue microarray and features without a
+    usable outline are left out, with a line in the log. A region is named after its annotation, else its class, else
+    "region 1", "region 2", ...; white space and control characters become single spaces, and a name that was used
+    gets a number, as does "total", in whatever case. Outlines that cross themselves are repaired.
 
     Parameters
     ----------
@@ -146,103 +152,136 @@ def read_regions(path: str | Path) -> list[Region]:
     Raises
     ------
     InputError
-        If the file is missing or no GeoJSON, or holds no region, a point or a line, or coordinates that are no numbers.
+        If the file is missing or no GeoJSON, or holds no region.
     """
     path = Path(path)
-    features = _features(_load(path), path)
     regions: list[Region] = []
-    numbers: dict[str, int] = {}
-    skipped = 0
-    for number, feature in enumerate(features, start=1):
-        where = f"{path}, feature {number}"
-        properties = feature.get("properties") or {}
-        if not isinstance(properties, dict):
-            raise InputError(f"{where}: its properties are not an object; export the annotations from QuPath again.")
-        kind = properties.get("objectType") or properties.get("object_type") or feature.get("id")
-        if str(kind).replace("_", "").lower() in _NOT_REGIONS:
-            skipped += 1
+    taken = {TOTAL}
+    no_regions, missing, unusable = 0, 0, list[str]()
+    for number, feature in enumerate(_features(_load(path), path), start=1):
+        try:
+            properties, where = _properties(feature, f"{path}, feature {number}")
+            if _kind(feature, properties) in _NOT_REGIONS:
+                no_regions += 1
+                continue
+            if str(properties.get("isMissing")).lower() == "true":
+                missing += 1
+                continue
+            name = _name(properties)
+            geometry = _region_geometry(feature.get("geometry"), f"{where} ({name!r})" if name else where)
+        except InputError as error:
+            unusable.append(str(error))
             continue
-        name = _name(properties)
-        geometry = _region_geometry(feature.get("geometry"), f"{where} ({name!r})" if name else where)
-        regions.append(Region(_unique(name or f"region {len(regions) + 1}", numbers), geometry))
-    if skipped:
-        log.warning("%s: %d detections or cells were skipped; regions are annotations.", path, skipped)
+        regions.append(Region(_unique(name or f"region {len(regions) + 1}", taken), geometry))
+    if no_regions:
+        _warn(f"{path}: {no_regions} detections or cells were skipped; regions are annotations.")
+    if missing:
+        _warn(f"{path}: {missing} cores that are marked as missing were left out.")
+    if not regions and unusable:
+        raise InputError(unusable[0])
     if not regions:
-        held = f"only {skipped} detections or cells" if skipped else "no features"
-        raise InputError(f"{path} holds {held}; at least one annotation with a polygon is needed.")
+        held = [f"only {no_regions} detections or cells"] * (no_regions > 0) + ["missing cores"] * (missing > 0)
+        raise InputError(
+            f"{path} holds {' and '.join(held) or 'no features'}; at least one annotation with a polygon is needed."
+        )
+    if unusable:
+        _warn(f"{path}: {len(unusable)} features were left out as regions; the first: {unusable[0]}")
     return regions
 
 
+@lru_cache(maxsize=1024)
+def _warn(text: str) -> None:
+    """Say something of a file once: it is read for every slide of a batch."""
+    log.warning("%s", text)
+
+
 def _load(path: Path) -> Any:
+    require_regular(path)
     try:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
-        return orjson.loads(data)
     except FileNotFoundError:
         raise InputError(f"There is no file {path}; name a GeoJSON file of regions.") from None
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"{path} is not GeoJSON, or was cut off ({error}).") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{path} is a damaged gzip file; export the annotations again.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
+    return parse(data, path, "GeoJSON")
 
 
-def _features(content: Any, path: Path) -> list[dict[str, Any]]:
-    """Return the features of any of the shapes that GeoJSON comes in."""
+def _features(content: Any, path: Path) -> list[Any]:
+    """Return the features of any of the shapes that GeoJSON comes in, not yet judged one by one."""
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":
         content = content.get("features")
     if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list):
         raise InputError(f"{path} is JSON but not GeoJSON: a FeatureCollection of annotations is needed.")
-    for number, item in enumerate(content, start=1):
-        if not isinstance(item, dict) or item.get("type") not in {"Feature", *_GEOMETRIES}:
-            raise InputError(f"{path}: item {number} is neither a GeoJSON feature nor a geometry.")
-    return [item if item["type"] == "Feature" else {"geometry": item} for item in content]
+    return [
+        {"geometry": item} if isinstance(item, dict) and item.get("type") in _GEOMETRIES else item for item in content
+    ]
+
+
+def _properties(feature: Any, where: str) -> tuple[dict[str, Any], str]:
+    """Return a feature's properties and where it is, for messages."""
+    if not isinstance(feature, dict) or feature.get("type", "Feature") != "Feature" or "geometry" not in feature:
+        raise InputError(f"{where} is neither a GeoJSON feature nor a geometry.")
+    properties = unwrapped(feature.get("properties")) or {}
+    if not isinstance(properties, dict):
+        raise InputError(f"{where}: its properties are not an object; export the annotations from QuPath again.")
+    return properties, where
+
+
+def _kind(feature: dict[str, Any], properties: dict[str, Any]) -> str:
+    kind = properties.get("objectType") or properties.get("object_type") or feature.get("id")
+    return str(kind).replace("_", "").lower()
 
 
 def class_name(properties: Mapping[str, Any]) -> str:
     """Return the name of an object's class, in any of the ways that QuPath has written it; empty if it has none."""
-    classification = properties.get("classification")
+    classification = unwrapped(properties.get("classification"))
     if isinstance(classification, dict):
-        names = classification.get("names")
-        classification = classification.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else "")
+        classification = classification.get("name") or classification.get("names")
+    if isinstance(classification, list):
+        classification = ": ".join(map(str, classification))
     return classification.strip() if isinstance(classification, str) else ""
 
 
 def _name(properties: dict[str, Any]) -> str:
-    """Return an annotation's name, else its class, else an empty string."""
+    """Return an annotation's name, else its class, else an empty string; on one line."""
     name = properties.get("name")
-    return (name.strip() if isinstance(name, str) else "") or class_name(properties)
+    name = (name.strip() if isinstance(name, str) else "") or class_name(properties)
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
 
 
-def _unique(name: str, numbers: dict[str, int]) -> str:
-    """Return the name, with a number if it is taken; `numbers` holds the taken names and the last number of each."""
-    new = name
-    while new in numbers:
-        numbers[name] += 1
-        new = f"{name} {numbers[name]}"
-    numbers[new] = 1
-    return new
+def _unique(name: str, taken: set[str]) -> str:
+    """Return a name, with a number where it is taken, and take it."""
+    free = next(new for i in count(1) if (new := name if i == 1 else f"{name} {i}").casefold() not in taken)
+    taken.add(free.casefold())
+    return free
 
 
 def _region_geometry(content: Any, where: str) -> Polygon | MultiPolygon:
     """Return the polygons of a GeoJSON geometry, valid and flat."""
+    if content is None:
+        raise InputError(f"{where}: it has no geometry.")
     try:
-        geometry = shapely.force_2d(shape(content))
+        with np.errstate(invalid="ignore"):  # coordinates that are no numbers are told below
+            geometry = shapely.force_2d(shape(content))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError) as error:
         raise InputError(f"{where}: its geometry cannot be read ({str(error) or type(error).__name__}).") from None
-    others = {part.geom_type for part in _simple_parts(geometry)} - {"Polygon"}
-    if others:
-        raise InputError(
-            f"{where}: it is or holds a {min(others)}; a region is an area: a polygon, rectangle, ellipse or brush."
-        )
+    parts = _simple_parts(geometry)
+    areas = [part for part in parts if part.geom_type == "Polygon"]
+    if others := {part.geom_type for part in parts} - {"Polygon"}:
+        what = f"it is or holds a {min(others)}; a region is an area: a polygon, rectangle, ellipse or brush."
+        if not areas:
+            raise InputError(f"{where}: {what}")
+        _warn(f"{where}: {what} Its polygons are used.")
     if not np.isfinite(shapely.get_coordinates(geometry)).all():
         raise InputError(f"{where}: its coordinates are not all numbers.")
     # Also joins the polygons of a collection. Lines and points that a repair leaves over have no area.
-    repaired = shapely.union_all([shapely.make_valid(part) for part in _simple_parts(geometry)])
+    repaired = shapely.union_all([shapely.make_valid(part) for part in areas])
     polygons = [part for part in _simple_parts(repaired) if part.geom_type == "Polygon" and part.area > 0]
     if not polygons:
         raise InputError(f"{where}: its polygon has no area.")

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable
 from cytolite.celltypes import N_TYPES, TYPE_NAMES
 from cytolite.errors import InputError
-from cytolite.files import NOTICE, plain_refusal, whole_file
-
-TOTAL = "total"
+from cytolite.files import NOTICE, cell_text, plain_refusal, whole_file
+from cytolite.interop.roi import TOTAL
 
 
 class Area(NamedTuple):
@@ -132,7 +131,9 @@ def _ratio(count: int, whole: float) -> float | None:
 
 
 def write_summary_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows of `summarise` as comma-separated values; what has no value stays empty.
+    """Write the rows of `summarise` as comma-separated values for spreadsheets: with a byte order mark, names as text.
+
+    What has no value stays empty.
 
     Raises
     ------
@@ -142,9 +143,9 @@ def write_summary_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "region": cell_text(row["region"])} for row in rows)
     with whole_file(path) as file, plain_refusal(Path(path)):
-        file.write(text.getvalue().encode("utf-8"))
+        file.write(text.getvalue().encode("utf-8-sig"))
 
 
 def write_summary_json(

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import shutil
+import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import OutputError
 from cytolite.files import write_text
 from cytolite.segmentation.stitch import TileCells
-from cytolite.slides.tiles import Tile
+from cytolite.slides.tiles import Rectangle, Tile
 
 # Counted up when what a part holds, or how it is computed, changes: older parts are then not used.
 PARTS_FORMAT = 1
@@ -47,6 +48,8 @@ class WorkFolder:
         self._lock = final.with_name(f".{final.name}.lock")
         self._tiles = self.path / "tiles"
         self.result = self.path / "result"
+        self._damaged_file = self.path / "damaged.json"
+        self._damaged_lock = threading.Lock()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -148,6 +151,28 @@ class WorkFolder:
             features=dict(zip(FEATURE_NAMES, columns["features"], strict=True)),
         )
         return TileCells(tile, cells, columns["owned"])
+
+    def add_damaged(self, places: Sequence[Rectangle]) -> None:
+        """Keep what could not be read, so that a run that goes on with these tiles knows it too.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        with self._damaged_lock, writing(self.final):
+            known = self.damaged()
+            if new := set(places) - set(known):
+                beside = self._damaged_file.with_suffix(".new")
+                beside.write_text(json.dumps(sorted({*known, *new})), encoding="utf-8")
+                os.replace(beside, self._damaged_file)
+
+    def damaged(self) -> list[Rectangle]:
+        """Return what could not be read: x, y, width and height of each place, level-0 px."""
+        try:
+            return [(x, y, w, h) for x, y, w, h in json.loads(self._damaged_file.read_text(encoding="utf-8"))]
+        except FileNotFoundError:
+            return []
 
     @contextmanager
     def result_folder(self) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from cytolite.interop.summary import Area
 from cytolite.segmentation.plan import Plan
 from cytolite.slides.reader import Slide
 from cytolite.slides.stains import SAMPLE_MPP, not_he
+from cytolite.slides.tiles import Rectangle
 
 _OTHER_MPP, _ENLARGED = 0.10, 1.5
 _SMALLEST_UM2, _LARGEST_UM2, _LEAST_PER_MM2 = 8.0, 200.0, 50.0
@@ -78,6 +80,24 @@ def check_plan(plan: Plan, slide: Slide, areas: Sequence[Area]) -> Iterator[Warn
             yield Warned("empty_region", f"the region {region.name!r} holds no tissue of this slide")
     if odd := not_he(_samples(plan, slide)):
         yield Warned("not_he", f"this does not look like H&E: {odd}; types and counts may mean nothing")
+
+
+def damage(places: Sequence[Rectangle], mpp: float) -> dict[str, Any]:
+    """Return what a summary says of places that could not be read (x, y, width, height, level-0 px); nothing of none."""
+    if not places:
+        return {}
+    area = sum(width * height for _, _, width, height in places) * mpp**2 / 1e6
+    return {"damaged": {"tiles": len(places), "mm2": round(area, 6), "places": [list(place) for place in places]}}
+
+
+def check_damage(places: Sequence[Rectangle], mpp: float) -> Iterator[Warned]:
+    """Warn of what could not be read and was left out."""
+    if places:
+        lost = damage(places, mpp)["damaged"]["mm2"]
+        yield Warned(
+            "damaged",
+            f"{len(places):,} damaged tiles of the file ({lost:.4g} mm2) could not be read and were left out",
+        )
 
 
 def check_result(area: Area, sizes: SizeTally) -> Iterator[Warned]:

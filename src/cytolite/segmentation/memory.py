@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cytolite.bundle import Bundle
@@ -10,10 +10,13 @@ from cytolite.cells import CellTable
 from cytolite.config import SegmentSettings
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.inference.predictor import Predictor
-from cytolite.segmentation.plan import plan_slide
+from cytolite.interop.summary import Area
+from cytolite.segmentation.checks import SizeTally, Warned, check_damage, check_plan, check_result
+from cytolite.segmentation.plan import Plan, plan_slide
 from cytolite.segmentation.slide import TileJob, batches, run_tiles
 from cytolite.segmentation.stitch import TileCells, stitch
 from cytolite.slides.reader import Slide
+from cytolite.slides.tiles import Rectangle
 
 
 @dataclass
@@ -26,6 +29,9 @@ class _Kept:
         """Keep a tile's nuclei."""
         self.parts[part.tile.index] = part
 
+    def add_damaged(self, places: Sequence[Rectangle]) -> None:
+        """The slide itself remembers as long as it is open."""
+
 
 def find_cells(
     slide: Slide,
@@ -33,7 +39,7 @@ def find_cells(
     settings: SegmentSettings,
     predictor: Predictor,
     update: Callable[[int, int], None] = lambda done, total: None,
-) -> CellTable:
+) -> tuple[CellTable, list[Warned]]:
     """Find the nuclei of a slide, the same as `segment_slide` writes, and write nothing.
 
     Parameters
@@ -49,6 +55,13 @@ def find_cells(
     update : callable
         Called with the tiles done and all tiles.
 
+    Returns
+    -------
+    cells : CellTable
+        In level-0 px.
+    warnings : list of Warned
+        What the user should know.
+
     Raises
     ------
     SlideError
@@ -60,7 +73,19 @@ def find_cells(
     kept, total = _Kept(), len(plan.tiles)
     job = TileJob(slide, plan, bundle, predictor, kept)
     run_tiles(job, batches(plan.tiles, settings.batch), settings.workers or 1, lambda left: update(total - left, total))
+    plan = plan.without(slide.damaged)
     tables = [plan.wanted(plan.to_level0(t, slide)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
     names = tuple(region.name for region in plan.regions or ())
     found = CellTable.concatenate(tables) if tables else CellTable.empty(FEATURE_NAMES)
-    return replace(found, region_names=names, mpp=slide.mpp)
+    return replace(found, region_names=names, mpp=slide.mpp), _warnings(plan, slide, found)
+
+
+def _warnings(plan: Plan, slide: Slide, found: CellTable) -> list[Warned]:
+    areas, sizes = plan.areas_mm2(slide), SizeTally()
+    sizes.add(found)
+    return [
+        *(Warned("file", note) for note in slide.notes),
+        *check_plan(plan, slide, areas),
+        *check_damage(slide.damaged, slide.mpp),
+        *check_result(Area(*(sum(column) for column in zip(*areas, strict=True))), sizes),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -89,10 +90,8 @@ class Plan:
     @cached_property
     def _areas_px(self) -> list[tuple[float, float]]:
         """Searched and tissue in each region's own part, level-0 px; thousands of regions take seconds: only once."""
-        return [
-            tuple(_area_px(area, part) for area in (self.searched, self.tissue))
-            for part in own_parts(self.regions or ())
-        ]
+        parts = own_parts(self.regions or ())
+        return [(_area_px(self.searched, part), _area_px(self.tissue, part)) for part in parts]
 
     def tissue_outline(self) -> shapely.Geometry:
         """Return the tissue within the regions, where there are some, as polygons in level-0 px."""
@@ -100,6 +99,12 @@ class Plan:
         if self.regions is None:
             return outline
         return shapely.intersection(outline, shapely.union_all([region.polygon for region in self.regions]))
+
+    def without(self, places: Sequence[Rectangle]) -> Plan:
+        """Return the plan with what could not be read (x, y, width, height, level-0 px) taken out of both masks."""
+        if not places:
+            return self
+        return replace(self, searched=self.searched.without(places), tissue=self.tissue.without(places))
 
 
 def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
@@ -154,6 +159,7 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
         "slide": [*file, slide.width_px, slide.height_px, slide.mpp],
         "model": [bundle.sha256, hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()],
         "mpp": [plan.mpp, plan.stride],
+        "read": [slide.scene, settings.rgb, settings.damaged],
         "tile": plan.tile,
         "halo": plan.halo,
         "tissue": hashlib.sha256(plan.searched.mask.tobytes()).hexdigest(),

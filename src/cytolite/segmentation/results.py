@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolite.errors import InputError, OutputError
+from cytolite.files import is_debris
 from cytolite.names import folder_name, same_folder
 from cytolite.provenance import fingerprint
 
@@ -20,7 +21,7 @@ RUN_FILE = "run.json"
 
 
 def find_slides(given: Iterable[str | Path]) -> list[Path]:
-    """Return the files named by paths and patterns, in order, each once.
+    """Return the files named by paths and patterns, in order, each once; patterns match no hidden files and the like.
 
     A path that does not exist is returned as it is: opening it says what is wrong, and the other slides go on.
 
@@ -32,7 +33,7 @@ def find_slides(given: Iterable[str | Path]) -> list[Path]:
     found: dict[str, Path] = {}
     for name in map(str, given):
         if glob.has_magic(name) and not os.path.exists(name):
-            matches = sorted(glob.glob(name, recursive=True))
+            matches = [match for match in sorted(glob.glob(name, recursive=True)) if not is_debris(Path(match))]
             if not matches:
                 raise InputError(f"No file matches {name!r}; check the pattern and the folder it starts from.")
         else:

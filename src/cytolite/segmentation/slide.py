@@ -21,13 +21,13 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
 from cytolite.inference.predictor import Predictor
 from cytolite.segmentation.checkpoint import WorkFolder
-from cytolite.segmentation.checks import Warned, check_plan
+from cytolite.segmentation.checks import Warned, check_damage, check_plan
 from cytolite.segmentation.plan import Plan, plan_key, plan_slide
 from cytolite.segmentation.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.segmentation.tile import tile_cells
 from cytolite.segmentation.writers import write_results
 from cytolite.slides.reader import Slide
-from cytolite.slides.tiles import Tile
+from cytolite.slides.tiles import Rectangle, Tile
 
 # Called with the area done and the area to do, mm2.
 Update = Callable[[float, float], None]
@@ -144,11 +144,25 @@ def _segment_slide(
                 tiles_left(0)  # so that it can be stopped here too
             yield work.load(tile)
 
-    warnings = [_STALE] if stale else []
+    work.add_damaged(slide.damaged)
+    damaged = work.damaged()
+    readable = plan.without(damaged)
+    areas = readable.areas_mm2(slide)
+    warnings = [Warned("file", note) for note in slide.notes]
+    warnings += [_STALE] if stale else []
     warnings += check_plan(plan, slide, areas)
+    warnings += check_damage(damaged, slide.mpp)
     with work.result_folder() as result:
         found = write_results(
-            result, stitch(kept()), plan, slide=slide, bundle=bundle, areas=areas, warnings=warnings, record=record
+            result,
+            stitch(kept()),
+            readable,
+            slide=slide,
+            bundle=bundle,
+            areas=areas,
+            warnings=warnings,
+            record=record,
+            damaged=damaged,
         )
     seconds = time.perf_counter() - start
     return SlideResult(work.final, found.cells, found.tissue_mm2, seconds, found.warnings)
@@ -221,6 +235,9 @@ class Keeper(Protocol):
     def save(self, part: TileCells) -> None:
         """Keep a tile's nuclei; may be called by several threads."""
 
+    def add_damaged(self, places: Sequence[Rectangle]) -> None:
+        """Keep what could not be read: x, y, width and height, level-0 px."""
+
 
 @dataclass(frozen=True)
 class TileJob:
@@ -235,6 +252,8 @@ class TileJob:
     def __call__(self, tiles: Sequence[Tile]) -> None:
         plan, spec = self.plan, self.bundle.spec
         images = np.stack([self._read(tile) for tile in tiles])
+        if damaged := self.slide.damaged:
+            self.work.add_damaged(damaged)
         flows, type_logits = self.predictor.maps(images)
         for i, tile in enumerate(tiles):
             size = (plan.width, plan.height)

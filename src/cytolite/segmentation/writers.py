@@ -22,9 +22,10 @@ from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, wr
 from cytolite.interop.tissue_outline import write_tissue
 from cytolite.names import as_text, one_line
 from cytolite.segmentation.checkpoint import RESULT_MARK
-from cytolite.segmentation.checks import SizeTally, Warned, check_result
+from cytolite.segmentation.checks import SizeTally, Warned, check_result, damage
 from cytolite.segmentation.plan import Plan
 from cytolite.slides.reader import Slide
+from cytolite.slides.tiles import Rectangle
 
 # Cells are handed on in pieces of about this many: enough to be quick, few enough to be small.
 _PIECE = 20_000
@@ -51,6 +52,7 @@ def write_results(
     areas: Sequence[Area],
     warnings: Sequence[Warned],
     record: dict[str, Any],
+    damaged: Sequence[Rectangle] = (),
 ) -> Written:
     """Write the result's files; the number of cells at a time in memory does not grow with the slide.
 
@@ -70,6 +72,8 @@ def write_results(
         What is known already; those of the cells are added.
     record : dict
         What ``run.json`` says besides the results.
+    damaged : sequence of tuple
+        What could not be read and is no part of the plan's tissue: x, y, width, height, level-0 px.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def write_results(
     _draw(folder, plan, slide, bundle, area.tissue_mm2, warnings)
     rows = summary.rows(area, areas if plan.regions is not None else ())
     write_summary_csv(folder / "summary.csv", rows)
-    write_summary_json(folder / "summary.json", rows, {**about, "warnings": told})
+    write_summary_json(folder / "summary.json", rows, {**about, **damage(damaged, slide.mpp), "warnings": told})
     results = {"cells": sizes.cells, **area._asdict(), "warnings": told}
     _write_record(folder, {**record, "plan": _described(plan), **results})
     return Written(sizes.cells, area.tissue_mm2, warnings)
@@ -124,7 +128,7 @@ def _draw(
         tissue_scale_px=plan.searched.scale_px,
         tissue_mm2=tissue_mm2,
         regions=plan.regions or (),
-        title=one_line(slide.path.name),
+        title=" - ".join(filter(None, (one_line(slide.path.name), slide.scene))),
         footer=f"{bundle.spec.name} {bundle.spec.version}",
         warnings=[warning.message for warning in warnings],
     )
@@ -135,6 +139,7 @@ def _about(plan: Plan, slide: Slide, bundle: Bundle) -> dict[str, Any]:
     return {
         "notice": NOTICE,
         "slide": as_text(slide.path.name),
+        **({"scene": slide.scene} if slide.scene else {}),
         "width_px": slide.width_px,
         "height_px": slide.height_px,
         "mpp": slide.mpp,

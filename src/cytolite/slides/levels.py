@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -51,15 +52,30 @@ class Pyramid:
         um per pixel of the largest level in x and y, as the file says, not yet judged.
     close : callable
         Gives the file back.
+    scene : str
+        Which of several images of the file this is; empty where there is one.
+    other_scenes : tuple of str
+        The others.
     """
 
     format: str
     levels: Sequence[Level]
     mpp: tuple[float, float] | None
     close: Callable[[], None]
+    scene: str = ""
+    other_scenes: tuple[str, ...] = ()
 
 
-TRANSPARENT = "an image (RGBA) with transparent pixels"
+# What decoding a damaged file raises in the libraries that do it (codecs raise RuntimeError and its children).
+DECODE_ERRORS = (OSError, ValueError, RuntimeError, EOFError, IndexError, struct.error)
+
+
+class DamagedTileError(ValueError):
+    """A tile of a file that cannot be decoded; `place` is its x, y, width and height in px of its level."""
+
+    def __init__(self, place: tuple[int, int, int, int], error: Exception) -> None:
+        super().__init__(str(error))
+        self.place = place
 
 
 def unsupported(path: Path, what: str) -> SlideError:
@@ -75,33 +91,35 @@ def too_large(path: Path, width: int, height: int) -> SlideError:
     )
 
 
-class TransparentPixelsError(ValueError):
-    """Some pixels of an RGBA image are transparent: their colour would have to be guessed."""
+def over_white(pixels: NDArray[np.uint8], *, associated: bool = False) -> NDArray[np.uint8]:
+    """Return the RGB of uint8 (H, W, 3 or 4) pixels, transparent ones on white ground as OpenSlide shows them.
 
-
-def drop_alpha(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the RGB of uint8 (H, W, 3 or 4) pixels.
-
-    Raises
-    ------
-    TransparentPixelsError
-        If some of the pixels are transparent.
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        RGB or RGBA.
+    associated : bool
+        Whether the colours were multiplied by the opacity already, as TIFF may have it.
     """
-    if pixels.shape[2] == 4 and pixels[..., 3].min(initial=255) < 255:
-        raise TransparentPixelsError
-    return pixels[..., :3]
+    if pixels.shape[2] == 3 or pixels[..., 3].min(initial=255) == 255:
+        return pixels[..., :3]
+    colour, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
+    ground = 255 - alpha
+    shown = colour + ground if associated else (colour * alpha + 255 * ground + 127) // 255
+    return np.minimum(shown, 255).astype(np.uint8)
 
 
 class ArrayLevel:
-    """A level that lies in memory or is mapped from a file: uint8 (H, W, 3 or 4)."""
+    """A level that lies in memory or is mapped from a file: uint8 (H, W, 3 or 4); see `over_white`."""
 
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self._pixels = pixels
+    def __init__(self, pixels: NDArray[np.uint8], *, associated: bool = False) -> None:
+        self._pixels, self._associated = pixels, associated
         self.height, self.width = pixels.shape[:2]
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region that lies within the level, uint8 (height, width, 3)."""
-        return np.ascontiguousarray(drop_alpha(self._pixels[y : y + height, x : x + width]))
+        part = self._pixels[y : y + height, x : x + width]
+        return np.ascontiguousarray(over_white(part, associated=self._associated))
 
 
 class TileCache:
@@ -148,6 +166,12 @@ class TiledLevel:
         Shared by the slide's levels.
     number : int
         Of the level in the pyramid; tells its tiles from those of the others in the cache.
+
+    Attributes
+    ----------
+    on_damage : callable, optional
+        Called with the place (x, y, width, height) of a tile that cannot be decoded, which is then white; without it
+        such a tile is a `DamagedTileError`.
     """
 
     def __init__(
@@ -161,6 +185,7 @@ class TiledLevel:
         self.width, self.height = size
         self._tile_width, self._tile_height = tile_size
         self._decode, self._cache, self._number = decode, cache, number
+        self.on_damage: Callable[[tuple[int, int, int, int]], None] | None = None
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region that lies within the level, uint8 (height, width, 3)."""
@@ -171,6 +196,17 @@ class TiledLevel:
             for col in range(x // self._tile_width, -(-(x + width) // self._tile_width)):
                 left = col * self._tile_width
                 x0, x1 = max(x, left), min(x + width, left + self._tile_width)
-                tile = self._cache.get((self._number, row, col), self._decode)
+                tile = self._cache.get((self._number, row, col), self._decode_or_tell)
                 out[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
         return out
+
+    def _decode_or_tell(self, row: int, col: int) -> NDArray[np.uint8]:
+        try:
+            return self._decode(row, col)
+        except DECODE_ERRORS as error:
+            x, y = col * self._tile_width, row * self._tile_height
+            place = (x, y, min(self._tile_width, self.width - x), min(self._tile_height, self.height - y))
+            if self.on_damage is None:
+                raise DamagedTileError(place, error) from error
+            self.on_damage(place)
+            return np.full((self._tile_height, self._tile_width, 3), 255, np.uint8)

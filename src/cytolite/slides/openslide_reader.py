@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import openslide
 from numpy.typing import NDArray
 
 from cytolite.errors import SlideError
+from cytolite.files import to_number
 from cytolite.kernels import kernel
 from cytolite.slides.levels import CACHE_BYTES, Level, Pyramid, TileCache, TiledLevel
 
@@ -23,11 +25,18 @@ def detect(path: Path) -> str | None:
         return None
 
 
-def open_openslide(path: Path) -> Pyramid:
+def open_openslide(path: Path, *, in_blocks: bool = False) -> Pyramid:
     """Open a slide through OpenSlide.
 
     Where OpenSlide gives bounds (the scanned part of an MRXS or SCN canvas) the slide is that part: level-0
     coordinates count from its corner, as in QuPath.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    in_blocks : bool
+        Read all levels in fixed blocks, so that what is damaged can be told from what is not.
 
     Raises
     ------
@@ -41,7 +50,10 @@ def open_openslide(path: Path) -> Pyramid:
     slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
     bounds = _bounds(slide)
     cache = TileCache()
-    levels = [_level(slide, number, bounds, cache) for number in range(slide.level_count)]
+    levels = [
+        _level(_OpenSlideLevel(path, slide, number, bounds), number, cache, in_blocks)
+        for number in range(slide.level_count)
+    ]
     vendor = slide.properties.get(openslide.PROPERTY_NAME_VENDOR, "openslide")
     return Pyramid(vendor, levels, _mpp(slide), slide.close)
 
@@ -62,23 +74,20 @@ def _bounds(slide: openslide.OpenSlide) -> tuple[int, int, int, int]:
 
 
 def _mpp(slide: openslide.OpenSlide) -> tuple[float, float] | None:
-    try:
-        return (
-            float(slide.properties[openslide.PROPERTY_NAME_MPP_X]),
-            float(slide.properties[openslide.PROPERTY_NAME_MPP_Y]),
-        )
-    except (KeyError, ValueError):
-        return None
+    properties = slide.properties
+    for x, y in ((openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y), ("aperio.MPP", "aperio.MPP")):
+        with suppress(KeyError, ValueError):
+            return to_number(properties[x]), to_number(properties[y])
+    return None
 
 
-def _level(slide: openslide.OpenSlide, number: int, bounds: tuple[int, int, int, int], cache: TileCache) -> Level:
+def _level(level: _OpenSlideLevel, number: int, cache: TileCache, in_blocks: bool) -> Level:
     """Return a level, in blocks where OpenSlide's downsample is not whole.
 
     There a region's corner falls between level pixels, and OpenSlide interpolates by the fraction: each read would
     see another image. Fixed blocks make it one image again.
     """
-    level = _OpenSlideLevel(slide, number, bounds)
-    if slide.level_downsamples[number].is_integer():
+    if level.downsample.is_integer() and not in_blocks:
         return level
 
     def decode(row: int, col: int) -> NDArray[np.uint8]:
@@ -91,22 +100,27 @@ def _level(slide: openslide.OpenSlide, number: int, bounds: tuple[int, int, int,
 class _OpenSlideLevel:
     """A level as OpenSlide gives it."""
 
-    def __init__(self, slide: openslide.OpenSlide, number: int, bounds: tuple[int, int, int, int]) -> None:
-        self._slide, self._number = slide, number
-        self._downsample = slide.level_downsamples[number]
+    def __init__(self, path: Path, slide: openslide.OpenSlide, number: int, bounds: tuple[int, int, int, int]) -> None:
+        self._path, self._slide, self._number = path, slide, number
+        self.downsample = slide.level_downsamples[number]
         self._x, self._y = bounds[:2]
         full_width, full_height = slide.level_dimensions[number]
         # The bounds, cut like a level; never past the level itself.
-        self.width = min(full_width, max(1, round(bounds[2] / self._downsample)))
-        self.height = min(full_height, max(1, round(bounds[3] / self._downsample)))
+        self.width = min(full_width, max(1, round(bounds[2] / self.downsample)))
+        self.height = min(full_height, max(1, round(bounds[3] / self.downsample)))
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region that lies within the level, uint8 (height, width, 3); unscanned parts are white."""
-        corner = (self._x + round(x * self._downsample), self._y + round(y * self._downsample))
+        corner = (self._x + round(x * self.downsample), self._y + round(y * self.downsample))
         try:
             region = self._slide.read_region(corner, self._number, (width, height))
-        except openslide.OpenSlideError as error:
-            raise OSError(str(error)) from error
+        except openslide.OpenSlideError:
+            # After its first error OpenSlide refuses all reads, also those of other parts: ask a fresh one.
+            try:
+                with openslide.OpenSlide(str(self._path)) as fresh:
+                    region = fresh.read_region(corner, self._number, (width, height))
+            except openslide.OpenSlideError as error:
+                raise OSError(str(error)) from error
         out = np.empty((height, width, 3), np.uint8)
         _over_white(np.asarray(region), out)
         return out

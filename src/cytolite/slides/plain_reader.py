@@ -9,13 +9,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cytolite.errors import SlideError
+from cytolite.slides.jpeg_check import require_whole_jpeg
 from cytolite.slides.levels import (
     MAX_WHOLE_PX,
-    TRANSPARENT,
     ArrayLevel,
     Pyramid,
-    TransparentPixelsError,
-    drop_alpha,
+    over_white,
     too_large,
     unsupported,
 )
@@ -27,8 +26,6 @@ _WHAT = {
     "1": "black and white pixels",
     "L": "grey pixels",
     "LA": "grey pixels with transparency",
-    "P": "palette colours",
-    "PA": "palette colours with transparency",
     "CMYK": "CMYK colours",
     "F": "floating-point pixels",
 }
@@ -41,7 +38,7 @@ def is_plain(head: bytes) -> bool:
 
 
 def open_plain(path: Path) -> Pyramid:
-    """Open a PNG or JPEG as a pyramid of one level; a fully opaque alpha channel is dropped.
+    """Open a PNG or JPEG as a pyramid of one level; transparent pixels are white, palettes are looked up.
 
     Raises
     ------
@@ -53,15 +50,13 @@ def open_plain(path: Path) -> Pyramid:
             if image.width * image.height > MAX_WHOLE_PX:
                 raise too_large(path, image.width, image.height)
             _check_pixels(path, image)
-            pixels = np.asarray(image)
-            dpi = image.info.get("dpi")
             kind = str(image.format).lower()
+            if kind == "jpeg":
+                require_whole_jpeg(path.read_bytes())
+            pixels = over_white(np.asarray(_with_alpha(image)))
+            dpi = image.info.get("dpi")
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise SlideError(f"{path} cannot be read ({error}): the file seems damaged; export it again.") from error
-    try:
-        pixels = drop_alpha(pixels)
-    except TransparentPixelsError as error:
-        raise unsupported(path, TRANSPARENT) from error
     mpp = (_UM_PER_INCH / dpi[0], _UM_PER_INCH / dpi[1]) if dpi and min(dpi) > 0 else None
     return Pyramid(kind, [ArrayLevel(pixels)], mpp, close=lambda: None)
 
@@ -82,5 +77,12 @@ def _check_pixels(path: Path, image: Image.Image) -> None:
         head = file.read(_PNG_BIT_DEPTH_AT + 1)
     if image.mode.startswith("I") or (head.startswith(_PNG) and head[_PNG_BIT_DEPTH_AT] == 16):
         raise unsupported(path, "16-bit pixels")
-    if image.mode not in ("RGB", "RGBA"):
+    if image.mode not in ("RGB", "RGBA", "P", "PA"):
         raise unsupported(path, _WHAT.get(image.mode, f"{image.mode} pixels"))
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    """Return an image as RGB, or as RGBA where a palette or a transparent colour says so."""
+    if image.mode == "PA" or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert("RGB") if image.mode == "P" else image

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import struct
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError, SlideError
-from cytolite.slides.levels import TRANSPARENT, ArrayLevel, Level, Pyramid, TransparentPixelsError, unsupported
+from cytolite.files import require_regular
+from cytolite.slides.levels import DECODE_ERRORS, ArrayLevel, DamagedTileError, Level, Pyramid, TiledLevel
 from cytolite.slides.resample import Axis, resample
 from cytolite.slides.resolution import resolve_mpp, stated_mpp
 
@@ -21,8 +23,8 @@ _BAND_PX = 32_000_000
 # A level this little coarser than what is asked for still counts as fine enough.
 _LEVEL_TOLERANCE = 1e-3
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# What decoding a damaged file raises in the libraries below (codecs raise RuntimeError and its children).
-_DECODE_ERRORS = (OSError, ValueError, RuntimeError, EOFError, IndexError, struct.error)
+
+log = logging.getLogger("cytolite")
 
 
 class Slide:
@@ -45,10 +47,20 @@ class Slide:
         Such as ``"aperio"``, ``"mirax"``, ``"ome-tiff"``, ``"tiff"``, ``"dicom"``, ``"png"``, ``"jpeg"``.
     downsamples : list of (float, float)
         Level-0 px per pixel of each level, in x and y.
+    scene : str
+        Which of several images of the file this is; empty where there is one.
+    notes : tuple of str
+        What the user should know of the file.
     """
 
-    def __init__(self, path: Path, pyramid: Pyramid, mpp: float) -> None:
+    def __init__(self, path: Path, pyramid: Pyramid, mpp: float, *, skip_damaged: bool = False) -> None:
         self.path = path
+        self.scene = pyramid.scene
+        self.notes = _notes(pyramid)
+        self._damaged: set[tuple[int, int, int, int]] = set()
+        self._damaged_lock = threading.Lock()
+        if skip_damaged and isinstance(pyramid.levels[0], TiledLevel):
+            pyramid.levels[0].on_damage = self._add_damaged
         self.format = pyramid.format
         self.mpp = mpp
         self.file_mpp = stated_mpp(pyramid.mpp)
@@ -84,12 +96,24 @@ class Slide:
         Raises
         ------
         SlideError
-            If the file is damaged there; names the file and the region.
+            If the file is damaged there, in the finest level too; names the file and the place.
         """
         scale = mpp / self.mpp
         number = self._level_for(scale)
-        x = Axis.at(x_px, width_px, scale, self.downsamples[number][0])
-        y = Axis.at(y_px, height_px, scale, self.downsamples[number][1])
+        while True:
+            downsample = self.downsamples[number]
+            x, y = Axis.at(x_px, width_px, scale, downsample[0]), Axis.at(y_px, height_px, scale, downsample[1])
+            try:
+                return self._resampled(number, x, y)
+            except SlideError as error:
+                if number == 0:
+                    raise
+                log.warning("%s A finer level is read in its place.", error)
+                number -= 1
+
+    def _resampled(self, number: int, x: Axis, y: Axis) -> NDArray[np.uint8]:
+        """Return output pixels from a level, in bands."""
+        width_px, height_px = x.count, y.count
         rows = max(1, int(_BAND_PX / (width_px * x.ratio * y.ratio)))
         if rows >= height_px:
             return resample(self._padded(number, x, y), x, y)
@@ -163,13 +187,30 @@ class Slide:
         level: Level = self._levels[number]
         try:
             return level.read(x, y, width, height)
-        except TransparentPixelsError as error:
-            raise unsupported(self.path, TRANSPARENT) from error
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
+            if isinstance(error, DamagedTileError):
+                x, y, width, height = error.place
             raise SlideError(
                 f"{self.path} cannot be read at x {x}, y {y}, {width} x {height} px of level {number} ({error}): "
-                "the file seems damaged; copy or export it again."
+                "the file seems damaged; copy or export it again, or leave out what is damaged with --damaged skip."
             ) from error
+
+    def _add_damaged(self, place: tuple[int, int, int, int]) -> None:
+        with self._damaged_lock:
+            self._damaged.add(place)
+
+    @property
+    def damaged(self) -> list[tuple[int, int, int, int]]:
+        """The tiles that were left out so far: x, y, width and height of each, level-0 px, sorted."""
+        with self._damaged_lock:
+            return sorted(self._damaged)
+
+
+def _notes(pyramid: Pyramid) -> tuple[str, ...]:
+    if not pyramid.other_scenes:
+        return ()
+    others = ", ".join(pyramid.other_scenes)
+    return (f"image {pyramid.scene} was read; the file also holds {others}, which --scene takes",)
 
 
 def _downsample(full: int, reduced: int) -> float:
@@ -185,11 +226,18 @@ def _downsample(full: int, reduced: int) -> float:
     return ratio
 
 
-def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+def open_slide(
+    path: str | Path,
+    mpp: float | None = None,
+    *,
+    scene: str | None = None,
+    rgb: bool = False,
+    skip_damaged: bool = False,
+) -> Slide:
     """Open a slide or image.
 
     Reads OpenSlide's formats, TIFF and OME-TIFF (plain, tiled, pyramidal), DICOM whole-slide images, PNG and JPEG;
-    8-bit RGB only.
+    8-bit RGB only. Transparent pixels are white.
 
     Parameters
     ----------
@@ -197,20 +245,31 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
         The file; of a DICOM series any one of its files.
     mpp : float, optional
         um per pixel at level 0; overrides what the file says.
+    scene : str, optional
+        Name, or number from 1, of one of several images in a TIFF; default: the largest.
+    rgb : bool
+        Take three grey channels for red, green and blue.
+    skip_damaged : bool
+        Read tiles that cannot be decoded as white; `Slide.damaged` lists them.
 
     Raises
     ------
     SlideError
-        If the file is missing, is no slide, is damaged, is not 8-bit RGB, or gives no credible resolution.
+        If the file is missing, is no slide, is damaged, is not 8-bit RGB, has no such scene, or gives no credible
+        resolution.
     """
     path = Path(path)
     if not path.exists():
         raise SlideError(f"{path} does not exist: check the path of the slide.")
     if path.is_dir():
         raise SlideError(f"{path} is a directory: give the slide's file (of a DICOM series, any one of its files).")
-    pyramid = _open_pyramid(path)
     try:
-        return Slide(path, pyramid, resolve_mpp(path, pyramid.mpp, mpp))
+        require_regular(path)
+    except InputError as error:
+        raise SlideError(str(error)) from None
+    pyramid = _open_pyramid(path, scene, rgb, skip_damaged)
+    try:
+        return Slide(path, pyramid, resolve_mpp(path, pyramid.mpp, mpp), skip_damaged=skip_damaged)
     except SlideError:
         pyramid.close()
         raise
@@ -241,7 +300,7 @@ def slide_of(image: NDArray[np.uint8], mpp: float | None) -> Slide:
     return Slide(path, pyramid, resolve_mpp(path, None, mpp))
 
 
-def _open_pyramid(path: Path) -> Pyramid:
+def _open_pyramid(path: Path, scene: str | None, rgb: bool, skip_damaged: bool) -> Pyramid:
     """Choose the reader by what is in the file, never by its name."""
     from cytolite.slides import dicom_reader, openslide_reader, plain_reader, tiff_reader
 
@@ -254,12 +313,14 @@ def _open_pyramid(path: Path) -> Pyramid:
     vendor = openslide_reader.detect(path)
     if head[:4] in _TIFF_MAGIC and vendor in (None, "generic-tiff", "aperio"):
         # Decoding tiles here is about twice as fast as through OpenSlide, with the same pixels.
-        pyramid = tiff_reader.open_tiff(path, vendor)
-        return pyramid if pyramid is not None else openslide_reader.open_openslide(path)
+        pyramid = tiff_reader.open_tiff(path, vendor, scene, rgb)
+        return pyramid if pyramid is not None else openslide_reader.open_openslide(path, in_blocks=skip_damaged)
+    if scene is not None:
+        raise SlideError(f"{path} has no scenes to choose from: leave --scene {scene} out.")
     if head[128:] == b"DICM":
         return dicom_reader.open_dicom(path)
     if vendor is not None:
-        return openslide_reader.open_openslide(path)
+        return openslide_reader.open_openslide(path, in_blocks=skip_damaged)
     if plain_reader.is_plain(head):
         return plain_reader.open_plain(path)
     raise SlideError(

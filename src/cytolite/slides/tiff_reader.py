@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cytolite.errors import SlideError
+from cytolite.slides.jpeg_check import require_whole_jpeg
 from cytolite.slides.levels import (
     MAX_WHOLE_PX,
     ArrayLevel,
@@ -20,11 +22,11 @@ from cytolite.slides.levels import (
     Pyramid,
     TileCache,
     TiledLevel,
-    drop_alpha,
+    over_white,
     too_large,
     unsupported,
 )
-from cytolite.slides.tiff_resolution import tiff_mpp
+from cytolite.slides.tiff_resolution import channel_names, tiff_mpp
 
 # A strip larger than this is not worth decoding again for each read: the image is then decoded once.
 _MAX_STRIP_PX = 16_000_000
@@ -32,14 +34,18 @@ _RGB, _YCBCR, _GREY = tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, (0, 
 _JPEG = (6, 7, 34892)
 _APERIO_JP2000_YCBCR = 33003
 _DESCRIPTION = 270
-_NOT_SCANS = ("label", "macro", "thumbnail", "overview")
+_CHECKED_JPEG = (7, 34892)
+# Names of the pictures that scanners take of the glass, as whole names: "unlabelled" is none.
+_NOT_SCANS = re.compile(r"(slide[ _-]?)?(label|macro|thumbnail|overview)([ _-]?(image|photo|camera))?([ _-]?\d+)?")
+# Of unnamed images of one file, those of one shape (to so much) are levels and previews of one scan.
+_SAME_SHAPE = 0.02
 _DAMAGE = (tifffile.TiffFileError, OSError, ValueError, RuntimeError, IndexError, KeyError, TypeError, struct.error)
 
 # What tifffile logs about a damaged file, the errors here say in a sentence.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-def open_tiff(path: Path, vendor: str | None) -> Pyramid | None:
+def open_tiff(path: Path, vendor: str | None, scene: str | None = None, rgb: bool = False) -> Pyramid | None:
     """Open a TIFF.
 
     Parameters
@@ -48,6 +54,10 @@ def open_tiff(path: Path, vendor: str | None) -> Pyramid | None:
         The file.
     vendor : str or None
         What OpenSlide takes it for: ``"aperio"``, ``"generic-tiff"`` or nothing.
+    scene : str, optional
+        Name or number (from 1) of the image to open; default: the largest that is no picture of the glass.
+    rgb : bool
+        Take three grey channels for red, green and blue, whatever they are called.
 
     Returns
     -------
@@ -58,14 +68,14 @@ def open_tiff(path: Path, vendor: str | None) -> Pyramid | None:
     Raises
     ------
     SlideError
-        If the file is damaged, or is not 8-bit RGB.
+        If the file is damaged, is not 8-bit RGB, or has no such scene.
     """
     try:
         tiff = tifffile.TiffFile(path)
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     try:
-        pyramid = _pyramid(path, tiff, vendor)
+        pyramid = _pyramid(path, tiff, vendor, scene, rgb)
     except SlideError:
         tiff.close()
         raise
@@ -81,62 +91,130 @@ def _damaged(path: Path, error: Exception) -> SlideError:
     return SlideError(f"{path} is a damaged or truncated TIFF ({error}): copy or export it again.")
 
 
-def _pyramid(path: Path, tiff: tifffile.TiffFile, vendor: str | None) -> Pyramid | None:
-    series = _main_series(tiff)
-    _check_axes(path, series)
-    pages = [_page(level) for level in series.levels]
+def _pyramid(path: Path, tiff: tifffile.TiffFile, vendor: str | None, scene: str | None, rgb: bool) -> Pyramid | None:
+    scenes = _scenes(tiff)
+    names = [_title(series, number) for number, series in enumerate(scenes, start=1)]
+    chosen = _choose(path, scenes, names, scene)
+    series = scenes[chosen]
+    channels = _channels(path, tiff, series, rgb)
+    levels_pages = [[_page(level, channel) for channel in channels] for level in series.levels]
+    pages = [page for level in levels_pages for page in level]
     for page in pages:
-        _check_page(path, page)
+        _check_page(path, page, in_channels=len(channels) == 3)
     if vendor == "aperio" and any(_for_openslide(page) for page in pages):
         return None
     _check_complete(path, tiff, pages)
     file = _SharedFile(path)
     cache = TileCache()
-    levels = [_level(path, file, page, cache, number) for number, page in enumerate(pages)]
+    levels = [_level(path, file, level, cache, number) for number, level in enumerate(levels_pages)]
 
     def close() -> None:
         file.close()
         tiff.close()
 
     kind = "ome-tiff" if tiff.is_ome else vendor if vendor == "aperio" else "tiff"
-    return Pyramid(kind, levels, tiff_mpp(tiff, pages[0]), close)
+    others = tuple(name for number, name in enumerate(names) if number != chosen)
+    return Pyramid(kind, levels, tiff_mpp(tiff, pages[0]), close, names[chosen] if others else "", others)
 
 
-def _main_series(tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    """Return the largest image that is not the label's or the macro camera's: that may be larger than a small scan."""
-
-    def area(series: tifffile.TiffPageSeries) -> int:
-        sizes = dict(zip(series.axes, series.shape, strict=True))
-        return int(sizes.get("Y", 0) * sizes.get("X", 0))
-
-    scans = [series for series in tiff.series if not any(word in series.name.lower() for word in _NOT_SCANS)]
-    return max(scans or tiff.series, key=area)
+def _size(series: tifffile.TiffPageSeries) -> tuple[int, int]:
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    return int(sizes.get("X", 0)), int(sizes.get("Y", 0))
 
 
-def _page(series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
-    page = series.pages[0]
+def _area(series: tifffile.TiffPageSeries) -> int:
+    width, height = _size(series)
+    return width * height
+
+
+def _scenes(tiff: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """Return the images that may be sections of tissue, in the file's order.
+
+    A picture of the glass (label, macro camera) is left out if it is smaller than a scan; an image without a name that
+    has the shape of the largest, if it is a preview of it.
+    """
+    every = list(tiff.series)
+    scans = [s for s in every if not _is_of_the_glass(s)] or every
+    largest = max(scans, key=_area)
+    if tiff.is_ome:
+        return [s for s in every if s in scans or _area(s) >= _area(largest)]
+    return [s for s in scans if s is largest or (_is_colour(s) and not _same_shape(s, largest))]
+
+
+def _is_of_the_glass(series: tifffile.TiffPageSeries) -> bool:
+    return _NOT_SCANS.fullmatch(series.name.strip().lower()) is not None
+
+
+def _is_colour(series: tifffile.TiffPageSeries) -> bool:
+    return series.dtype == np.uint8 and dict(zip(series.axes, series.shape, strict=True)).get("S", 1) in {3, 4}
+
+
+def _same_shape(series: tifffile.TiffPageSeries, other: tifffile.TiffPageSeries) -> bool:
+    (width, height), (full_width, full_height) = _size(series), _size(other)
+    return abs(width * full_height - height * full_width) <= _SAME_SHAPE * width * full_height
+
+
+def _title(series: tifffile.TiffPageSeries, number: int) -> str:
+    name = " ".join(series.name.split())
+    width, height = _size(series)
+    return f"{number} ({name + ', ' if name else ''}{width} x {height} px)"
+
+
+def _choose(path: Path, scenes: list[tifffile.TiffPageSeries], names: list[str], scene: str | None) -> int:
+    """Return the index of a scene that is named or numbered; by default of the largest scan."""
+    if scene is None:
+        return max(range(len(scenes)), key=lambda i: (not _is_of_the_glass(scenes[i]), _area(scenes[i])))
+    called = [" ".join(series.name.split()).casefold() for series in scenes]
+    wanted = " ".join(scene.split()).casefold()
+    if called.count(wanted) == 1:
+        return called.index(wanted)
+    if wanted.isdecimal() and 1 <= int(wanted) <= len(scenes):
+        return int(wanted) - 1
+    raise SlideError(f"{path} has no scene {scene!r}; it has {', '.join(names)}: give the number or the name of one.")
+
+
+def _channels(path: Path, tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, rgb: bool) -> list[int]:
+    """Return which pages of a series are its image: the only one, or those of red, green and blue.
+
+    Raises
+    ------
+    SlideError
+        If it is a stack, or its channels are not known to be red, green and blue.
+    """
+    sizes = {axis: size for axis, size in zip(series.axes, series.shape, strict=True) if size > 1}
+    rest = {axis: size for axis, size in sizes.items() if axis not in "YXS"}
+    if not rest:
+        return [0]
+    count = int(np.prod(list(rest.values())))
+    in_channels = count == 3 and len(rest) == 1 and "S" not in sizes and series.dtype == np.uint8
+    if in_channels:
+        names = [name.strip().lower() for name in channel_names(tiff, series)]
+        for known in (["red", "green", "blue"], ["r", "g", "b"]):
+            if sorted(names) == sorted(known):
+                return [names.index(name) for name in known]
+        if rgb or all(page is not None and page.aspage().photometric == _RGB for page in series.pages):
+            return [0, 1, 2]
+    hint = ": if they are red, green and blue, say so with --rgb" if in_channels else ""
+    if "C" in rest:
+        raise unsupported(path, f"{rest['C']} separate channels (fluorescence?{hint})")
+    raise unsupported(path, f"a stack of {count} images (axes {series.axes}{hint})")
+
+
+def _page(series: tifffile.TiffPageSeries, channel: int) -> tifffile.TiffPage:
+    page = series.pages[channel]
     if page is None:
         raise ValueError("its main image is missing")
     return page.aspage()
 
 
-def _check_axes(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """Refuse what is more than one RGB image: channels, stacks, time series."""
-    sizes = {axis: size for axis, size in zip(series.axes, series.shape, strict=True) if size > 1}
-    rest = {axis: size for axis, size in sizes.items() if axis not in "YXS"}
-    if "C" in rest:
-        raise unsupported(path, f"{rest['C']} separate channels (fluorescence?)")
-    if rest:
-        count = int(np.prod(list(rest.values())))
-        raise unsupported(path, f"a stack of {count} images (axes {series.axes})")
-
-
-def _check_page(path: Path, page: tifffile.TiffPage) -> None:
+def _check_page(path: Path, page: tifffile.TiffPage, in_channels: bool = False) -> None:
     samples, photometric = page.samplesperpixel, page.photometric
     if page.dtype is not None and page.dtype.kind == "f":
         raise unsupported(path, "floating-point pixels")
     if page.dtype != np.uint8 or page.bitspersample != 8:
         raise unsupported(path, f"{page.bitspersample}-bit pixels")
+    if in_channels and samples == 1:
+        return
     if samples == 1 and photometric in _GREY:
         raise unsupported(path, "grey pixels")
     if photometric == tifffile.PHOTOMETRIC.SEPARATED:
@@ -195,21 +273,28 @@ class _SharedFile:
         self._file.close()
 
 
-def _level(path: Path, file: _SharedFile, page: tifffile.TiffPage, cache: TileCache, number: int) -> Level:
+def _level(path: Path, file: _SharedFile, pages: list[tifffile.TiffPage], cache: TileCache, number: int) -> Level:
+    """Return a level that lies in one page, or in one for each of red, green and blue."""
+    page = pages[0]
     width, height = page.imagewidth, page.imagelength
     if page.is_tiled:
         tile_width, tile_height = page.tilewidth, page.tilelength
-    elif page.is_memmappable:
-        return ArrayLevel(_mapped(path, page))
+    elif page.is_memmappable and len(pages) == 1:
+        return ArrayLevel(_mapped(path, page), associated=_is_associated(page))
     else:
         tile_width, tile_height = width, min(page.rowsperstrip, height)
-        if tile_width * tile_height > _MAX_STRIP_PX:
-            if width * height > MAX_WHOLE_PX:
-                raise too_large(path, width, height)
-            pixels = page.asarray()
-            return ArrayLevel(np.moveaxis(pixels, 0, -1) if _is_planar(page) else pixels)
-    decode = _decoder(file, page, -(-width // tile_width), -(-height // tile_height))
+    cols, rows = -(-width // tile_width), -(-height // tile_height)
+    decode = _decoder(file, pages, cols, rows)
+    if not page.is_tiled and tile_width * tile_height > _MAX_STRIP_PX:
+        if width * height > MAX_WHOLE_PX:
+            raise too_large(path, width, height)
+        return ArrayLevel(np.concatenate([decode(row, 0) for row in range(rows)])[:height])
     return TiledLevel((width, height), (tile_width, tile_height), decode, cache, number)
+
+
+def _is_associated(page: tifffile.TiffPage) -> bool:
+    """Whether colours are multiplied by the opacity already: unless the file denies it, as for libtiff."""
+    return tifffile.EXTRASAMPLE.UNASSALPHA not in page.extrasamples
 
 
 def _is_planar(page: tifffile.TiffPage) -> bool:
@@ -225,29 +310,33 @@ def _mapped(path: Path, page: tifffile.TiffPage) -> NDArray[np.uint8]:
 
 
 def _decoder(
-    file: _SharedFile, page: tifffile.TiffPage, cols: int, rows: int
+    file: _SharedFile, pages: list[tifffile.TiffPage], cols: int, rows: int
 ) -> Callable[[int, int], NDArray[np.uint8]]:
-    """Return the function that decodes the tile or strip at (row, column) of a page."""
-    decode_segment, tables = page.decode, page.jpegtables
-    offsets, counts = page.dataoffsets, page.databytecounts
+    """Return the function that decodes the tile or strip at (row, column) of a page, or of three grey ones."""
+    page = pages[0]
     shape = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    associated = _is_associated(page)
 
-    def segment(index: int) -> NDArray[np.uint8] | None:
-        if counts[index] == 0:
+    def segment(of: tifffile.TiffPage, index: int) -> NDArray[np.uint8] | None:
+        if of.databytecounts[index] == 0:
             return None
-        data = file.read(offsets[index], counts[index])
-        pixels = decode_segment(data, index, jpegtables=tables)[0]
+        data = file.read(of.dataoffsets[index], of.databytecounts[index])
+        if of.compression in _CHECKED_JPEG:
+            require_whole_jpeg(data, of.jpegtables)
+        pixels = of.decode(data, index, jpegtables=of.jpegtables)[0]
         return None if pixels is None else np.asarray(pixels[0], np.uint8)
 
     def decode(row: int, col: int) -> NDArray[np.uint8]:
         index = row * cols + col
-        if _is_planar(page):
-            planes = [segment(index + plane * rows * cols) for plane in range(page.samplesperpixel)]
-            parts = [plane for plane in planes if plane is not None]
-            pixels = np.concatenate(parts, axis=2) if len(parts) == len(planes) else None
+        if len(pages) > 1:
+            planes = [segment(channel, index) for channel in pages]
+        elif _is_planar(page):
+            planes = [segment(page, index + plane * rows * cols) for plane in range(page.samplesperpixel)]
         else:
-            pixels = segment(index)
-        # A tile that was never written: nothing was scanned there.
-        return np.full((*shape, 3), 255, np.uint8) if pixels is None else drop_alpha(pixels)
+            planes = [segment(page, index)]
+        parts = [plane for plane in planes if plane is not None]
+        if len(parts) < len(planes):  # a tile that was never written: nothing was scanned there
+            return np.full((*shape, 3), 255, np.uint8)
+        return over_white(np.concatenate(parts, axis=2) if len(parts) > 1 else parts[0], associated=associated)
 
     return decode

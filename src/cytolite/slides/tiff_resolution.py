@@ -1,4 +1,4 @@
-"""The resolution of a TIFF: OME-XML, Aperio's or ImageJ's description, or the resolution tags."""
+"""What a TIFF says of itself in words: its resolution (OME-XML, descriptions of others, tags), its channels."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from xml.etree import ElementTree
 
 import tifffile
 
+from cytolite.files import to_number
+
 _UM_PER = {
     "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "\\u00b5m": 1.0,
     "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25_400.0, "in": 25_400.0,
 }  # fmt: skip
 _UM_PER_TAG_UNIT = {2: 25_400.0, 3: 10_000.0}
-_APERIO_MPP = re.compile(r"\bMPP\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)")
+_APERIO_MPP = re.compile(r"\bMPP\s*=\s*([0-9]*[.,]?[0-9]+(?:[eE][-+]?[0-9]+)?)")
 
 
 def tiff_mpp(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
@@ -28,8 +30,21 @@ def tiff_mpp(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, f
     if tiff.is_ome and (sizes := _from_ome(tiff.ome_metadata or "", page)):
         return sizes
     if match := _APERIO_MPP.search(page.description):
-        return float(match[1]), float(match[1])
+        return to_number(match[1]), to_number(match[1])
     return _from_tags(page, _imagej_unit(tiff) or _tag_unit(page))
+
+
+def channel_names(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[str]:
+    """Return what a file calls the channels of one of its images: OME's names, ImageJ's labels; else nothing."""
+    if not tiff.is_ome:
+        labels = (tiff.imagej_metadata or {}).get("Labels") if tiff.is_imagej else None
+        return [str(label) for label in labels] if isinstance(labels, list) else []
+    try:
+        images = [e for e in ElementTree.fromstring(tiff.ome_metadata or "") if e.tag.endswith("Image")]
+        image = images[list(tiff.series).index(series)]
+    except (ElementTree.ParseError, IndexError):
+        return []
+    return [e.get("Name", "") for e in image.iter() if e.tag.endswith("}Channel") or e.tag == "Channel"]
 
 
 def _from_ome(xml: str, page: tifffile.TiffPage) -> tuple[float, float] | None:
@@ -49,7 +64,7 @@ def _length_um(element: ElementTree.Element, name: str) -> float | None:
     # um is OME's default unit.
     unit = _UM_PER.get(element.get(f"{name}Unit", "µm"))
     try:
-        return float(element.get(name, "")) * unit if unit else None
+        return to_number(element.get(name, "")) * unit if unit else None
     except ValueError:
         return None
 

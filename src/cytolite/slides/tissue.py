@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -63,6 +64,20 @@ class TissueMask:
         rows = _clipped_sizes(self.mask.shape[0], self.scale_px, self.height_px)
         cols = _clipped_sizes(self.mask.shape[1], self.scale_px, self.width_px)
         return float(rows @ (self.mask @ cols)) * mpp**2 / 1e6
+
+    def without(self, places: Sequence[tuple[int, int, int, int]]) -> TissueMask:
+        """Return the mask without some rectangles (x, y, width, height, level-0 px), and without the px around them.
+
+        A nucleus at the edge of what could not be read may be cut by it: its middle lies at most one mask px away.
+        """
+        mask = self.mask.copy()
+        for x, y, width, height in places:
+            rows, cols = (
+                slice(max(0, math.floor(start / self.scale_px) - 1), math.ceil((start + size) / self.scale_px) + 1)
+                for start, size in ((y, height), (x, width))
+            )
+            mask[rows, cols] = False
+        return replace(self, mask=mask)
 
     def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether points (N, 2), (x, y) in level-0 px, lie in the mask; bool (N,)."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,8 +18,10 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable, with_known_types
 from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES, by_name
 from cytolite.errors import InputError
+from cytolite.files import encoding_of_mark, require_regular, to_number
 from cytolite.interop.geojson.rings import Outlines, outlines_of
 from cytolite.interop.geojson.scan import ENDED, WRONG, Scanned, find_features, scan_features
+from cytolite.interop.json_text import parse, unwrapped
 from cytolite.interop.roi import class_name
 
 UNCLASSIFIED = "unclassified"
@@ -28,6 +32,10 @@ _LARGEST_FEATURE = 256 * 2**20
 _NOT_CELLS = {"annotation", "tile", "tma_core", "tmacore", "root", "pathannotationobject", "pathtileobject"}
 _AREAS = ("area_um2", "Nucleus: Area µm^2", "Area µm^2")
 _PROBS = tuple(f"p_{name}" for name in TYPE_NAMES)
+_NO_OUTLINE = "objects that are no polygons (points, lines, nothing) were left out"
+_NO_NUMBERS = "objects whose coordinates are not all numbers were left out"
+_NO_PROPERTIES = "objects whose properties are not an object were left out"
+_REDUCED = "outlines in several parts or with holes were reduced to the largest part, filled"
 _COLUMNS = {*_PROBS, *_AREAS, "cell_id", "geometry", "cell_type", "region", "x_px", "y_px"}
 
 
@@ -35,8 +43,9 @@ class GeoJSONReader:
     """Reads cells out of a ``.geojson`` or ``.geojson.gz`` in tables of some ten thousand; a context manager.
 
     Cells and detections are read, with the nucleus where a cell has both outlines; annotations and tiles are passed
-    over. Of an outline in several parts the largest is taken, holes are filled, what crosses itself is repaired.
-    Where there are no probabilities, that of the class is 1.
+    over, and so is what has no outline (points, lines, nothing). Of an outline in several parts the largest is taken,
+    holes are filled, what crosses itself is repaired. Where there are no probabilities, that of the class is 1. Bare
+    NaN and Infinity are read, and classes, properties and measurements that are JSON within a text.
 
     Parameters
     ----------
@@ -75,7 +84,8 @@ class GeoJSONReader:
         self._types |= {name: by_name(cell_type).id for name, cell_type in (classes or {}).items()}
         self._features = None if features is None else list(features)
         self._expected: dict[str, int] = {}  # the first cell's measurements, in order: most others have the same
-        self._n_features = 0
+        self._n_features = self._n_cells = 0
+        require_regular(path)
         try:
             self._raw = path.open("rb")
         except OSError as error:
@@ -83,6 +93,7 @@ class GeoJSONReader:
         packed = self._raw.read(2) == b"\x1f\x8b"
         self._raw.seek(0)
         self._file: BinaryIO = gzip.GzipFile(fileobj=self._raw) if packed else self._raw  # type: ignore[assignment]
+        self._decoder: codecs.IncrementalDecoder | None = None  # of what is not UTF-8
 
     def __enter__(self) -> GeoJSONReader:
         return self
@@ -121,6 +132,11 @@ class GeoJSONReader:
             if not block:
                 raise self._wrong("it ends in the middle")
             rest += block
+        unusable = {what: n for what in (_NO_OUTLINE, _NO_NUMBERS, _NO_PROPERTIES) if (n := self.left_out[what])}
+        if unusable and not self._n_cells:
+            raise self._wrong(
+                "none of its features is one: " + ", ".join(f"{n:,} {what}" for what, n in unusable.items())
+            )
         while block := self._read():  # a damaged end is found by reading it
             rest = block
         if not rest.rstrip().endswith((b"}", b"]")) and rest.strip():
@@ -128,7 +144,10 @@ class GeoJSONReader:
 
     def _read(self, size: int = 0) -> bytes:
         try:
-            return self._file.read(size or _BLOCK)
+            block = self._file.read(size or _BLOCK)
+            return self._decoder.decode(block, final=not block).encode() if self._decoder else block
+        except UnicodeDecodeError as error:
+            raise self._wrong(f"it is no whole UTF-16 text, which it begins as ({error})") from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise InputError(f"{self.path} is a damaged gzip file ({error}); copy or export it again.") from None
         except OSError as error:
@@ -136,7 +155,11 @@ class GeoJSONReader:
 
     def _head(self) -> bytes:
         """Return text that begins with the first feature."""
-        text = self._read(_FIRST_BLOCK).removeprefix(b"\xef\xbb\xbf").lstrip()
+        text = self._read(_FIRST_BLOCK)
+        if encoding := encoding_of_mark(text):
+            self._decoder = codecs.getincrementaldecoder(encoding)()
+            text = self._decoder.decode(text).encode()
+        text = text.lstrip()
         if text[:1] == b"[":
             return text[1:]
         while text[:1] == b"{" and len(text) <= _LARGEST_FEATURE:
@@ -144,8 +167,8 @@ class GeoJSONReader:
             if at >= 0:
                 return text[at:]
             if at == -2:
-                content = self._parse(text)[0]
-                if content.get("type") == "Feature":
+                [content] = self._parse(text)
+                if isinstance(content, dict) and content.get("type") == "Feature":
                     return text + b"]"
                 break
             block = self._read()
@@ -157,53 +180,62 @@ class GeoJSONReader:
     def _wrong(self, what: str) -> InputError:
         return InputError(f"{self.path} is no GeoJSON of cells: {what}.")
 
-    def _parse(self, text: bytes) -> list[dict[str, Any]]:
+    def _parse(self, text: bytes) -> list[Any]:
         try:
-            return orjson.loads(b"[" + text + b"]")
+            return list(orjson.loads(b"[" + text + b"]"))
         except orjson.JSONDecodeError as error:
-            raise self._wrong(f"near feature {self._n_features + 1} it is not valid JSON ({error})") from None
+            try:
+                return list(parse(b"[" + text + b"]", self.path, "GeoJSON"))
+            except InputError:
+                raise self._wrong(f"near feature {self._n_features + 1} it is not valid JSON ({error})") from None
 
     def _table(self, features: list[dict[str, Any]], scanned: Scanned) -> CellTable:
         """Return the cells among `features`."""
         if not np.isfinite(scanned.points).all():
             raise self._wrong(f"up to feature {self._n_features + len(features)} a coordinate is no finite number")
         outlines = outlines_of(scanned)
-        has_area = outlines.has_area.tolist()
+        area = outlines.area_px.tolist()
         values: list[int] = []
         types: list[int] = []
         measured: list[dict[str, Any] | int] = []
         for number, feature in enumerate(features, start=self._n_features + 1):
-            properties = feature.get("properties") or {}
+            properties = unwrapped(feature.get("properties")) or {}
             if not isinstance(properties, dict):
-                raise self._wrong(f"the properties of feature {number} are not an object")
+                self.left_out[_NO_PROPERTIES] += 1
+                continue
             kind = properties.get("objectType") or properties.get("object_type")
             if isinstance(kind, str) and kind.lower() in _NOT_CELLS:
                 self.left_out["annotations or tiles were left out"] += 1
                 continue
-            value = self._outline(feature, number, has_area)
-            if value is None:
+            found = _polygons(feature.get("nucleusGeometry") or feature.get("geometry"))
+            if not found:
+                self.left_out[_NO_OUTLINE] += 1
+                continue
+            if not all(isinstance(value, int) for value in found):
+                self.left_out[_NO_NUMBERS] += 1
+                continue
+            value = max(found, key=area.__getitem__)
+            if not area[value] > 0:
                 self.left_out["outlines without an area were left out"] += 1
                 continue
+            self.left_out[_REDUCED] += len(found) > 1
             values.append(value)
             types.append(self._type(properties, number))
-            measured.append(_measurements(properties))
+            measured.append(self._numbers_only(_measurements(properties)))
         self._n_features += len(features)
-        self.left_out["outlines in several parts or with holes were reduced to the largest part, filled"] += (
-            outlines.n_reduced
-        )
+        self._n_cells += len(values)
+        self.left_out[_REDUCED] += outlines.n_reduced
         self.left_out["outlines that crossed themselves were repaired"] += outlines.n_repaired
         return self._assemble(outlines.take(values), np.array(types, np.uint8), measured, scanned.measured)
 
-    def _outline(self, feature: dict[str, Any], number: int, has_area: list[bool]) -> int | None:
-        """Return which of the arrays of coordinates is the nucleus; None if it has no area."""
-        geometry = feature.get("nucleusGeometry") or feature.get("geometry")
-        if not isinstance(geometry, dict) or geometry.get("type") not in {"Polygon", "MultiPolygon"}:
-            what = geometry.get("type") if isinstance(geometry, dict) else geometry
-            raise InputError(f"{self.path}, feature {number}: its geometry is {what}; a cell is a polygon.")
-        value = geometry.get("coordinates")
-        if not isinstance(value, int):
-            raise InputError(f"{self.path}, feature {number}: its coordinates are not all numbers.")
-        return value if has_area[value] else None
+    def _numbers_only(self, measurements: dict[str, Any] | int) -> dict[str, Any] | int:
+        """Return measurements without those that are no numbers: names, comments."""
+        if isinstance(measurements, int) or not any(isinstance(v, str | list | dict) for v in measurements.values()):
+            return measurements
+        values = {name: _value(value) for name, value in measurements.items()}
+        kept = {name: value for name, value in values.items() if not isinstance(value, str | list | dict)}
+        self.left_out["measurements that are no numbers were left out"] += len(values) - len(kept)
+        return kept
 
     def _type(self, properties: dict[str, Any], number: int) -> int:
         name = class_name(properties) or UNCLASSIFIED
@@ -264,16 +296,30 @@ class GeoJSONReader:
                 numbers[given >= 0, column] = rows[given[given >= 0], self._expected[name]]
         objects = [[cell.get(name) for name in names] for cell in measured if isinstance(cell, dict)]
         if objects:
-            try:
-                numbers[given < 0] = np.array(objects, np.float64)  # None and "NaN" become NaN
-            except (TypeError, ValueError) as error:
-                raise self._wrong(f"up to feature {self._n_features} a measurement is no number ({error})") from None
+            numbers[given < 0] = np.array(objects, np.float64)  # None becomes NaN
         return numbers
+
+
+def _polygons(geometry: Any) -> list[Any]:
+    """Return the coordinates of a geometry's polygons: numbers of arrays that the scanner took, else what it left."""
+    if not isinstance(geometry, dict):
+        return []
+    if geometry.get("type") == "GeometryCollection":
+        return [value for part in geometry.get("geometries") or [] for value in _polygons(part)]
+    return [geometry.get("coordinates")] if geometry.get("type") in {"Polygon", "MultiPolygon"} else []
 
 
 def _measurements(properties: Mapping[str, Any]) -> dict[str, Any] | int:
     """Return an object's measurements, which older QuPaths wrote as an array, or the number that stands for them."""
-    measurements = properties.get("measurements")
+    measurements = unwrapped(properties.get("measurements"))
     if isinstance(measurements, list):
-        return {str(item.get("name")): item.get("value") for item in measurements if isinstance(item, dict)}
+        measurements = {str(item.get("name")): item.get("value") for item in measurements if isinstance(item, dict)}
     return measurements if isinstance(measurements, dict | int) else {}
+
+
+def _value(value: Any) -> Any:
+    """Return a measurement as a number or None, and words as they are."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return to_number(value)
+    return value

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.polygon import orient
 
+from cytolite.errors import InputError
 from cytolite.interop.geojson.scan import Scanned
 from cytolite.kernels import kernel
 
@@ -66,6 +68,33 @@ def outlines_of(scanned: Scanned) -> Outlines:
         scanned.points, scanned.ring_ends, scanned.ring_values, scanned.ring_polygons, scanned.n_values
     )
     return clean_outlines(vertices, offsets, int(n_reduced))
+
+
+def rings_of(polygons: NDArray[Any], where: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return (vertices, offsets) of the open rings of shapely polygons of one ring, clockwise on the screen.
+
+    A multipolygon of one part is taken for that part.
+
+    Raises
+    ------
+    InputError
+        If one is no polygon, or has holes.
+    """
+    polygons = np.asarray(polygons, object)
+    single = (shapely.get_type_id(polygons) == shapely.GeometryType.MULTIPOLYGON) & (
+        shapely.get_num_geometries(polygons) == 1
+    )
+    polygons = np.where(single, shapely.get_geometry(polygons, 0), polygons)
+    if (shapely.get_type_id(polygons) != shapely.GeometryType.POLYGON).any() or shapely.is_empty(polygons).any():
+        raise InputError(f"{where}: an outline is no polygon.")
+    if shapely.get_num_interior_rings(polygons).any():
+        raise InputError(f"{where}: an outline is not a polygon of one ring: it has holes.")
+    rings = shapely.get_exterior_ring(shapely.force_2d(polygons))
+    back = ~shapely.is_ccw(rings)  # in mathematics' sense, where y grows upwards
+    rings[back] = shapely.reverse(rings[back])
+    lengths = shapely.get_num_points(rings)
+    vertices = np.delete(shapely.get_coordinates(rings), np.cumsum(lengths) - 1, axis=0)
+    return vertices, np.concatenate([[0], np.cumsum(lengths - 1)])
 
 
 def clean_outlines(vertices: NDArray[np.float64], offsets: NDArray[np.int64], n_reduced: int = 0) -> Outlines:

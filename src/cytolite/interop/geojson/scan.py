@@ -36,7 +36,7 @@ class Scanned:
     n_values : int
         Number of arrays that were replaced.
     measured : numpy.ndarray
-        float64 (rows, names); NaN for null and "NaN".
+        float64 (rows, names); NaN for null, "NaN" and bare NaN.
     used : int
         Bytes of the block that were taken.
     state : int
@@ -102,6 +102,7 @@ _COORDINATES = np.frombuffer(b'"coordinates"', np.uint8)
 _MEASUREMENTS = np.frombuffer(b'"measurements"', np.uint8)
 _NULL = np.frombuffer(b"null", np.uint8)
 _NAN = np.frombuffer(b'"NaN"', np.uint8)
+_BARE_NAN = np.frombuffer(b"NaN", np.uint8)
 _FEATURES = np.frombuffer(b'"features"', np.uint8)
 _QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58
 _OPEN, _CLOSE, _OPEN_ARRAY, _CLOSE_ARRAY = 123, 125, 91, 93
@@ -265,7 +266,9 @@ def _measurements(data, at, keys, key_starts, row):  # type: ignore[no-untyped-d
         value, end = _number(data, at)
         if end == at:
             value = np.nan
-            end = at + 4 if _stands_at(data, at, _NULL) else at + 5 if _stands_at(data, at, _NAN) else at
+            for piece in (_NULL, _NAN, _BARE_NAN):
+                if _stands_at(data, at, piece):
+                    end = at + len(piece)
         at = _skip_space(data, end)
         if at + 5 >= len(data):
             return cut
