@@ -20,7 +20,7 @@ class Ran:
 
     def sentence(self) -> str:
         """Return the error of a command that failed as it should: one sentence, no traceback, nothing on stdout."""
-        assert self.code == 1, self
+        assert self.code in (1, 2), self
         assert "Traceback" not in self.err, self.err
         assert self.out == "", self.out
         [line] = self.err.splitlines()

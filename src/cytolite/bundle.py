@@ -8,16 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from cytolite.celltypes import TYPE_NAMES
 from cytolite.config import MPP_MAX, MPP_MIN
-from cytolite.errors import BundleError, did_you_mean
+from cytolite.errors import BundleError, UnknownModelError, did_you_mean
 from cytolite.files import sha256_of, whole_folder
 
-FORMAT = 1
+FORMAT = 2  # 2: says what was held back in training
 ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
 ASSETS = Path(__file__).parent / "assets"
+
+
+class HeldBack(BaseModel):
+    """What the run that a bundle came from held back: by what rule, and a hash of the images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(gt=0, lt=1, description="Share of each source's groups.")
+    seed: int = Field(description="Of the draw.")
+    duplicates: bool = Field(False, description="Whether a list of near-duplicates kept images on one side.")
+    images_sha256: dict[str, str] = Field({}, description="Of each source: SHA-256 of the names of its images.")
 
 
 class ModelSpec(BaseModel):
@@ -44,7 +55,13 @@ class ModelSpec(BaseModel):
     data: tuple[str, ...] = Field((), description="Data it was trained on.")
     parameters: int = Field(0, ge=0, description="Number of weights.")
     validation: dict[str, float] = Field({}, description="Numbers measured on held-back images.")
+    held_back: HeldBack | None = Field(None, description="What was held back in training; None: not recorded.")
     onnx_sha256: str = Field("", description="SHA-256 of model.onnx.")
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_recorded(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A bundle of format 1 stays the same text, by whose hash results know what they were made with."""
+        return {name: value for name, value in handler(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,16 @@ def embedded_names() -> list[str]:
     return sorted(path.parent.name for path in ASSETS.glob(f"*/{SPEC_NAME}"))
 
 
+def purpose(name: str) -> str:
+    """Return what an embedded bundle is good for, in a few words."""
+    return json.loads((ASSETS / "purposes.json").read_text(encoding="utf-8"))[name]
+
+
+def disk_bytes(bundle: Bundle) -> int:
+    """Return the size of all files of a bundle."""
+    return sum(path.stat().st_size for path in bundle.path.iterdir())
+
+
 def _find(name_or_path: str | Path | None) -> Path:
     names = embedded_names()
     if name_or_path is None:
@@ -122,7 +149,7 @@ def _find(name_or_path: str | Path | None) -> Path:
     if folder.name in (SPEC_NAME, ONNX_NAME):
         folder = folder.parent
     if not folder.is_dir():
-        raise BundleError(
+        raise UnknownModelError(
             f"There is no model {str(name_or_path)!r}: neither an embedded one ({', '.join(names) or 'none here'}) "
             f"nor a folder with {SPEC_NAME} and {ONNX_NAME}.{did_you_mean(str(name_or_path), names)}"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import InputError, UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def by_name(name: str) -> CellType:
     for cell_type in CELL_TYPES:
         if cell_type.name == name.lower():
             return cell_type
-    raise InputError(
+    raise UsageError(
         f"There is no cell type {name!r}; known are {', '.join(TYPE_NAMES)}.{did_you_mean(name.lower(), TYPE_NAMES)}"
     )
 
@@ -109,7 +109,7 @@ def label_by_name(name: str) -> int:
         if known == name.lower():
             return label
     names = LABEL_NAMES.values()
-    raise InputError(f"There is no label {name!r}; known are {', '.join(names)}.{did_you_mean(name.lower(), names)}")
+    raise UsageError(f"There is no label {name!r}; known are {', '.join(names)}.{did_you_mean(name.lower(), names)}")
 
 
 def allowed_types(label: int) -> tuple[int, ...]:

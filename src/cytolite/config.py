@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import UsageError, did_you_mean
 from cytolite.files import read_toml
 
 # What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
@@ -23,6 +23,8 @@ def check_turns(value: int) -> int:
     return value
 
 
+# The embedded bundles, as help names them (`cytolite models` says more); a test holds this to those that are there.
+MODELS = "nuclei-light (the default), nuclei-light-int8, nuclei-base-int8, nuclei-committee-int8"
 Decoder = Literal["light", "wide", "unetr", "unetpp"]
 Turns = Annotated[int, AfterValidator(check_turns)]
 
@@ -33,13 +35,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class SegmentSettings(Settings):
-    """Settings of `cytolite segment`; ``None`` leaves the choice to the slide, the model or the machine."""
+class SlideSettings(Settings):
+    """How slides are worked on; ``None`` leaves the choice to the slide, the model or the machine."""
 
-    model: str | None = Field(None, description="Model bundle, by name or path; default: the embedded one.")
+    model: str | None = Field(None, description=f"Model bundle: {MODELS}, or the folder of another.")
     mpp: float | None = Field(
         None,
-        description="Level-0 resolution in um per pixel; overrides what the file says, needed where it says nothing.",
+        description="Level-0 resolution in µm per pixel; overrides what the file says, needed where it says nothing.",
     )
     scene: str | None = Field(
         None, description="Name, or number from 1, of one of several images in a file; default: the largest."
@@ -49,7 +51,6 @@ class SegmentSettings(Settings):
         "fail", description="What a part that cannot be read does: fail the slide, or be left out, which is told."
     )
     tissue: Literal["auto", "all"] = Field("auto", description="Work on the tissue found, or on the whole slide.")
-    roi: Path | None = Field(None, description="GeoJSON file of regions (QuPath annotations) to work on.")
     tile: int | None = Field(None, description="Tile side in pixels of the model's maps; default: the bundle's.")
     halo: int | None = Field(None, description="Margin read around each tile, in pixels; default: the bundle's.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the network runs.")
@@ -72,7 +73,7 @@ class SegmentSettings(Settings):
     @classmethod
     def _resolution(cls, value: float | None) -> float | None:
         if value is not None and not MPP_MIN <= value <= MPP_MAX:
-            raise ValueError(f"is not a microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g} um per pixel")
+            raise ValueError(f"is not a microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g} µm per pixel")
         return value
 
     @field_validator("tile", "halo", "batch", "workers")
@@ -82,6 +83,12 @@ class SegmentSettings(Settings):
         if value is not None and not low <= value <= high:
             raise ValueError(f"is out of range; allowed are {low} to {high}")
         return value
+
+
+class SegmentSettings(SlideSettings):
+    """Settings of `cytolite segment`: slides, and the regions on them."""
+
+    roi: Path | None = Field(None, description="GeoJSON file of regions (QuPath annotations) to work on.")
 
 
 # Share of crops drawn from each source: outlines are best in CoNSeP and MoNuSeg, types in PanNuke and MoNuSAC.
@@ -100,7 +107,7 @@ class TrainSettings(Settings):
     weights: Path | None = Field(None, description="File of the pretrained weights; default: a package or the hub.")
     frozen: bool | None = Field(None, description="Keep the encoder as it is; default: those trained on pathology.")
     start: str | None = Field(None, description="Bundle or run, by name or path, whose weights training starts from.")
-    mpp: float = Field(0.25, description="Resolution of the images the network sees, um per pixel.")
+    mpp: float = Field(0.25, description="Resolution of the images the network sees, µm per pixel.")
     crop_px: int = Field(256, description="Side of a training crop, a multiple of 32.")
     batch: int = Field(16, description="Crops per step.")
     steps_per_epoch: int = Field(500, description="An epoch ends with a validation and a checkpoint.")
@@ -161,7 +168,7 @@ class DistillSettings(TrainSettings):
     teachers: tuple[str, ...] = Field((), description="More teachers; the student learns the mean of all answers.")
     teacher_turns: Turns = Field(1, description="4 or 8: ask in all rotations, and mirrored too, and take the mean.")
     teacher_scales: tuple[float, ...] = Field(
-        (1.0,), description="Ask at the teacher's um per pixel times each of these, and take the mean."
+        (1.0,), description="Ask at the teacher's µm per pixel times each of these, and take the mean."
     )
 
     @field_validator("teacher_scales")
@@ -227,7 +234,7 @@ class EvaluateSettings(Settings):
     seed: int = Field(0, description="Of the bootstrap, and of the choice of held-back images.")
     held_back: float | None = Field(None, description="Score only what `train` holds back with this share.")
     duplicates: Path | None = Field(None, description="The pairs that `train --duplicates` was given.")
-    mpp: float | None = Field(None, description="Resolution of label folders, um per pixel.")
+    mpp: float | None = Field(None, description="Resolution of label folders, µm per pixel.")
     threads: int = Field(2, description="Threads of the network.")
     turns: Turns = Field(1, description="As of `segment`: 4 or 8 for a mean over images turned, and mirrored.")
     protocol: str | None = Field(None, description="PanNuke's folds: paper, official or rotation; needs a column fold.")
@@ -278,7 +285,7 @@ def make_settings(kind: type[AnySettings], given: dict[str, Any], config: Path |
     try:
         return kind(**(from_file | given))
     except ValidationError as error:
-        raise InputError(explain(error, kind)) from None
+        raise UsageError(explain(error, kind)) from None
 
 
 def all_settings(kind: type[Settings] = Settings) -> list[type[Settings]]:
@@ -302,7 +309,7 @@ def _read_table(path: Path, table: str) -> dict[str, Any]:
     content = read_toml(path, "The settings file")
     for name, value in content.items():
         if name not in TABLES or not isinstance(value, dict):
-            raise InputError(
+            raise UsageError(
                 f"The settings file {path} holds {name!r} outside the known tables "
                 f"{', '.join(f'[{known}]' for known in TABLES)}.{did_you_mean(name, TABLES)}"
             )

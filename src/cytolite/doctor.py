@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cytolite import machine
-from cytolite.errors import CytoliteError
+from cytolite.errors import CytoliteError, how_to_install
 from cytolite.qupath.install import installation, installed_python
 from cytolite.qupath.preferences import startup_script, user_folders
 
@@ -123,7 +123,7 @@ def _model(name: str | None) -> Iterator[Finding]:
         bundle = load_bundle(name)
         Predictor(bundle, "cpu").maps(np.full((1, 64, 64, 3), 255, np.uint8))
     except CytoliteError as error:
-        yield Finding("model", "bad", str(error), "pip install --force-reinstall --no-deps cytolite.")
+        yield Finding("model", "bad", str(error), f"Install cytolite again, {how_to_install(again=True)}.")
     except (ImportError, OSError, RuntimeError) as error:
         yield Finding("model", "bad", f"does not run: {_first_line(error)}", _mend("onnxruntime"))
     else:

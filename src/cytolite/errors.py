@@ -14,12 +14,20 @@ class InputError(CytoliteError):
     """What was given cannot be used: a file, a setting, a name."""
 
 
+class UsageError(InputError):
+    """The command itself is wrong: what it names is not there, a setting is not allowed, options do not go together."""
+
+
 class SlideError(InputError):
     """A slide or image that cannot be read, or that lacks what is needed to read it."""
 
 
 class BundleError(InputError):
     """A model bundle that is missing, damaged or of a newer format."""
+
+
+class UnknownModelError(BundleError, UsageError):
+    """There is no model of the name that was given."""
 
 
 class OutputError(CytoliteError):
@@ -44,3 +52,14 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"``, or an empty string when nothing known is near what was given."""
     near = difflib.get_close_matches(given, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def how_to_install(extra: str = "", *, again: bool = False) -> str:
+    """Return the words that say how to install cytolite, or an extra of it; from nowhere that a stranger can write to.
+
+    >>> how_to_install("serve")
+    "in your copy of cytolite's repository: pip install '.[serve]'; of a wheel: pip install 'FILE.whl[serve]'"
+    """
+    part = f"[{extra}]" if extra else ""
+    command = "pip install --force-reinstall --no-deps" if again else "pip install"
+    return f"in your copy of cytolite's repository: {command} '.{part}'; of a wheel: {command} 'FILE.whl{part}'"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import InputError, OutputError, UsageError
 
 NOTICE = "Research use only - not for diagnosis."
 log = logging.getLogger("cytolite")
@@ -186,11 +186,11 @@ def read_toml(path: Path, what: str, *, or_json: bool = False) -> dict[str, Any]
         text = read_text(path)
         content = json.loads(text) if or_json and path.suffix.lower() == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise InputError(f"{what} {path} cannot be read: {error.strerror or error}.") from None
+        raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}.") from None
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{what} {path} is not valid {allowed}: {error}.") from None
+        raise UsageError(f"{what} {path} is not valid {allowed}: {error}.") from None
     if not isinstance(content, dict):
-        raise InputError(f"{what} {path} holds no table of names and values.")
+        raise UsageError(f"{what} {path} holds no table of names and values.")
     return content
 
 

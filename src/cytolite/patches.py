@@ -77,4 +77,4 @@ class Patch:
         if unknown:
             raise InputError(f"{where}: the type map holds {unknown}; allowed are {sorted(allowed)}.")
         if not 0.05 <= self.mpp <= 5:
-            raise InputError(f"{where}: {self.mpp} um/px is not a microscope's resolution (0.05 to 5).")
+            raise InputError(f"{where}: {self.mpp} µm/px is not a microscope's resolution (0.05 to 5).")

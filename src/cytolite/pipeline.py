@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cytolite.config import (
     DistillSettings,
@@ -15,9 +15,9 @@ from cytolite.config import (
     SegmentSettings,
     TrainSettings,
 )
-from cytolite.errors import InputError
-from cytolite.progress import Display, Update, silent
-from cytolite.segmentation.results import find_slides, prepare_output, result_folders
+from cytolite.errors import UsageError
+from cytolite.progress import Batch, Display, Update, silent
+from cytolite.segmentation.results import find_slides, is_result, prepare_output, result_folders
 from cytolite.segmentation.run import Outcome, load_model, try_slide
 
 if TYPE_CHECKING:
@@ -69,11 +69,47 @@ def segment_slides(
 
         read_regions(settings.roi)
     prepare_output(output)
+    folders = result_folders(found, output)
+    to_do = [settings.overwrite or not is_result(folder) for folder in folders]
+    batch = Batch(display, len(found))
     outcomes = []
-    for slide, folder in zip(found, result_folders(found, output), strict=True):
-        outcomes.append(try_slide(slide, folder, model, settings, display))
+    for i, (slide, folder) in enumerate(zip(found, folders, strict=True)):
+        outcomes.append(try_slide(slide, folder, model, settings, batch.display(i + 1, sum(to_do[i:]))))
         report(outcomes[-1])
     return outcomes
+
+
+def models() -> list[dict[str, Any]]:
+    """Return the embedded bundles, the default first.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``version``, ``default`` (bool), ``parameters``, ``size_bytes`` (of all its files), ``licence``,
+        ``purpose`` and ``path``.
+
+    Raises
+    ------
+    BundleError
+        If one is damaged.
+    """
+    from cytolite.bundle import disk_bytes, embedded_names, load_bundle, purpose
+
+    default = load_bundle().spec.name
+    names = sorted(embedded_names(), key=lambda name: name != default)
+    return [
+        {
+            "name": name,
+            "version": bundle.spec.version,
+            "default": name == default,
+            "parameters": bundle.spec.parameters,
+            "size_bytes": disk_bytes(bundle),
+            "licence": bundle.spec.licence,
+            "purpose": purpose(name),
+            "path": str(bundle.path),
+        }
+        for name, bundle in ((name, load_bundle(name)) for name in names)
+    ]
 
 
 def inspect(model: str | Path | None = None, speed: bool = False) -> str:
@@ -91,13 +127,14 @@ def inspect(model: str | Path | None = None, speed: bool = False) -> str:
     BundleError
         If there is no such bundle, or it is damaged.
     """
-    from cytolite.bundle import CARD_NAME, load_bundle
+    from cytolite.bundle import CARD_NAME, disk_bytes, load_bundle
 
     bundle = load_bundle(model)
     card = bundle.path / CARD_NAME
-    size = sum(path.stat().st_size for path in bundle.path.iterdir())
     text = f"{bundle.path}\n\n{bundle.spec.model_dump_json(indent=2)}\n\n"
-    text += f"parameters           {bundle.spec.parameters:,}\nsize on disk         {size / 2**20:.1f} MB\n"
+    text += (
+        f"parameters           {bundle.spec.parameters:,}\nsize on disk         {disk_bytes(bundle) / 2**20:.1f} MB\n"
+    )
     text += _needs(bundle) if speed else ""
     return text + (f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "")
 
@@ -168,7 +205,7 @@ def convert(
     from cytolite.interop.convert import convert as run
 
     if mpp is not None and not MPP_MIN <= mpp <= MPP_MAX:
-        raise InputError(f"--mpp {mpp} is no microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g}.")
+        raise UsageError(f"--mpp {mpp} is no microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g}.")
     return run(source, target, classes=classes, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update)
 
 
@@ -180,7 +217,7 @@ def _needs(bundle: Bundle) -> str:
     memory = "not told by this system" if found.memory_mb is None else f"{found.memory_mb:,.0f} MB"
     return (
         f"memory at batch 32   {memory} (32 images of 256 x 256 px, growth of the peak of resident memory)\n"
-        f"speed                {found.mm2_per_s:.2f} mm2/s (network alone, one thread)\n"
+        f"speed                {found.mm2_per_s:.2f} mm²/s (network alone, one thread)\n"
     )
 
 
@@ -219,7 +256,7 @@ def inspect_stores(
     from cytolite.files import whole_file
 
     if pairs is not None and not duplicates:
-        raise InputError(
+        raise UsageError(
             "There are no pairs to write without looking for duplicates; leave one of the two options out."
         )
     with Stores(paths) as stores:
@@ -406,8 +443,12 @@ def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = ()
     return release(run, out, model_version, stores, truth)
 
 
-def export_variant(model: str, out: Path, kind: Literal["float16", "int8"], stores: Sequence[Path]) -> str:
-    """Make a smaller variant of a bundle; return, as text, what it costs on held-back images.
+def export_variant(
+    model: str, out: Path, kind: Literal["float16", "int8"], stores: Sequence[Path], duplicates: Path | None = None
+) -> tuple[str, str]:
+    """Make a smaller variant of a bundle; return what it costs on the images that its run held back, and a warning.
+
+    The warning is empty where it is known which images those are.
 
     Raises
     ------
@@ -417,11 +458,15 @@ def export_variant(model: str, out: Path, kind: Literal["float16", "int8"], stor
     from cytolite.bundle import load_bundle
     from cytolite.release.variants import make_variant
 
-    return _compared(*make_variant(load_bundle(model), out, kind, stores))
+    return _compared(*make_variant(load_bundle(model), out, kind, stores, duplicates))
 
 
-def export_committee(models: Sequence[str], out: Path, model_version: str, stores: Sequence[Path]) -> str:
-    """Make one bundle of several; return, as text, what it gains over the first on held-back images.
+def export_committee(
+    models: Sequence[str], out: Path, model_version: str, stores: Sequence[Path], duplicates: Path | None = None
+) -> tuple[str, str]:
+    """Make one bundle of several; return what it gains on images that all runs held back, and a warning.
+
+    The warning is empty where it is known which images those are.
 
     Raises
     ------
@@ -431,12 +476,13 @@ def export_committee(models: Sequence[str], out: Path, model_version: str, store
     from cytolite.bundle import load_bundle
     from cytolite.release.ensemble import make_committee
 
-    return _compared(*make_committee([load_bundle(model) for model in models], out, model_version, stores))
+    members = [load_bundle(model) for model in models]
+    return _compared(*make_committee(members, out, model_version, stores, duplicates))
 
 
-def _compared(bundle: Bundle, found: Sequence[Comparison]) -> str:
+def _compared(bundle: Bundle, found: Sequence[Comparison], note: str) -> tuple[str, str]:
     told = [f"{c.name}: {c.before} -> {c.after}, {c.difference.signed}, n = {c.before.n}" for c in found]
-    return "\n".join([*told, str(bundle.path)])
+    return "\n".join([*told, str(bundle.path)]), note
 
 
 def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> float:

@@ -110,7 +110,8 @@ class _Pace:
     def state(self, done: float, total: float, now: float) -> str:
         # Areas have fractions, patches have not.
         digits = 2 if self.unit == "mm2" else 0
-        text = f"{done:,.{digits}f} of {total:,.{digits}f} {self.unit}"
+        unit = self.unit.replace("mm2", "mm²")
+        text = f"{done:,.{digits}f} of {total:,.{digits}f} {unit}"
         if self.start is None and total > 0:
             self.start = done, now
         if self.start is None:
@@ -119,7 +120,51 @@ class _Pace:
         share = PACE_SHARE if seconds < PACE_SURE_S else 0
         if new > 0 and new >= share * (total - self.start[0]) and seconds >= PACE_AFTER_S:
             speed = new / seconds
-            left_s = round(max(0.0, total - done) / speed)
-            text += f", {speed:,.{digits or 1}f} {self.unit}/s"
-            text += f", {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
+            text += f", {speed:,.{digits or 1}f} {unit}/s, {_clock((total - done) / speed)} left"
         return text
+
+
+def _clock(seconds: float) -> str:
+    whole = round(max(0.0, seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+class Batch:
+    """Numbers the slides of a batch, "3 of 40", and says how long all that are left will take.
+
+    The time is that of a mean slide among those done, so it is told from the second on.
+
+    Parameters
+    ----------
+    display : Display
+        Shows each of them.
+    n : int
+        Slides in all.
+    """
+
+    def __init__(self, display: Display, n: int) -> None:
+        self._show, self._n = display, n
+        self._seconds: list[float] = []
+
+    def display(self, place: int, left: int) -> Display:
+        """Return the display for one slide.
+
+        Parameters
+        ----------
+        place : int
+            Its place in the batch, from 1.
+        left : int
+            Slides that are to be worked on from here, it among them: without those that are there already.
+        """
+
+        @contextmanager
+        def numbered(title: str, unit: str = "mm2") -> Iterator[Update]:
+            head = f"{place} of {self._n}"
+            if self._seconds:
+                head += f", {_clock(left * sum(self._seconds) / len(self._seconds))} left for all"
+            start = time.monotonic()
+            with self._show(f"{head}: {title}" if self._n > 1 else title, unit) as update:
+                yield update
+            self._seconds.append(time.monotonic() - start)
+
+        return numbered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
+import shlex
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,8 +20,10 @@ RECORDED_PACKAGES = (
 )  # fmt: skip
 
 
-def options(settings: Settings, without: Collection[str] = (), places: Collection[str] = ()) -> list[str]:
-    """Return the options, ``--name value``, that give these settings; those at their default are left out.
+def options(
+    settings: Settings, without: Collection[str] = (), places: Collection[str] = (), *, whole: bool = False
+) -> list[str]:
+    """Return the options, ``--name value``, that give these settings, quoted; those at their default are left out.
 
     Files and folders are named without saying where they lie, which is nobody else's business and of no use elsewhere.
 
@@ -31,31 +34,36 @@ def options(settings: Settings, without: Collection[str] = (), places: Collectio
         Settings that do not decide the result.
     places : collection of str
         Settings that name a folder, as texts.
+    whole : bool
+        Say where files lie, for a command that shall run here again.
     """
     defaults = {n: f.get_default(call_default_factory=True) for n, f in type(settings).model_fields.items()}
     return [
         text
         for name, value in settings
         if name not in without and value != defaults[name]
-        for text in option(f"--{name.replace('_', '-')}", value, name in places)
+        for text in option(f"--{name.replace('_', '-')}", value, name in places, whole=whole)
     ]
 
 
-def option(flag: str, value: object, place: bool = False) -> list[str]:
-    """Return what gives one option a value: a tuple or a dictionary takes several; of a `place` only the name is told.
+def option(flag: str, value: object, place: bool = False, *, whole: bool = False) -> list[str]:
+    """Return what gives one option a value, quoted for a shell: a tuple or a dictionary takes several.
 
-    >>> option("--stores", ("a.h5", "b.h5"))
-    ['--stores a.h5', '--stores b.h5']
+    Of a path, and of a `place`, only the name is told, unless `whole`.
+
+    >>> option("--stores", ("a.h5", "my b.h5"))
+    ['--stores a.h5', "--stores 'my b.h5'"]
     """
     match value:
         case bool():
             return [flag if value else flag.replace("--", "--no-", 1)]
         case tuple():
-            return [text for item in value for text in option(flag, item, place)]
+            return [text for item in value for text in option(flag, item, place, whole=whole)]
         case dict():
-            return [text for key, item in value.items() for text in option(f"{flag}.{key}", item, place)]
+            return [text for key, item in value.items() for text in option(f"{flag}.{key}", item, place, whole=whole)]
         case _:
-            return [f"{flag} {Path(str(value)).name if place or isinstance(value, Path) else value}"]
+            name_alone = not whole and (place or isinstance(value, Path))
+            return [shlex.join([flag, Path(str(value)).name if name_alone else str(value)])]
 
 
 def versions_here() -> dict[str, str]:

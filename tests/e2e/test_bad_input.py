@@ -1,4 +1,4 @@
-"""Bad input, through the real command: one sentence, exit code 1, nothing left under the final name, no traceback."""
+"""Bad input, through the real command: one sentence, exit code 1 or 2, nothing left, no traceback."""
 
 import json
 import os

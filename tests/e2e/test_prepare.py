@@ -81,7 +81,7 @@ def test_what_cannot_be_prepared_gets_a_sentence_and_leaves_nothing(tmp_path):
     types.write_text(TYPES)
     assert "holds the type ids [9]" in last(cytolite(*labels, "--types", types, "--mpp", 0.25))
     assert "--types FILE and --mpp are needed" in last(cytolite(*labels))
-    assert "250.0 um/px" in last(cytolite("prepare", "labels", label_folder(tmp_path / "ok"), "-o", store,
+    assert "250.0 µm/px" in last(cytolite("prepare", "labels", label_folder(tmp_path / "ok"), "-o", store,
                                           "--types", types, "--mpp", 250))  # fmt: skip
     for text, message in (
         ('[types]\n1 = "neoplastik"', "Did you mean 'neoplastic'"),

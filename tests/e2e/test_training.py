@@ -66,6 +66,33 @@ def test_a_run_of_other_settings_is_not_overwritten(store, whole_run):
         pipeline.train([store], whole_run, TINY.model_copy(update={"seed": 1}))
 
 
+@pytest.mark.parametrize("where", ["weights", "first step"])
+def test_what_fails_before_its_first_step_refuses_nothing_after(store, tmp_path, monkeypatch, where):
+    out, other = tmp_path / "run", TINY.model_copy(update={"seed": 5})
+    with monkeypatch.context() as broken:
+        if where == "weights":
+            broken.setattr("cytolite.training.run.first_network", fails)
+        else:
+            broken.setattr(tasks.SupervisedTask, "training_step", fails)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            pipeline.train([store], out, TINY)
+    assert not out.exists()
+    pipeline.train([store], out, other.model_copy(update={"epochs": 1}))
+    assert trained_network(out)[1].seed == 5
+
+
+def fails(*_, **__):
+    raise RuntimeError("out of memory")
+
+
+def test_a_bundle_says_what_its_run_held_back(whole_run, store, tmp_path):
+    from cytolite.release.origin import record_split
+
+    bundle = pipeline.export(whole_run, tmp_path / "tiny", "7")
+    assert bundle.spec.held_back == record_split(split([store], TINY)[1], TINY)
+    assert bundle.spec.held_back.share == 0.5
+
+
 def test_training_learns_and_logs(whole_run):
     lines = (whole_run / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
     assert "val/consep_bpq_image" in lines[0]

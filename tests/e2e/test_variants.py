@@ -27,12 +27,13 @@ def store(tmp_path_factory):
 @pytest.mark.parametrize(("kind", "smaller", "alike"), [("float16", 0.6, 0.9999), ("int8", 0.5, 0.99)])
 def test_a_variant_is_smaller_answers_alike_and_says_what_it_costs(store, tmp_path, kind, smaller, alike):
     original = load_bundle("nuclei-light")
-    variant, found = make_variant(original, tmp_path / kind, kind, [store])
+    variant, found, note = make_variant(original, tmp_path / kind, kind, [store])
     assert variant.onnx_path.stat().st_size < smaller * original.onnx_path.stat().st_size
     image = coloured_patch("x", "consep", 9).image[None, :128, :128]
     for wanted, given in zip(Predictor(original).maps(image), Predictor(variant).maps(image), strict=True):
         assert alike < np.corrcoef(wanted.ravel(), given.ravel())[0, 1]
         assert np.abs(wanted - given).max() > 0
+    assert note == ""  # the card says that it was split as by default
     [row] = found
     assert row.name == "consep_bpq_image"
     text = (variant.path / "CARD.md").read_text()

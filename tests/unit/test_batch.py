@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.provenance import fingerprint
 from cytolite.segmentation.results import RUN_FILE, check_free, find_slides, is_result, prepare_output, result_folders
 
@@ -55,7 +55,16 @@ def test_pattern_without_a_match_and_no_slide_at_all(tmp_path):
 
 
 def test_a_missing_file_is_left_to_whoever_opens_it(tmp_path):
-    assert find_slides([tmp_path / "no.svs"]) == [tmp_path / "no.svs"]
+    (tmp_path / "a.svs").touch()
+    given = [tmp_path / "no.svs", tmp_path / "a.svs"]
+    assert find_slides(given) == given
+
+
+def test_nothing_that_is_there_is_a_wrong_command(tmp_path):
+    with pytest.raises(UsageError, match=r"no\.svs does not exist"):
+        find_slides([tmp_path / "no.svs", tmp_path / "no.tif"])
+    with pytest.raises(UsageError, match=r"is a directory: name its slides, '.*/\*'"):
+        find_slides([tmp_path])
 
 
 def test_stem_where_it_is_enough(tmp_path):

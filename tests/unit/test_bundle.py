@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cytolite import bundle as bundles
-from cytolite.bundle import ModelSpec, load_bundle, write_bundle
+from cytolite.bundle import FORMAT, ModelSpec, load_bundle, write_bundle
 from cytolite.celltypes import TYPE_NAMES
 from cytolite.errors import BundleError, OutputError
 from fakes import fake_bundle
@@ -41,8 +41,8 @@ def test_written_is_what_is_loaded(bundle, tmp_path):
 
 
 def test_a_newer_format_is_refused_before_its_fields_are_read(bundle):
-    change_spec(bundle, format=2, something_new=1)
-    refused(bundle.path, "format 2", "newer cytolite")
+    change_spec(bundle, format=FORMAT + 1, something_new=1)
+    refused(bundle.path, f"format {FORMAT + 1}", "newer cytolite")
 
 
 def test_changed_weights_are_refused(bundle):

@@ -41,7 +41,8 @@ def members(tmp_path_factory):
 
 
 def test_the_answer_is_the_mean_and_the_members_are_named(members, store, tmp_path):
-    committee, found = make_committee(members, tmp_path / "both", "7", [store])
+    committee, found, note = make_committee(members, tmp_path / "both", "7", [store])
+    assert note.startswith("What other held back in training is not recorded")
     image = coloured_patch("x", "consep", 9).image[None, :96, :128]
     one, other, both = (Predictor(bundle).maps(image) for bundle in (*members, committee))
     for a, b, mean in zip(one, other, both, strict=True):

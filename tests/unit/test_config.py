@@ -39,7 +39,7 @@ def test_resolutions_of_microscopes_are_taken(mpp):
 def test_absurd_resolution(mpp):
     message = complaint({"mpp": mpp})
     assert message.startswith("mpp = ")
-    assert "0.05 to 5 um per pixel" in message
+    assert "0.05 to 5 µm per pixel" in message
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_the_count_line(tmp_path: Path, panel: dict) -> None:
         tmp_path / "o.png", np.zeros((900, 900, 3), np.uint8), 32, [squares([(1, 1)] * 2500, [1] * 2500)], mpp=0.25,
         tissue_mm2=2.5,
     )  # fmt: skip
-    assert panel["words"][1] == "2,500 nuclei   |   2.50 mm2 of tissue   |   1,000 per mm2"
+    assert panel["words"][1] == "2,500 nuclei   |   2.50 mm² of tissue   |   1,000 per mm²"
 
 
 def test_tables_are_taken_one_at_a_time(tmp_path: Path, panel: dict) -> None:

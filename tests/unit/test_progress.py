@@ -29,10 +29,10 @@ def test_lines_now_and_then_with_speed_and_time_left(clock, capsys):
     assert out == ""
     assert err.splitlines() == [
         "a.svs ...",
-        "a.svs: 3.00 of 100.00 mm2, 0.10 mm2/s, 0:16:10 left",
-        "a.svs: 6.00 of 100.00 mm2, 0.10 mm2/s, 0:15:40 left",
-        "a.svs: 9.00 of 100.00 mm2, 0.10 mm2/s, 0:15:10 left",
-        "a.svs: 12.00 of 100.00 mm2, 0.10 mm2/s, 0:14:40 left",
+        "a.svs: 3.00 of 100.00 mm², 0.10 mm²/s, 0:16:10 left",
+        "a.svs: 6.00 of 100.00 mm², 0.10 mm²/s, 0:15:40 left",
+        "a.svs: 9.00 of 100.00 mm², 0.10 mm²/s, 0:15:10 left",
+        "a.svs: 12.00 of 100.00 mm², 0.10 mm²/s, 0:14:40 left",
     ]
 
 
@@ -55,7 +55,7 @@ def test_no_time_left_before_it_means_something(clock, capsys):
         update(61.0, 100.0)
     lines = capsys.readouterr().err.splitlines()[1:]
     assert ["left" in line for line in lines] == [False, False, False, True]
-    assert lines[-1] == "a: 61.00 of 100.00 mm2, 1.00 mm2/s, 0:00:39 left"
+    assert lines[-1] == "a: 61.00 of 100.00 mm², 1.00 mm²/s, 0:00:39 left"
 
 
 def test_a_large_slide_has_a_time_left_after_a_minute(clock, capsys):
@@ -75,9 +75,9 @@ def test_nothing_done_yet_and_more_done_than_planned(clock, capsys):
         clock(10)
         update(2.0, 1.0)
     assert capsys.readouterr().err.splitlines()[1:] == [
-        "a: 0.00 of 0.00 mm2",
-        "a: 0.00 of 1.00 mm2",
-        "a: 2.00 of 1.00 mm2, 0.20 mm2/s, 0:00:00 left",
+        "a: 0.00 of 0.00 mm²",
+        "a: 0.00 of 1.00 mm²",
+        "a: 2.00 of 1.00 mm², 0.20 mm²/s, 0:00:00 left",
     ]
 
 
@@ -97,7 +97,7 @@ def test_bar_shows_the_state_on_stderr(clock, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert out == ""
     assert "a.svs" in err
-    assert "1.00 of 4.00 mm2, 0.10 mm2/s, 0:00:30 left" in err
+    assert "1.00 of 4.00 mm², 0.10 mm²/s, 0:00:30 left" in err
 
 
 @pytest.mark.parametrize(
@@ -134,3 +134,32 @@ def test_objects_a_line_for_programs(clock, capsys):
     assert lines[0] == {"done_mm2": 0.0, "total_mm2": 0.0}
     assert [line["done_mm2"] for line in lines[1:]] == [0.0, 1.0, 2.0, 3.0, 3.0]
     assert all(line["total_mm2"] == 3.0 for line in lines[1:])
+
+
+def test_a_batch_is_numbered_and_says_what_is_left_for_all(clock, capsys):
+    batch = progress.Batch(progress.lines, 40)
+    for place, left, seconds in ((1, 30, 60), (2, 29, 120), (5, 26, 0)):  # 3 and 4 are there already
+        with batch.display(place, left)("a.svs"):
+            clock(seconds)
+    assert capsys.readouterr().err.splitlines() == [
+        "1 of 40: a.svs ...",
+        "2 of 40, 0:29:00 left for all: a.svs ...",  # 29 slides of 60 s
+        "5 of 40, 0:39:00 left for all: a.svs ...",  # 26 slides of 90 s
+    ]
+
+
+def test_a_slide_that_fails_at_once_does_not_make_the_rest_look_short(clock, capsys):
+    batch = progress.Batch(progress.lines, 3)
+    with batch.display(1, 3)("a"):
+        clock(100)
+    with pytest.raises(OSError, match="no"), batch.display(2, 2)("b"):
+        raise OSError("no")
+    with batch.display(3, 1)("c"):
+        pass
+    assert capsys.readouterr().err.splitlines()[-1] == "3 of 3, 0:01:40 left for all: c ..."
+
+
+def test_one_slide_alone_is_not_numbered(capsys):
+    with progress.Batch(progress.lines, 1).display(1, 1)("a.svs"):
+        pass
+    assert capsys.readouterr().err == "a.svs ...\n"

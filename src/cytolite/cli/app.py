@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from cyclopts import App, Parameter
 
 import cytolite
-from cytolite.errors import InputError
+from cytolite.errors import InputError, how_to_install
 
 Result = TypeVar("Result")
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
@@ -21,6 +21,7 @@ app = App(
     name="cytolite",
     help=f"Find, outline and name every nucleus in H&E whole slide images. {RESEARCH_USE}",
     version=lambda: cytolite.__version__,
+    default_parameter=Parameter(negative_iterable=()),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
@@ -33,7 +34,10 @@ def with_extra(work: Callable[[], Result], extra: str = "train") -> Result:
     try:
         return work()
     except ModuleNotFoundError as error:
-        raise InputError(f"This needs {error.name}, which is not installed: pip install 'cytolite[{extra}]'.") from None
+        raise InputError(
+            f"This needs {error.name}, which is not installed; it comes with the extra {extra!r}, "
+            f"{how_to_install(extra)}."
+        ) from None
 
 
 def print_error(message: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cytolite.cli.app import app, with_extra
-from cytolite.errors import InputError
+from cytolite.errors import UsageError
 
 
 @app.command
@@ -22,7 +22,7 @@ def convert(
         tuple[str, ...],
         Parameter(name="--class", help="Type of a class that others named, as 'Tumor=neoplastic'; may be repeated."),
     ] = (),
-    mpp: Annotated[float | None, Parameter(help="um per pixel, for areas that the source does not say.")] = None,
+    mpp: Annotated[float | None, Parameter(help="µm per pixel, for areas that the source does not say.")] = None,
     outlines: Annotated[bool, Parameter(help="Write outlines into a .csv too.")] = False,
     overwrite: Annotated[bool, Parameter(help="Replace a file that is there.")] = False,
     quiet: Annotated[bool, Parameter(help="No progress; errors and warnings are still printed.")] = False,
@@ -53,5 +53,5 @@ def convert(
 def _pair(text: str) -> tuple[str, str]:
     name, equals, cell_type = text.rpartition("=")
     if not equals:
-        raise InputError(f"--class {text!r} has no '='; write the class, then the type, as 'Tumor=neoplastic'.")
+        raise UsageError(f"--class {text!r} has no '='; write the class, then the type, as 'Tumor=neoplastic'.")
     return name.strip(), cell_type.strip()

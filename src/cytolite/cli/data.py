@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cytolite.cli.app import app, with_extra
-from cytolite.errors import InputError
+from cytolite.errors import UsageError
 
 Quiet = Annotated[bool, Parameter(name="--quiet", negative="", help="No progress; errors are still printed.")]
 
@@ -23,7 +23,7 @@ def prepare(
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Store to write, an .h5 file.")],
     patch: Annotated[int | None, Parameter(help="Cut images to this side in px; default: they stay whole.")] = None,
     types: Annotated[Path | None, Parameter(help="Of labels: TOML or JSON file that names the type ids.")] = None,
-    mpp: Annotated[float | None, Parameter(help="Of labels: resolution, um per px.")] = None,
+    mpp: Annotated[float | None, Parameter(help="Of labels: resolution, µm per px.")] = None,
     quiet: Quiet = False,
 ) -> int:
     """Read a public dataset and write its patches into a store to train on (needs the extra `train`)."""
@@ -63,7 +63,7 @@ def inspect(
     paths = [Path(name) for name in what]
     if not paths or (len(paths) == 1 and not is_store(paths[0])):
         if output or pairs:
-            raise InputError("A model bundle has no patches to draw or compare; --output and --pairs are for stores.")
+            raise UsageError("A model bundle has no patches to draw or compare; --output and --pairs are for stores.")
         print(pipeline.inspect(what[0] if what else None, speed))
         return 0
     display = progress.choose(quiet)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from cytolite.cli.app import RESEARCH_USE, Config, app, with_extra
-from cytolite.config import EvaluateSettings, make_settings
+from cytolite.config import MODELS, EvaluateSettings, make_settings
 
 if TYPE_CHECKING:
     from cytolite.evaluation.report import Section
@@ -24,7 +24,9 @@ Predicted = Annotated[
     tuple[Path, ...],
     Parameter(help="Label folder, results of `segment`, or one cells.parquet; one for each split of a protocol."),
 ]
-Model = Annotated[str | None, Parameter(help="Bundle that predicts, by name or path, in place of --predicted.")]
+Model = Annotated[
+    str | None, Parameter(help=f"Bundle that predicts, in place of --predicted: {MODELS}, or the folder of another.")
+]
 Baseline = Annotated[str | None, Parameter(help="Predictions or a bundle to compare with, on the same images.")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the report.")]
 Page = Annotated[Path | None, Parameter(help="Write the scores as a Markdown page too.")]
@@ -74,6 +76,9 @@ def _print(found: list[Section], group: str) -> None:
     from cytolite.evaluation.markdown import OVERALL
     from cytolite.evaluation.report import Bootstrap, interval_notes
 
+    if found[0].differences:
+        _print_compared(found)
+        return
     shown = found[:MOST_COLUMNS]
     table = Table("", *(f"{s.title}\n{len(s.counts):,} images" for s in shown), box=None)
     for name in OVERALL:
@@ -84,3 +89,25 @@ def _print(found: list[Section], group: str) -> None:
     Console().print(table)
     for note in interval_notes(shown, Bootstrap(group)):
         print(note)
+
+
+def _print_compared(found: list[Section]) -> None:
+    """Print a table a section: the scores, those of the baseline, and the differences."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cytolite.evaluation.markdown import OVERALL
+
+    for section in found[:MOST_COLUMNS]:
+        table = Table(f"{section.title}\n{len(section.counts):,} images", "this", "baseline", "difference", box=None)
+        for name in OVERALL:
+            ours = section.find(name, "all") or section.find(name, "mean")
+            if ours is None:
+                continue
+            theirs, difference = (
+                next((s for s in scores if (s.name, s.type) == (name, ours.type) and s.defined), None)
+                for scores in (section.baseline, section.differences)
+            )
+            signed = "-" if difference is None else difference.signed
+            table.add_row(name, str(ours), "-" if theirs is None else str(theirs), signed)
+        Console().print(table)

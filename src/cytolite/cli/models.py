@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +11,7 @@ from cyclopts import Parameter
 
 from cytolite.cli.app import Config, app, with_extra
 from cytolite.config import DistillSettings, TrainSettings, make_settings
+from cytolite.errors import UsageError
 
 
 @app.command(usage="Usage: cytolite train STORE... -o RUN [OPTIONS]")
@@ -43,6 +46,16 @@ def distill(
     return 0
 
 
+# Options that some kinds of export have, beside --stores, which all have.
+OPTIONS_OF_KIND = {
+    "bundle": ("model_version", "truth"),
+    "torchscript": (),
+    "float16": ("duplicates",),
+    "int8": ("duplicates",),
+    "committee": ("model_version", "duplicates", "others"),
+}
+
+
 @app.command(usage="Usage: cytolite export RUN|BUNDLE -o OUTPUT [OPTIONS]")
 def export(
     source: Annotated[
@@ -55,23 +68,47 @@ def export(
         Literal["bundle", "torchscript", "float16", "int8", "committee"],
         Parameter(help="bundle, torchscript: of a run; float16, int8: of a bundle; committee: of it and --others."),
     ] = "bundle",
-    model_version: Annotated[str, Parameter(help="Version of the weights.")] = "1",
-    stores: Annotated[tuple[Path, ...], Parameter(help="Where the run's stores are now, if they have moved.")] = (),
+    model_version: Annotated[
+        str | None, Parameter(help="bundle, committee: version of the weights; default: 1.")
+    ] = None,
+    stores: Annotated[
+        tuple[Path, ...], Parameter(help="Stores of the run, if they have moved; float16, int8, committee: needed.")
+    ] = (),
+    duplicates: Annotated[
+        Path | None, Parameter(help="float16, int8, committee: the pairs that `train --duplicates` was given.")
+    ] = None,
     others: Annotated[tuple[str, ...], Parameter(help="committee: further bundles, by name or path.")] = (),
     truth: Annotated[
         tuple[Path, ...], Parameter(help="bundle: stores with the labels to score on, if --stores were relabelled.")
     ] = (),
 ) -> int:
     """Make a model bundle of a run: ONNX, checked and scored, with its card (needs the extra `train`)."""
+    given = {"model_version": model_version, "duplicates": duplicates, "others": others, "truth": truth}
+    _refuse_unused(kind, given)
     from cytolite import pipeline
 
+    version = model_version or "1"
     if kind == "committee":
-        print(with_extra(lambda: pipeline.export_committee([source, *others], output, model_version, stores)))
+        members = [source, *others]
+        _print_compared(*with_extra(lambda: pipeline.export_committee(members, output, version, stores, duplicates)))
     elif kind in ("float16", "int8"):
-        print(with_extra(lambda: pipeline.export_variant(source, output, kind, stores)))
+        _print_compared(*with_extra(lambda: pipeline.export_variant(source, output, kind, stores, duplicates)))
     elif kind == "torchscript":
         difference = with_extra(lambda: pipeline.export_torchscript(Path(source), output, stores))
         print(f"{output}: differs from torch by {difference:.2g} at most")
     else:
-        print(with_extra(lambda: pipeline.export(Path(source), output, model_version, stores, truth)).path)
+        print(with_extra(lambda: pipeline.export(Path(source), output, version, stores, truth)).path)
     return 0
+
+
+def _print_compared(text: str, warning: str) -> None:
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(text)
+
+
+def _refuse_unused(kind: str, given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if value and name not in OPTIONS_OF_KIND[kind]:
+            kinds = " and ".join(other for other, names in OPTIONS_OF_KIND.items() if name in names)
+            raise UsageError(f"--{name.replace('_', '-')} is for --kind {kinds}, not for {kind}; leave it out.")

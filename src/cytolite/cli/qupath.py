@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from cytolite.cli.qupath_app import qupath
-from cytolite.errors import InputError
+from cytolite.errors import UsageError
 
 if TYPE_CHECKING:
     from cytolite.qupath.install import Installation
@@ -53,7 +53,7 @@ def _places(user_dir: Path | None) -> list[Installation]:
         versions = {path.absolute(): version for version, path in folders.items()}
         return [installation(user_dir, startup_script(versions.get(user_dir.absolute())))]
     if not folders:
-        raise InputError(
+        raise UsageError(
             f"No user folder of QuPath 0.5 or newer was found in {Path.home() / 'QuPath'} or in QuPath's preferences; "
             "start QuPath once, so that it makes one, or name it with --user-dir."
         )

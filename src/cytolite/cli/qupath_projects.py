@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cytolite.cli.app import Config, with_extra
 from cytolite.cli.qupath_app import qupath as group
 from cytolite.cli.segment import print_outcomes
-from cytolite.config import SegmentSettings, make_settings
+from cytolite.config import SegmentSettings, SlideSettings, make_settings
 
 if TYPE_CHECKING:
     from cytolite.segmentation.run import Outcome
@@ -30,7 +30,7 @@ def run(
     qupath: Annotated[Path | None, Parameter(help="Folder where QuPath is installed; default: searched for.")] = None,
     other_project_open: Annotated[bool, Parameter(help="A QuPath that runs has another project open.")] = False,
     config: Config = None,
-    settings: Annotated[SegmentSettings | None, Parameter(name="*")] = None,
+    settings: Annotated[SlideSettings | None, Parameter(name="*")] = None,
 ) -> int:
     """Find the nuclei of a project's images, and add them under their annotations, without opening QuPath.
 

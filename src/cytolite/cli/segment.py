@@ -74,8 +74,8 @@ def _report(show: Callable[[str], None]) -> Callable[[Outcome], None]:
             show(f"{outcome.folder}: already there, skipped (--overwrite does it again)")
         else:
             # On a small image the start takes longer than the work, and a speed would say nothing.
-            speed = f", {outcome.seconds / outcome.tissue_mm2:.1f} s/mm2" if outcome.tissue_mm2 >= 1 else ""
-            area = f"{outcome.cells:,} nuclei in {outcome.tissue_mm2:.2f} mm2 of tissue"
+            speed = f", {outcome.seconds / outcome.tissue_mm2:.1f} s/mm²" if outcome.tissue_mm2 >= 1 else ""
+            area = f"{outcome.cells:,} nuclei in {outcome.tissue_mm2:.2f} mm² of tissue"
             show(f"{outcome.folder}: {area}, {outcome.seconds:.1f} s{speed}")
 
     return report

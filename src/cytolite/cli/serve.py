@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from cytolite.cli.app import app, with_extra
-from cytolite.config import SegmentSettings, make_settings
+from cytolite.config import MODELS, SegmentSettings, make_settings
 
 
 @app.command
 def serve(
     *,
-    model: Annotated[str | None, Parameter(help="Model bundle, by name or path; default: the embedded one.")] = None,
+    model: Annotated[str | None, Parameter(help=f"Model bundle: {MODELS}, or the folder of another.")] = None,
     allow: Annotated[
         tuple[Path, ...], Parameter(help="Folder that slides and results may lie in; default: your home folder.")
     ] = (),

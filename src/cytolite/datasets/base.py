@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.files import is_debris, require_regular, sha256_of
 from cytolite.patches import Patch
 
@@ -101,7 +101,7 @@ def below(folder: Path, pattern: str, depth: int) -> list[Path]:
         If there is no such folder.
     """
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.")
+        raise UsageError(f"There is no folder {folder}.")
     found = (path for levels in range(depth + 1) for path in folder.glob("*/" * levels + pattern))
     return sorted(path for path in found if not is_debris(path.relative_to(folder)))
 
@@ -212,7 +212,7 @@ def read_label_folder(
         If a folder is missing or empty, or a file does not fit its neighbours.
     """
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.")
+        raise UsageError(f"There is no folder {folder}.")
     files = below(folder / "image", "*", depth=0) if (folder / "image").is_dir() else []
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images:

@@ -12,7 +12,7 @@ from cytolite.datasets.monusac import MONUSAC
 from cytolite.datasets.monuseg import MONUSEG
 from cytolite.datasets.pannuke import PANNUKE
 from cytolite.datasets.puma import PUMA
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import UsageError, did_you_mean
 
 DATASETS: MappingProxyType[str, Dataset] = MappingProxyType(
     {d.name: d for d in (CONSEP, MONUSAC, MONUSEG, PANNUKE, PUMA)}
@@ -31,7 +31,7 @@ def dataset(name: str) -> Dataset:
     """
     if name not in DATASETS:
         known = [*DATASETS, LABELS]
-        raise InputError(f"There is no dataset {name!r}; known are {', '.join(known)}.{did_you_mean(name, known)}")
+        raise UsageError(f"There is no dataset {name!r}; known are {', '.join(known)}.{did_you_mean(name, known)}")
     return DATASETS[name]
 
 
@@ -54,10 +54,10 @@ def open_dataset(name: str, folder: Path, types: Path | None, mpp: float | None)
     """
     if name == LABELS:
         if types is None or mpp is None:
-            raise InputError("A label folder does not say what it holds: --types FILE and --mpp are needed.")
+            raise UsageError("A label folder does not say what it holds: --types FILE and --mpp are needed.")
         declared = labels.read_types(types)
         return labels.read(folder, declared, mpp), {declared.name: declared.licence}
     found = dataset(name)
     if types is not None or mpp is not None:
-        raise InputError(f"The reader of {name} knows its types and resolution; --types and --mpp are for `labels`.")
+        raise UsageError(f"The reader of {name} knows its types and resolution; --types and --mpp are for `labels`.")
     return found.read(folder), {name: found.licence}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytolite.celltypes import IGNORE
-from cytolite.errors import InputError
+from cytolite.errors import UsageError
 from cytolite.patches import Patch
 
 SMALLEST_PX, LARGEST_PX = 64, 4096
@@ -70,7 +70,7 @@ def cut(patches: Iterable[Patch], side_px: int, tally: Tally) -> Iterator[Patch]
         If the side is out of range.
     """
     if not SMALLEST_PX <= side_px <= LARGEST_PX:
-        raise InputError(f"Patches of {side_px} px cannot be made; allowed are {SMALLEST_PX} to {LARGEST_PX}.")
+        raise UsageError(f"Patches of {side_px} px cannot be made; allowed are {SMALLEST_PX} to {LARGEST_PX}.")
     for image in patches:
         tally.images += 1
         if 2 * min(image.instance_map.shape) < side_px:

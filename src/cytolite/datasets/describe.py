@@ -25,7 +25,7 @@ def _sources(stores: Stores) -> list[tuple[str, ...]]:
     source_of = np.array(stores.texts("source"))
     columns = {key: np.array(stores.texts(key)) for key in ("group", "fold", "tissue")}
     licences = {name: text for store in stores.stores for name, text in store.licences.items()}
-    rows: list[tuple[str, ...]] = [("source", "patches", "groups", "um/px", "sides, px", "folds", "tissues", "licence")]
+    rows: list[tuple[str, ...]] = [("source", "patches", "groups", "µm/px", "sides, px", "folds", "tissues", "licence")]
     for name in np.unique(source_of).tolist():
         mine = source_of == name
         mpp, sides = stores.numbers("mpp")[mine], stores.numbers("shapes")[mine]
@@ -64,7 +64,7 @@ def describe_duplicates(found: Sequence[Duplicate], sources: Sequence[str], name
     between = Counter(" and ".join(sorted((sources[d.first], sources[d.second]))) for d in found)
     lines = [f"near-duplicates: {len(found):,} pairs"]
     lines += [f"  {n:,} of {pair}" for pair, n in between.most_common()]
-    rows: list[tuple[str, ...]] = [("", "", "correlation", "overlap, um2")]
+    rows: list[tuple[str, ...]] = [("", "", "correlation", "overlap, µm²")]
     for d in found[:PAIRS_SHOWN]:
         ends = [f"{sources[i]} {names[i]}" for i in (d.first, d.second)]
         rows.append((*ends, f"{d.correlation:.3f}", f"{d.overlap_um2:,.0f}"))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.files import read_text, whole_path
 from cytolite.patches import Patch
 
@@ -87,7 +87,7 @@ def read_pairs(path: Path, sources: Sequence[str], names: Sequence[str]) -> list
     try:
         header, *rows = csv.reader(io.StringIO(read_text(path), newline=""))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a list of duplicates: {error}.") from None
+        raise UsageError(f"{path} cannot be read as a list of duplicates: {error}.") from None
     if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
         raise InputError(f"{path} is no list of duplicates; `cytolite inspect STORE... --pairs FILE` writes one.")
     ends = [((row[0], row[1]), (row[2], row[3])) for row in rows]

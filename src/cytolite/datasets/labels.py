@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cytolite.celltypes import label_by_name
 from cytolite.datasets.base import Reading, read_label_folder
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import read_toml
 
 KEYS = ("name", "licence", "types")
@@ -45,15 +45,15 @@ def read_types(path: Path) -> TypesFile:
     if unknown or not isinstance(content.get("types"), dict):
         what = f"holds {unknown[0]!r}" if unknown else "has no table 'types' of ids and names"
         hint = did_you_mean(unknown[0], KEYS) if unknown else ""
-        raise InputError(f"The types file {path} {what}; known are {', '.join(KEYS)}.{hint}")
+        raise UsageError(f"The types file {path} {what}; known are {', '.join(KEYS)}.{hint}")
     types = {}
     for key, name in content["types"].items():
         if not key.isdecimal() or not 1 <= int(key) <= 255:
-            raise InputError(f"The types file {path} has the id {key!r}; ids are whole numbers of 1 to 255.")
+            raise UsageError(f"The types file {path} has the id {key!r}; ids are whole numbers of 1 to 255.")
         try:
             types[int(key)] = label_by_name(str(name))
         except InputError as error:
-            raise InputError(f"The types file {path}, id {key}: {error}") from None
+            raise UsageError(f"The types file {path}, id {key}: {error}") from None
     return TypesFile(str(content.get("name", path.stem)), str(content.get("licence", "unknown")), types)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 
 
 def held_back(
@@ -43,7 +43,7 @@ def held_back(
         on.
     """
     if not 0 < fraction < 1:
-        raise InputError(f"A fraction of {fraction} cannot be held back; it must lie between 0 and 1.")
+        raise UsageError(f"A fraction of {fraction} cannot be held back; it must lie between 0 and 1.")
     source_of, group_of = np.asarray(sources), np.asarray(groups)
     chosen = np.zeros(len(source_of), bool)
     for source in np.unique(source_of):

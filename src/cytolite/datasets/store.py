@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cytolite.celltypes import UNKNOWN_NUCLEUS
 from cytolite.datasets.census import nuclei_per_label
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.files import whole_path
 from cytolite.patches import Patch
 
@@ -162,7 +162,7 @@ class Store:
         try:
             self._file = h5py.File(self.path, "r")
         except FileNotFoundError:
-            raise InputError(f"There is no store {path}; make one with `cytolite prepare`.") from None
+            raise UsageError(f"There is no store {path}; make one with `cytolite prepare`.") from None
         except OSError as error:
             raise InputError(f"{path} is not a store, or is damaged: {error}.") from None
         found = self._file.attrs.get("cytolite_store")

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES, N_TYPES
 from cytolite.files import NOTICE, plain_refusal, whole_file
+from cytolite.fonts import drawable, font
 from cytolite.interop.roi import Region
 
 _INK, _FAINT, _PAPER = (33, 37, 41), (108, 117, 125), (255, 255, 255)
@@ -278,7 +279,7 @@ def _draw_tissue(picture: Image.Image, view: _View, tissue: NDArray[np.bool_], t
 def _draw_regions(picture: Image.Image, view: _View, regions: Sequence[Region]) -> None:
     draw = ImageDraw.Draw(picture)
     width = max(2, max(picture.size) // 500)
-    font = _font(max(14, max(picture.size) // 70))
+    lettering = font(max(14, max(picture.size) // 70))
     for region in regions:
         for polygon in shapely.get_parts(region.polygon):
             for ring in (polygon.exterior, *polygon.interiors):
@@ -289,7 +290,7 @@ def _draw_regions(picture: Image.Image, view: _View, regions: Sequence[Region]) 
         left, top, _, _ = region.polygon.bounds
         x, y = view.to_picture(np.array([left, top])).tolist()
         at = (min(max(x, 0), picture.width - 20) + 2 * width, min(max(y, 0), picture.height - 20) + width)
-        draw.text(at, region.name, _INK, font, stroke_width=3, stroke_fill=_PAPER)
+        draw.text(at, drawable(region.name), _INK, lettering, stroke_width=3, stroke_fill=_PAPER)
 
 
 def _draw_scale_bar(picture: Image.Image, view: _View) -> None:
@@ -297,24 +298,23 @@ def _draw_scale_bar(picture: Image.Image, view: _View) -> None:
     wanted_um = picture.width * view.um_per_px / 6
     decade = 10 ** math.floor(math.log10(wanted_um))
     length_um = decade * max(step for step in (1, 2, 5) if step * decade <= wanted_um)
-    text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} um"
+    text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
     length = length_um / view.um_per_px
     thick = max(4, picture.width // 250)
-    font = _font(max(14, picture.width // 60))
     left, bottom = max(12, picture.width // 50), picture.height - max(12, picture.width // 50)
     top = bottom - thick
     draw = ImageDraw.Draw(picture)
     draw.rectangle((left - 2, top - 2, left + length + 2, bottom + 2), _PAPER)
     draw.rectangle((left, top, left + length, bottom), _INK)
     middle = (left + length / 2, top - thick)
-    draw.text(middle, text, _INK, font, anchor="mb", stroke_width=3, stroke_fill=_PAPER)
+    draw.text(middle, text, _INK, font(max(14, picture.width // 60)), anchor="mb", stroke_width=3, stroke_fill=_PAPER)
 
 
 def _count_line(counts: NDArray[np.int64], tissue_mm2: float | None) -> str:
     n = int(counts.sum())
     line = f"{n:,} " + ("nucleus" if n == 1 else "nuclei")
     if tissue_mm2:
-        line += f"   |   {tissue_mm2:,.2f} mm2 of tissue   |   {n / tissue_mm2:,.0f} per mm2"
+        line += f"   |   {tissue_mm2:,.2f} mm² of tissue   |   {n / tissue_mm2:,.0f} per mm²"
     return line
 
 
@@ -337,8 +337,8 @@ def _frame(
         )
         for cell_type, count in zip(CELL_TYPES, counts.tolist(), strict=True)
     ]
-    rows = _flow([_font(base).getlength(text) + 3.2 * base for _, text in items], width)
-    told = [row for text in warnings for row in _wrapped(f"Warning: {text}", _font(base), width)]
+    rows = _flow([font(base).getlength(text) + 3.2 * base for _, text in items], width)
+    told = [row for text in warnings for row in _wrapped(f"Warning: {text}", base, width)]
     count_line = margin + (round(2.2 * base) if title else 0) + spacing - base // 2
     top = count_line + base // 2 + len(told) * spacing
     legend = top + picture.height + base
@@ -346,26 +346,26 @@ def _frame(
     paper = Image.new("RGB", (width + 2 * margin, notice + spacing + margin // 2), _PAPER)
     draw = ImageDraw.Draw(paper)
     if title:
-        draw.text((margin, margin), title, _INK, _font(round(base * 1.6)), anchor="lt")
-    draw.text((margin, count_line), line, _FAINT, _font(base), anchor="ls")
+        draw.text((margin, margin), drawable(title), _INK, font(round(base * 1.6)), anchor="lt")
+    draw.text((margin, count_line), line, _FAINT, font(base), anchor="ls")
     for row, text in enumerate(told, 1):
-        draw.text((margin, count_line + row * spacing), text, _WARNING_INK, _font(base), anchor="ls")
+        draw.text((margin, count_line + row * spacing), drawable(text), _WARNING_INK, font(base), anchor="ls")
     paper.paste(picture, (margin + (width - picture.width) // 2, top))
     for row, (first, last, step) in enumerate(rows):
         for place, (colour, text) in enumerate(items[first:last]):
             x, y = margin + place * step, legend + row * spacing
             draw.rounded_rectangle((x, y, x + base, y + base), base // 4, colour)
-            draw.text((x + 1.5 * base, y + base // 2), text, _INK, _font(base), anchor="lm")
-    words = f"{footer}   |   {NOTICE}" if footer else NOTICE
-    draw.text((margin, notice), words, _FAINT, _font(round(base * 0.8)), anchor="lt")
+            draw.text((x + 1.5 * base, y + base // 2), text, _INK, font(base), anchor="lm")
+    words = f"{drawable(footer)}   |   {NOTICE}" if footer else NOTICE
+    draw.text((margin, notice), words, _FAINT, font(round(base * 0.8)), anchor="lt")
     return paper
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> list[str]:
+def _wrapped(text: str, size: int, room: float) -> list[str]:
     """Break a text into lines that fit."""
     lines: list[str] = []
     for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+        if lines and font(size).getlength(drawable(f"{lines[-1]} {word}")) <= room:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
@@ -378,10 +378,6 @@ def _flow(widths: Sequence[float], room: float) -> list[tuple[int, int, float]]:
     lines = math.ceil(len(widths) / columns)
     columns = math.ceil(len(widths) / lines)
     return [(i, min(i + columns, len(widths)), room / columns) for i in range(0, len(widths), columns)]
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def _save(path: str | Path, picture: Image.Image) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from PIL.ImageFont import FreeTypeFont
 
 from cytolite.celltypes import IGNORE, LABEL_COLOURS, LABEL_NAMES
+from cytolite.fonts import drawable, font
 from cytolite.patches import Patch
 
 WINDOW_PX, ZOOM, COLUMNS, ROWS, GAP_PX = 160, 2, 6, 5, 8
@@ -44,13 +46,13 @@ def draw_sheet(
     rows = -(-len(chosen) // columns)
     pitch = (side + GAP_PX, side + GAP_PX + CAPTION_PX)
     sheet = Image.new("RGB", (columns * pitch[0] + GAP_PX, rows * pitch[1] + GAP_PX + LEGEND_PX), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen, lettering = ImageDraw.Draw(sheet), font(14)
     for k, (index, label) in enumerate(chosen):
         patch = patches[index]
         x, y = GAP_PX + k % columns * pitch[0], GAP_PX + k // columns * pitch[1]
         sheet.paste(Image.fromarray(paint(window(patch, label, rng))), (x, y + CAPTION_PX))
-        pen.text((x, y), f"{patch.source}  {patch.name}  {patch.tissue}"[:44], INK, font)
-    _draw_legend(pen, font, sheet.height - LEGEND_PX, nuclei.sum(0))
+        pen.text((x, y), drawable(f"{patch.source}  {patch.name}  {patch.tissue}")[:44], INK, lettering)
+    _draw_legend(pen, lettering, sheet.height - LEGEND_PX, nuclei.sum(0))
     return sheet
 
 
@@ -118,13 +120,11 @@ def paint(patch: Patch) -> NDArray[np.uint8]:
     return picture
 
 
-def _draw_legend(
-    pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, y: int, counts: NDArray[np.int64]
-) -> None:
+def _draw_legend(pen: ImageDraw.ImageDraw, lettering: FreeTypeFont, y: int, counts: NDArray[np.int64]) -> None:
     x = float(GAP_PX)
     for label, colour in LABEL_COLOURS.items():
         if counts[label]:
             pen.rectangle((x, y + 4, x + 12, y + 16), colour)
             text = f"{LABEL_NAMES[label]} {counts[label]:,}"
-            pen.text((x + 17, y + 3), text, INK, font)
-            x += 17 + pen.textlength(text, font) + 18
+            pen.text((x + 17, y + 3), text, INK, lettering)
+            x += 17 + pen.textlength(text, lettering) + 18

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cytolite.datasets.base import read_labels, read_rgb
 from cytolite.datasets.splits import held_back
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import is_debris, read_text
 from cytolite.interop.parquet import read_cells, read_metadata
 from cytolite.metrics.classes import Classes, require_own_types
@@ -109,9 +109,9 @@ def find_cases(truths: Sequence[Path], mpp: float | None = None) -> list[Case]:
         elif path.exists():
             cases += _store_cases(path)
         else:
-            raise InputError(f"There is no truth {path}; give a label folder (inst/, type/) or a store.")
+            raise UsageError(f"There is no truth {path}; give a label folder (inst/, type/) or a store.")
     if not cases:
-        raise InputError("No truth was given; give a label folder (inst/, type/) or a store.")
+        raise UsageError("No truth was given; give a label folder (inst/, type/) or a store.")
     seen: set[tuple[str, str]] = set()
     for case in cases:
         key = (case.columns["source"], case.name)
@@ -156,9 +156,9 @@ def add_columns(cases: Sequence[Case], path: Path) -> list[Case]:
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         rows = {row["image"]: row for row in reader if "image" in row}
         if "image" not in (reader.fieldnames or ()):
-            raise InputError(f"{path} has no column 'image'; it has {', '.join(reader.fieldnames or ()) or 'none'}.")
+            raise UsageError(f"{path} has no column 'image'; it has {', '.join(reader.fieldnames or ()) or 'none'}.")
     except (OSError, csv.Error) as error:
-        raise InputError(f"The table of images {path} cannot be read: {error}.") from None
+        raise UsageError(f"The table of images {path} cannot be read: {error}.") from None
     if missing := [case.name for case in cases if case.name not in rows]:
         raise InputError(
             f"{path} lacks {len(missing):,} of {len(cases):,} images, the first is {missing[0]!r}."
@@ -267,7 +267,7 @@ def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole:
         return lambda case, labelled: _folder_prediction(files[case.name], path, labelled, classes)
     results = {p.parent.name for p in path.glob(f"*/{CELLS_NAME}") if not is_debris(Path(p.parent.name))}
     if not results:
-        raise InputError(
+        raise UsageError(
             f"{path} holds no predictions; a folder with inst/ and type/, results of `cytolite segment`, or one "
             f"{CELLS_NAME} is needed."
         )
@@ -283,7 +283,7 @@ def _columns(image: str, source: str, group: str, tissue: str = "", fold: str = 
 def _folder_cases(folder: Path, mpp: float | None) -> Iterator[Case]:
     files = _label_files(folder / "inst")
     if not files:
-        raise InputError(f"{folder} is no label folder: inst/ with a label image for each image is needed.")
+        raise UsageError(f"{folder} is no label folder: inst/ with a label image for each image is needed.")
     images = {p.stem: p for p in sorted((folder / "image").glob("*")) if _is_image(p)}
     typed = (folder / "type").is_dir()
     for path in files:

@@ -16,6 +16,14 @@ PER_TYPE = ("pq_pooled", "dq_pooled", "sq_pooled", "f1_class_pooled", "r2_counts
 NAMING = ("type_recall_pooled", "type_precision_pooled")
 
 
+# For pages that may lie anywhere: no link leads from there to the documentation.
+NAMES = (
+    "What the names mean: PQ, DQ and SQ are panoptic, detection and segmentation quality at IoU > 0.5; `b` leaves "
+    "types aside, `m` is the mean over types; `_image` is a mean over images, `_pooled` takes the nuclei of all images "
+    "together, `_counts` compares numbers of nuclei per image. `docs/concepts/metrics.md` of cytolite has the formulas."
+)
+
+
 def overall_table(found: Sequence[Section]) -> str:
     """Return one table: a row a metric, a column a section, types left aside or averaged."""
     rows = []
@@ -57,7 +65,7 @@ def page(title: str, command: str, about: Sequence[str], found: Sequence[Section
     groups = found[1:] or found
     parts = [
         f"# {title}",
-        f"**{NOTICE}** Written by the command below; what the names mean is in [Metrics](../concepts/metrics.md).",
+        f"**{NOTICE}** Written by the command below. {NAMES}",
         f"```bash\n{command}\n```",
         " ".join([*about, interval_text(bootstrap)]),
         "## Overall",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cytolite.celltypes import CELL_TYPES
-from cytolite.evaluation.report import Section, confusion, readable, shown_classes
+from cytolite.evaluation.report import Section, confusion, shown_classes
+from cytolite.evaluation.report import readable as readable_label
+from cytolite.fonts import drawable, matplotlib_style
 from cytolite.metrics.calibration import reliability_curve
 from cytolite.metrics.scores import judged, judged_bins
 
@@ -20,7 +23,7 @@ COLOURS = {t.name: tuple(c / 255 for c in t.colour) for t in CELL_TYPES}
 _OTHER, _INK, _FAINT = (0.45, 0.5, 0.55), "#212529", "#adb5bd"
 _STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _FAINT,
-    "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "svg.fonttype": "none",
+    "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "svg.fonttype": "path",
     "svg.hashsalt": "cytolite",
 }  # fmt: skip
 
@@ -33,9 +36,7 @@ def charts(section: Section) -> dict[str, Figure]:
     ModuleNotFoundError
         If matplotlib is not installed.
     """
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
+    with _style():
         found = {
             "pq": _bars(section, ("pq_pooled", "dq_pooled", "sq_pooled"), "pooled over images"),
             "r2": _bars(section, ("r2_counts", "f1_class_pooled"), "of counts; at 12 px"),
@@ -49,15 +50,24 @@ def charts(section: Section) -> dict[str, Figure]:
 def svg(figure: Figure) -> str:
     """Return a chart as an SVG element, to put into HTML."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    with _style():
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
     return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
 
 
 def png(figure: Figure) -> bytes:
     """Return a chart as a PNG file."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+    with _style():
+        figure.savefig(data, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
     return data.getvalue()
+
+
+def _style() -> AbstractContextManager[None]:
+    """Return the style of all charts; ticks are made when a chart is saved, so that it is needed there too."""
+    import matplotlib as mpl
+
+    return mpl.rc_context(_STYLE | matplotlib_style())
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1):  # type: ignore[no-untyped-def]
@@ -89,7 +99,7 @@ def _bars(section: Section, names: Sequence[str], note: str) -> Figure | None:
                 min(max(s.high, shown) if np.isfinite(s.high) else shown, 1.0), row, text, va="center", fontsize=8
             )
         axis.set(yticks=range(len(labels)), xlim=(0, 1.0), title=name)
-        axis.set_yticklabels([readable(label) for label in labels] if axis is axes[0] else [])
+        axis.set_yticklabels([_readable(label) for label in labels] if axis is axes[0] else [])
         axis.invert_yaxis()
         axis.margins(y=0.02)
     figure.supxlabel(f"{note}; lines: 95% intervals", fontsize=8)
@@ -97,7 +107,7 @@ def _bars(section: Section, names: Sequence[str], note: str) -> Figure | None:
 
 
 def _scatter(section: Section) -> Figure | None:
-    """True against predicted nuclei per image, a panel a class, with R2."""
+    """True against predicted nuclei per image, a panel a class, with R²."""
     labels = [label for label in shown_classes(section.counts) if section.find("r2_counts", label)]
     if not labels:
         return None
@@ -113,7 +123,7 @@ def _scatter(section: Section) -> Figure | None:
         axis.scatter(true, given, s=9, alpha=0.55, color=COLOURS.get(label, _OTHER), linewidths=0, rasterized=True)
         r2 = section.find("r2_counts", label)
         axis.set(xlim=(-0.03 * top, top), ylim=(-0.03 * top, top), aspect="equal")
-        axis.set_title(f"{_wrapped(label)}\nR2 {r2.value:.2f}" if r2 else label, fontsize=9)
+        axis.set_title(f"{_wrapped(label)}\nR² {r2.value:.2f}" if r2 else _wrapped(label), fontsize=9)
     for axis in axes[len(labels) :]:
         axis.set_visible(False)
     figure.supxlabel("true nuclei in an image", fontsize=9)
@@ -133,8 +143,8 @@ def _confusion(section: Section) -> Figure | None:
         if table[r, c]:
             colour = "white" if share[r, c] > 0.55 else _INK
             axis.text(c, r, f"{table[r, c]:,.0f}", ha="center", va="center", fontsize=8, color=colour)
-    axis.set_xticks(range(len(types)), types, rotation=30, ha="right")
-    axis.set_yticks(range(len(labels)), [readable(label) for label in labels])
+    axis.set_xticks(range(len(types)), [drawable(name) for name in types], rotation=30, ha="right")
+    axis.set_yticks(range(len(labels)), [_readable(label) for label in labels])
     axis.set(xlabel="predicted type", ylabel="label")
     axis.spines[:].set_visible(False)
     return figure
@@ -158,4 +168,8 @@ def _reliability(section: Section) -> Figure | None:
 
 
 def _wrapped(label: str) -> str:
-    return label.replace("|", "\nor ")
+    return drawable(label).replace("|", "\nor ")
+
+
+def _readable(label: str) -> str:
+    return drawable(readable_label(label))

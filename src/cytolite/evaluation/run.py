@@ -14,7 +14,7 @@ import numpy as np
 from cytolite.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
 from cytolite.config import EvaluateSettings
 from cytolite.drawing.comparison import side_by_side
-from cytolite.errors import InputError, OutputError, did_you_mean
+from cytolite.errors import OutputError, UsageError, did_you_mean, how_to_install
 from cytolite.evaluation import html
 from cytolite.evaluation import markdown as page
 from cytolite.evaluation.doubts import Doubt, InstanceCheck, type_doubts
@@ -40,13 +40,14 @@ from cytolite.metrics.protocols import Protocol, in_fold, protocol, score_splits
 from cytolite.metrics.scores import quality
 from cytolite.metrics.truth import Prediction
 from cytolite.progress import Display, silent
+from cytolite.provenance import option, options
 
 REPORT_NAME, HTML_NAME, COUNTS_NAME = "report.json", "report.html", "counts.parquet"
 # Charts are drawn for the groups of a column up to this many; the tables hold all.
 MOST_CHARTED = 6
 # Images with at least so many nuclei are shown as best, median and worst, where there are any.
 MANY_NUCLEI = 10
-NO_CHARTS = "Charts need the extra `report`: pip install 'cytolite[report]'."
+NO_CHARTS = f"Charts need the extra `report`, {how_to_install('report')}."
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,12 @@ class Contest:
     baseline: str | None = None
 
     def command(self, settings: EvaluateSettings) -> str:
-        """Return the command that asks for this, without where results go."""
-        words = ["cytolite evaluate", *(f"--truth {path}" for path in self.truths)]
-        words += [f"--predicted {path}" for path in self.predicted]
-        words += [f"--{name} {value}" for name, value in (("model", self.model), ("baseline", self.baseline)) if value]
-        for name, value in settings.model_dump(
-            exclude={"quiet", "overwrite", "threads"}, exclude_defaults=True
-        ).items():
-            flag = f"--{name.replace('_', '-')}"
-            words += [f"{flag} {v}" for v in value] if isinstance(value, tuple) else [f"{flag} {value}"]
-        return " ".join(words)
+        """Return the command that asks for this, for a shell, without where results go."""
+        given = {"truth": tuple(self.truths), "predicted": tuple(self.predicted)}
+        given |= {name: value for name in ("model", "baseline") if (value := getattr(self, name))}
+        words = [text for name, value in given.items() for text in option(f"--{name}", value, whole=True)]
+        words += options(settings, without=("quiet", "overwrite", "threads"), whole=True)
+        return " ".join(["cytolite evaluate", *words])
 
 
 def evaluate(
@@ -113,7 +110,7 @@ def evaluate(
         found = sections(counts, settings.by or _default_columns(counts), bootstrap, baseline)
     else:
         if contest.baseline is not None:
-            raise InputError("A protocol and a baseline do not go together; score the two one after the other.")
+            raise UsageError("A protocol and a baseline do not go together; score the two one after the other.")
         found, predict = _splits(plan, contest, cases, classes, settings, display=display, checks=checks)
         counts = found[0].counts
         about["protocol"] = f"{plan.name}: {plan.note}"
@@ -141,7 +138,7 @@ def write_page(path: Path, contest: Contest, settings: EvaluateSettings, found: 
     subject = about.get("model") or about.get("predicted", "")
     text = page.page(
         f"Scores of {subject.split(' (')[0]}",
-        f"{contest.command(settings)} -o {out} --page {path}",
+        " ".join([contest.command(settings), *option("-o", out, whole=True), *option("--page", path, whole=True)]),
         [f"{name.capitalize()}: {value}." for name, value in about.items() if name in ("model", "chosen")],
         found,
         Bootstrap(settings.group, settings.resamples, settings.seed),
@@ -157,7 +154,7 @@ def _check_columns(cases: Sequence[Case], names: Sequence[str]) -> None:
     for name in names:
         if name not in cases[0].columns:
             known = cases[0].columns
-            raise InputError(
+            raise UsageError(
                 f"The table of images has no column {name!r}; it has {', '.join(known)}.{did_you_mean(name, known)}"
             )
 
@@ -197,11 +194,11 @@ def _predictors(
 ) -> list[Predict]:
     """Return what predicts each of several sets of cases."""
     if (contest.model is None) == (not contest.predicted):
-        raise InputError("Give either --predicted, what was predicted, or --model, a bundle that predicts.")
+        raise UsageError("Give either --predicted, what was predicted, or --model, a bundle that predicts.")
     if contest.model is not None:
         return [_open_model(load_bundle(contest.model), classes, settings)] * len(cases)
     if len(contest.predicted) != len(cases):
-        raise InputError(
+        raise UsageError(
             f"{len(contest.predicted)} predictions were given and {len(cases)} are needed: one, or one for each split "
             "of a protocol, in its order."
         )
@@ -232,7 +229,7 @@ def _splits(
 ) -> tuple[list[Section], Predict]:
     """Score each split on its test fold; the mean of the splits stands first."""
     if not any(case.columns["fold"] for case in cases):
-        raise InputError("A protocol needs to know each image's fold; give a column 'fold' with --images FILE.")
+        raise UsageError("A protocol needs to know each image's fold; give a column 'fold' with --images FILE.")
     folds = np.array([case.columns["fold"] for case in cases], dtype=np.str_)
     tested = [[cases[int(i)] for i in np.flatnonzero(in_fold(folds, split.test))] for split in plan.splits]
     predictors = _predictors(contest, tested, classes, settings)

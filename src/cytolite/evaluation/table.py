@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.files import whole_file
 from cytolite.metrics.calibration import BINS
 from cytolite.metrics.classes import Classes
@@ -57,7 +57,7 @@ def read_counts(path: Path) -> Counts:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise InputError(f"There is no file {path}.") from None
+        raise UsageError(f"There is no file {path}.") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is not a readable Parquet file ({error}).") from None
     metadata = table.schema.metadata or {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cytolite.bundle import SPEC_NAME, Bundle
 from cytolite.celltypes import N_TYPES
 from cytolite.decoding.tta import mean_over_turns
-from cytolite.errors import BundleError, InputError
+from cytolite.errors import BundleError, InputError, UsageError
 from cytolite.runtime import onnx_runtime
 from cytolite.slides.tiles import ALIGN_PX
 
@@ -128,7 +128,7 @@ class Model:
 
 def _provider(device: str) -> str:
     if device not in PROVIDERS:
-        raise InputError(f"There is no device {device!r}; allowed are {' and '.join(PROVIDERS)}.")
+        raise UsageError(f"There is no device {device!r}; allowed are {' and '.join(PROVIDERS)}.")
     if PROVIDERS[device] not in ort.get_available_providers():
         raise InputError(
             "The installed ONNX Runtime has no CUDA: install onnxruntime-gpu in its place, or use --device cpu."

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cytolite.cells import CellTable
-from cytolite.errors import InputError, OutputError, did_you_mean
+from cytolite.errors import OutputError, UsageError, did_you_mean
 from cytolite.files import NOTICE, whole_folder
 from cytolite.interop.geojson.writer import MEASUREMENTS, GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
@@ -103,7 +103,7 @@ def convert(
     """
     wanted = _target_format(target)
     if os.path.lexists(target) and os.path.lexists(source) and os.path.samefile(source, target):
-        raise InputError(f"{target} is what is to be converted; name another target.")
+        raise UsageError(f"{target} is what is to be converted; name another target.")
     if os.path.lexists(target) and wanted not in {"chunks", "zarr"} and not overwrite:
         raise OutputError(f"{target} is there already; --overwrite replaces it.")
     with open_cells(source, classes, mpp) as cells:
@@ -124,7 +124,7 @@ def _format(path: Path) -> Format | None:
 def _target_format(path: Path) -> Format:
     kind = _format(path)
     if kind is None and path.suffix and not path.is_dir():
-        raise InputError(
+        raise UsageError(
             f"The format of {path} is not known; names end in {', '.join(ENDINGS)}, and a folder gets GeoJSON files "
             f"for QuPath.{did_you_mean(path.suffix.lower(), ENDINGS)}"
         )
@@ -141,7 +141,7 @@ def open_cells(path: Path, classes: Mapping[str, str] | None = None, mpp: float 
         If it is missing, or of no known format; more while it is read.
     """
     if not path.exists():
-        raise InputError(f"There is no file {path}.")
+        raise UsageError(f"There is no file {path}.")
     kind = _format(path)
     if kind is None and path.is_dir() and (path / "cells.parquet").is_file():
         path, kind = path / "cells.parquet", "parquet"
@@ -159,7 +159,7 @@ def open_cells(path: Path, classes: Mapping[str, str] | None = None, mpp: float 
     elif kind is not None:
         yield _open_whole(path, kind)
     else:
-        raise InputError(
+        raise UsageError(
             f"The format of {path} is not known; names end in {', '.join(ENDINGS)}.{did_you_mean(path.suffix, ENDINGS)}"
         )
 
@@ -192,7 +192,7 @@ def _open_geojson(path: Path, classes: Mapping[str, str] | None, mpp: float | No
 
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if _format(p) == "geojson")
     if not files:
-        raise InputError(f"The folder {path} holds neither cells.parquet nor GeoJSON files.")
+        raise UsageError(f"The folder {path} holds neither cells.parquet nor GeoJSON files.")
     left_out: Counter[str] = Counter()
     sizes = [file.stat().st_size / 1e6 for file in files]
     position = 0.0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cytolite.cells import CellTable, with_known_types
 from cytolite.celltypes import TYPE_NAMES, by_name
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.files import cell_text, encoding_of, plain_refusal, whole_file
 from cytolite.interop.geojson.rings import Outlines, clean_outlines, rings_of
 from cytolite.interop.parquet import COLUMNS, PROBS
@@ -127,7 +127,7 @@ def read_csv(path: Path) -> Iterator[CellTable]:
             for number, rows in enumerate(reader, start=1):
                 yield _from_rows(rows, f"{path}, block {number}")
     except FileNotFoundError:
-        raise InputError(f"There is no file {path}.") from None
+        raise UsageError(f"There is no file {path}.") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is not a readable table of comma-separated values ({error}).") from None
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cytolite.cells import CellTable, with_known_types
 from cytolite.celltypes import N_TYPES, TYPE_NAMES
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.files import plain_refusal, require_regular, whole_file
 from cytolite.interop.geojson.rings import clean_outlines, rings_of
 from cytolite.kernels import kernel
@@ -271,7 +271,7 @@ def _open(path: str | Path) -> pq.ParquetFile:
         # Arrow takes names that are UTF-8 only.
         file = pq.ParquetFile(path if as_text(path) == str(path) else Path(path).open("rb"))  # noqa: SIM115
     except FileNotFoundError:
-        raise InputError(f"There is no file {path}.") from None
+        raise UsageError(f"There is no file {path}.") from None
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} is not a readable Parquet file ({error}).") from None
     if missing := [name for name in _NEEDED if name not in file.schema_arrow.names]:

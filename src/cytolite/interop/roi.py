@@ -17,7 +17,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, shape
 
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.files import require_regular
 from cytolite.interop.json_text import parse, unwrapped
 
@@ -202,7 +202,7 @@ def _load(path: Path) -> Any:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
     except FileNotFoundError:
-        raise InputError(f"There is no file {path}; name a GeoJSON file of regions.") from None
+        raise UsageError(f"There is no file {path}; name a GeoJSON file of regions.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{path} is a damaged gzip file; export the annotations again.") from None
     except OSError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.metrics.counts import Counts
 from cytolite.metrics.scores import METRICS, Metric
 
@@ -116,7 +116,7 @@ def draw(
         If there are no resamples.
     """
     if resamples < 1:
-        raise InputError(f"{resamples} resamples give no interval; at least 1 is needed.")
+        raise UsageError(f"{resamples} resamples give no interval; at least 1 is needed.")
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     if not len(names):
         return np.zeros((resamples, 0))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, TYPE_NAMES, by_name
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import read_toml
 
 ALL = "all"
@@ -122,19 +122,19 @@ def read_classes(path: Path) -> Classes:
     for key, value in read_toml(path, "The file of types", or_json=True).items():
         names = [value] if isinstance(value, str) else value
         if not key.isdigit() or not 1 <= int(key) <= MAX_LABEL:
-            raise InputError(f"{path}: the id {key!r} is not allowed; ids are whole numbers from 1 to {MAX_LABEL}.")
+            raise UsageError(f"{path}: the id {key!r} is not allowed; ids are whole numbers from 1 to {MAX_LABEL}.")
         if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-            raise InputError(
+            raise UsageError(
                 f'{path}: the id {key} stands for {value!r}; allowed are a name, a list of names, "{UNKNOWN}" and '
                 f'"{IGNORED}".'
             )
         entries[int(key)] = value if value in (UNKNOWN, IGNORED) else names
     named = [name for names in dict(sorted(entries.items())).values() if isinstance(names, list) for name in names]
     if not named:
-        raise InputError(f'{path} names no type; it needs at least one line such as: 1 = "neoplastic".')
+        raise UsageError(f'{path} names no type; it needs at least one line such as: 1 = "neoplastic".')
     reserved = next((name for name in named if name in (ALL, UNKNOWN, IGNORED, "mean") or "|" in name), None)
     if reserved:
-        raise InputError(f"{path}: {reserved!r} cannot be a type's name, alone or in a list; choose another.")
+        raise UsageError(f"{path}: {reserved!r} cannot be a type's name, alone or in a list; choose another.")
     types = TYPE_NAMES if set(named) <= set(TYPE_NAMES) else tuple(dict.fromkeys(named))
     number = {name: i for i, name in enumerate(types, 1)}
     labels: dict[int, tuple[int, ...]] = {}

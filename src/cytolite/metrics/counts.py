@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.errors import InputError
+from cytolite.errors import UsageError
 from cytolite.metrics.assignment import assign
 from cytolite.metrics.calibration import BINS, bin_counts
 from cytolite.metrics.classes import Classes
@@ -102,7 +102,7 @@ class Counts:
             If there is none of this name.
         """
         if name not in self.images:
-            raise InputError(f"The table of images has no column {name!r}; it has {', '.join(self.images)}.")
+            raise UsageError(f"The table of images has no column {name!r}; it has {', '.join(self.images)}.")
         return self.images[name]
 
 

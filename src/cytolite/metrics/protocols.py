@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.metrics.bootstrap import LEAST_GROUPS, RESAMPLES, SEED, Score, count_groups, draw, interval, unique_groups
 from cytolite.metrics.counts import Counts
 from cytolite.metrics.scores import METRICS
@@ -64,7 +64,7 @@ def protocol(name: str) -> Protocol:
     """
     if name not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)
-        raise InputError(f"There is no protocol {name!r}; known are {known}.{did_you_mean(name, PROTOCOLS)}")
+        raise UsageError(f"There is no protocol {name!r}; known are {known}.{did_you_mean(name, PROTOCOLS)}")
     return PROTOCOLS[name]
 
 

@@ -13,7 +13,7 @@ from timm.layers import SwiGLUPacked
 from torch import nn
 
 from cytolite.config import Decoder
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import UsageError, did_you_mean
 
 RGB = tuple[float, float, float]
 # Blocks of H-optimus-0 (40 of them) that the paper taps (section 3). It does not say where it starts to count: here the
@@ -165,7 +165,7 @@ def encoder_spec(name: str) -> EncoderSpec:
     if name in ENCODERS:
         return ENCODERS[name]
     if not timm.is_model(name):
-        raise InputError(
+        raise UsageError(
             f"There is no encoder {name!r}; known are {', '.join(ENCODERS)}, and every CNN and vision transformer of "
             f"timm.{did_you_mean(name, ENCODERS) or did_you_mean(name, timm.list_models())}"
         )
@@ -198,7 +198,7 @@ def _timm_row(name: str) -> EncoderSpec:
             )  # fmt: skip
     elif getattr(model, "output_fmt", "NCHW") == "NCHW" and _has_stages(name):
         return EncoderSpec(name, name, **row)
-    raise InputError(f"{name} of timm is neither a CNN with stages down to stride 32 nor a plain vision transformer.")
+    raise UsageError(f"{name} of timm is neither a CNN with stages down to stride 32 nor a plain vision transformer.")
 
 
 def _has_stages(name: str) -> bool:

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's name
 
 from cytolite.celltypes import N_TYPES
 from cytolite.config import Decoder
-from cytolite.errors import InputError
+from cytolite.errors import UsageError
 from cytolite.networks.backbones import Backbone, Encoder, PyramidEncoder, TokenEncoder, copy_tensors
 from cytolite.networks.encoders import encoder_spec
 from cytolite.networks.light_decoder import LightDecoder
@@ -183,7 +183,7 @@ class UnetPlusPlusNetwork(NucleusNetwork):
 
         super().__init__()
         if encoder_spec(encoder).patch_px:
-            raise InputError(f"The decoder 'unetpp' needs a CNN or a mobile ViT; {encoder} is for 'unetr'.")
+            raise UsageError(f"The decoder 'unetpp' needs a CNN or a mobile ViT; {encoder} is for 'unetr'.")
         made = UnetPlusPlus(f"tu-{encoder_spec(encoder).timm_name}", encoder_weights=None, classes=N_TYPES + 3)
         width = made.segmentation_head[0].in_channels
         self.encoder = SmpEncoder(encoder, made.encoder, weights)
@@ -229,6 +229,6 @@ def build_network(
     spec = encoder_spec(encoder)
     decoder = decoder or spec.decoder
     if issubclass(NETWORKS[decoder], CellNetwork) and spec.patch_px:
-        raise InputError(f"The decoder {decoder!r} needs a CNN; {encoder} is a vision transformer: use 'unetr'.")
+        raise UsageError(f"The decoder {decoder!r} needs a CNN; {encoder} is a vision transformer: use 'unetr'.")
     network = NETWORKS[decoder](encoder, weights)
     return network.freeze() if (spec.frozen if frozen is None else frozen) else network

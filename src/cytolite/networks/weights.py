@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.networks.encoders import EncoderSpec
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -29,7 +29,7 @@ def find_weights(spec: EncoderSpec, file: Path | None = None) -> Path:
     """
     if file is not None:
         if not file.is_file():
-            raise InputError(f"There is no file {file} with weights of {spec.name}; give a .safetensors, .bin or .pth.")
+            raise UsageError(f"There is no file {file} with weights of {spec.name}; give a .safetensors, .bin or .pth.")
         return file
     if spec.weights_package:
         return _in_package(spec)

@@ -16,7 +16,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.files import plain_refusal, whole_file
 
 SCRIPTS, LIBRARY, STARTUP = Path("scripts", "cytolite"), Path("cytolite"), Path("startup.groovy")
@@ -60,7 +60,7 @@ def installation(user_dir: Path, startup: Path | None = None) -> Installation:
     """
     user_dir = user_dir.absolute()
     if not user_dir.is_dir():
-        raise InputError(
+        raise UsageError(
             f"There is no folder {user_dir}; start QuPath once, so that it makes its user folder, "
             "or name another with --user-dir."
         )

@@ -25,7 +25,7 @@ from shapely.geometry import mapping
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES
-from cytolite.errors import InputError, OutputError, did_you_mean
+from cytolite.errors import InputError, OutputError, UsageError, did_you_mean
 from cytolite.files import plain_refusal
 from cytolite.interop.convert import CHUNK
 from cytolite.interop.geojson.writer import TAG, GeoJSONWriter
@@ -137,7 +137,7 @@ class OpenProject:
         known = [str(entry.image_name) for entry in entries]
         for name in names:
             if not any(fnmatchcase(other, name) for other in known):
-                raise InputError(
+                raise UsageError(
                     f"The project has no image {name!r}; it has {_some(known)}.{did_you_mean(name, known)}"
                 )
         seen: set[str] = set()
@@ -154,12 +154,12 @@ class OpenProject:
             image.release()
         if missing := sorted(set(classes) - seen):
             there = sorted(seen - {""})
-            raise InputError(
+            raise UsageError(
                 f"No annotation of the images has the class {missing[0]!r}; there are {_some(there)}."
                 f"{did_you_mean(missing[0], there)}"
             )
         if not n_images:
-            raise InputError("No image has an annotation to work on: draw some, or say --whole-image.")
+            raise UsageError("No image has an annotation to work on: draw some, or say --whole-image.")
 
     def add_result(self, image: ImageRegions, result: Path) -> int:
         """Put a result's cells into an image, in place of those that were put there before; return how many.
@@ -248,7 +248,7 @@ def open_project(path: Path, qupath: Path | None = None, other_project_open: boo
     """
     file = path / PROJECT_FILE if path.is_dir() else path
     if file.suffix != ".qpproj" or not file.is_file():
-        raise InputError(f"There is no project {file}; name a folder with {PROJECT_FILE} in it.")
+        raise UsageError(f"There is no project {file}; name a folder with {PROJECT_FILE} in it.")
     require_closed(file, other_project_open)
     if qupath is not None:
         os.environ["PAQUO_QUPATH_DIR"] = str(qupath)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from cytolite.config import SegmentSettings
-from cytolite.errors import CytoliteError, InputError
+from cytolite.errors import CytoliteError, UsageError
 from cytolite.progress import Display, silent
 from cytolite.qupath.new_project import write_project
 from cytolite.qupath.objects import ImageRegions, OpenProject, open_project
@@ -75,7 +75,7 @@ def run_project(
         If nothing can be done at all.
     """
     if settings.roi is not None:
-        raise InputError("The regions are the project's annotations: leave out --roi, or choose a --class of them.")
+        raise UsageError("The regions are the project's annotations: leave out --roi, or choose a --class of them.")
     model = load_model(settings)
     outcomes = []
     with open_project(project, qupath, other_project_open) as opened:

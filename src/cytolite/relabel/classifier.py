@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytolite.config import RelabelSettings
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import whole_file, write_text
 from cytolite.networks.encoders import ENCODERS
 from cytolite.networks.weights import find_weights, load_weights
@@ -83,7 +83,7 @@ def find_pretrained(settings: RelabelSettings) -> Path | None:
         return None
     if settings.weights is not None:
         if not settings.weights.is_file():
-            raise InputError(f"There is no file of weights {settings.weights}; leave it out to start from scratch.")
+            raise UsageError(f"There is no file of weights {settings.weights}; leave it out to start from scratch.")
         return settings.weights
     for spec in ENCODERS.values():
         if spec.timm_name == settings.architecture and spec.weights_package:
@@ -101,7 +101,7 @@ def build_network(settings: RelabelSettings, n_types: int, weights: Path | None)
     """
     name = settings.architecture
     if not timm.is_model(name):
-        raise InputError(
+        raise UsageError(
             f"There is no architecture {name!r}; names are those of timm, such as resnet50."
             f"{did_you_mean(name, timm.list_models())}"
         )

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cytolite.celltypes import LABEL_NAMES, allowed_types, by_name, label_by_name
 from cytolite.config import AnySettings, Settings, explain
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import UsageError, did_you_mean
 from cytolite.files import read_toml
 
 
@@ -67,17 +67,17 @@ class Recipe(Settings):
     def _fits_together(self) -> Recipe:
         names = [c.name for c in self.classifier]
         if len(set(names)) < len(names):
-            raise InputError(f"The recipe has two classifiers of one name; names are {', '.join(names)}.")
+            raise UsageError(f"The recipe has two classifiers of one name; names are {', '.join(names)}.")
         for classifier in self.classifier:
             if len(set(classifier.type_ids)) < len(classifier.types):
-                raise InputError(
+                raise UsageError(
                     f"The classifier {classifier.name!r} names a type twice: {', '.join(classifier.types)}."
                 )
         seen = set()
         for split in self.split:
             self._check(split)
             if (split.dataset, split.label_id) in seen:
-                raise InputError(f"The recipe splits {split.label!r} of {split.dataset} twice; once is allowed.")
+                raise UsageError(f"The recipe splits {split.label!r} of {split.dataset} twice; once is allowed.")
             seen.add((split.dataset, split.label_id))
         return self
 
@@ -85,10 +85,10 @@ class Recipe(Settings):
         classifier = self.by(split)
         allowed = allowed_types(split.label_id)
         if len(allowed) == 1:
-            raise InputError(f"{split.label!r} is one type already; only a coarse label can be split.")
+            raise UsageError(f"{split.label!r} is one type already; only a coarse label can be split.")
         outside = [LABEL_NAMES[t] for t in classifier.type_ids if t not in allowed]
         if outside:
-            raise InputError(
+            raise UsageError(
                 f"The classifier {split.by!r} knows {', '.join(outside)}, which {split.label!r} does not leave open; "
                 f"allowed are {', '.join(LABEL_NAMES[t] for t in allowed)}."
             )
@@ -105,7 +105,7 @@ class Recipe(Settings):
             if classifier.name == split.by:
                 return classifier
         names = [c.name for c in self.classifier]
-        raise InputError(
+        raise UsageError(
             f"The recipe splits {split.label!r} by {split.by!r}, but its classifiers are {', '.join(names)}."
             f"{did_you_mean(split.by, names)}"
         )
@@ -147,7 +147,7 @@ def read_recipe(path: Path | None) -> Recipe:
 def _listed(path: Path, content: dict[str, Any], name: str) -> list[Any]:
     listed = content.get(name, [])
     if not isinstance(listed, list):
-        raise InputError(f"In the recipe {path}, write [[{name}]] with double brackets: there may be several.")
+        raise UsageError(f"In the recipe {path}, write [[{name}]] with double brackets: there may be several.")
     return listed
 
 
@@ -156,4 +156,4 @@ def _table(path: Path, kind: type[AnySettings], title: str, content: Any) -> Any
         return kind.model_validate(content)
     except ValidationError as error:
         where = f"{title} of the recipe" if title else "the recipe"
-        raise InputError(f"In {where} {path}: {explain(error, kind)}") from None
+        raise UsageError(f"In {where} {path}: {explain(error, kind)}") from None

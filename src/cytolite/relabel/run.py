@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pyarrow import compute
 from cytolite.celltypes import LABEL_NAMES
 from cytolite.config import RelabelSettings
 from cytolite.datasets.store import Store, write_store
-from cytolite.errors import InputError, did_you_mean
+from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import write_text
 from cytolite.provenance import options
 from cytolite.relabel import audit
@@ -110,7 +111,8 @@ def _write_refined(job: Job, table: pa.Table) -> Census:
 def command(job: Job) -> str:
     """Return the command that makes the refined store."""
     stores = [store.path.name for store in job.stores]
-    return " ".join(["cytolite relabel", *stores, "-o", job.out.name, *options(job.settings, without=FREE_SETTINGS)])
+    words = shlex.join(["cytolite", "relabel", *stores, "-o", job.out.name])
+    return " ".join([words, *options(job.settings, without=FREE_SETTINGS)])
 
 
 def check_sources(job: Job) -> None:
@@ -124,7 +126,7 @@ def check_sources(job: Job) -> None:
     there, recipe = job.sources, job.recipe
     for wanted in [*(d for c in recipe.classifier for d in c.trained_on), *(s.dataset for s in recipe.split)]:
         if wanted not in there:
-            raise InputError(
+            raise UsageError(
                 f"The recipe needs the dataset {wanted!r}, but the stores hold {', '.join(there)}; give its store too, "
                 f"or a recipe without it.{did_you_mean(wanted, there)}"
             )

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pyarrow import compute
 
 from cytolite.config import RelabelSettings
 from cytolite.datasets.store import Store
 from cytolite.files import whole_folder
+from cytolite.fonts import drawable, font
 from cytolite.relabel.crops import find_cells
 from cytolite.relabel.samples import crops_of
 
@@ -71,14 +72,14 @@ def draw_sheet(title: str, crops: Sequence[NDArray[np.uint8]], probs: Sequence[f
     columns = math.ceil(math.sqrt(len(crops)))
     rows = math.ceil(len(crops) / columns)
     width, height = SHOWN_PX + GAP_PX, SHOWN_PX + TEXT_PX + GAP_PX
-    font = ImageFont.load_default(TEXT_PX - 1)
+    lettering, title = font(TEXT_PX), drawable(title)
     head = TEXT_PX + 3 * GAP_PX
-    title_width = math.ceil(font.getlength(title)) + 2 * GAP_PX
+    title_width = math.ceil(lettering.getlength(title)) + 2 * GAP_PX
     sheet = Image.new("RGB", (max(columns * width + GAP_PX, title_width), rows * height + head), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP_PX, GAP_PX), title, "black", font)
+    pen.text((GAP_PX, GAP_PX), title, "black", lettering)
     for i, (crop, p) in enumerate(zip(crops, probs, strict=True)):
         x, y = GAP_PX + i % columns * width, head + i // columns * height
         sheet.paste(Image.fromarray(crop).resize((SHOWN_PX, SHOWN_PX), Image.Resampling.BICUBIC), (x, y))
-        pen.text((x, y + SHOWN_PX - 1), f"{p:.3f}", "red" if p < low else "black", font)
+        pen.text((x, y + SHOWN_PX - 1), f"{p:.3f}", "red" if p < low else "black", lettering)
     return sheet

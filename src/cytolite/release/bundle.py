@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from cytolite.patches import Patch
 from cytolite.provenance import option, options
 from cytolite.release.card import CardFacts, SourceRow, TypeRow, render
 from cytolite.release.onnx_export import export_onnx
+from cytolite.release.origin import record_split
 from cytolite.release.temperature import temperature_over_sources
 from cytolite.training.record import PLACES, read_record
 from cytolite.training.run import split, trained_network
@@ -76,12 +78,15 @@ class Making:
         What the network consists of.
     commands : sequence of str
         That make it again.
+    note : str
+        A sentence on what is not known of the images held back; empty if all is.
     """
 
     training: Sequence[Patch]
     held_back: Sequence[Patch]
     network: str
     commands: Sequence[str]
+    note: str = ""
 
 
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), truth: Sequence[Path] = ()) -> Bundle:
@@ -106,6 +111,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         licence=licence_of_weights({p.source for p in training}),
         data=tuple(sorted({p.source for p in training})),
         parameters=sum(p.numel() for p in network.parameters()),
+        held_back=record_split(held_back, settings),
     )
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
@@ -190,7 +196,7 @@ def card(spec: ModelSpec, counts: Counts, making: Making) -> str:
         coarse=coarse_counts(training, held_back),
         scores=page.overall_table(found[1:]),
         type_scores={section.title: page.type_table(section) for section in found[1:]},
-        intervals=page.interval_text(bootstrap),
+        intervals=f"{page.interval_text(bootstrap)} {making.note}".strip(),
         commands=making.commands,
     )
     return render(spec, facts)
@@ -254,10 +260,10 @@ def commands(settings: TrainSettings, spec: ModelSpec, origin: Origin) -> list[s
     """Return the commands that make this bundle again."""
     stores, truth = ([_as_made(path) for path in paths] for paths in (origin.stores, origin.truth))
     made = [line for lines, _ in (*stores, *truth) for line in lines]
-    verb = f"distill {origin.teacher}" if isinstance(settings, DistillSettings) else "train"
+    verb = ["distill", origin.teacher] if isinstance(settings, DistillSettings) else ["train"]
     flags = options(settings, without=PLACES, places=("start", "teachers"))
-    train = [f"cytolite {verb}", *_names(stores), f"-o runs/{spec.name}", *flags]
-    export = [f"cytolite export runs/{spec.name} -o {spec.name} --model-version {spec.version}"]
+    train = [shlex.join(["cytolite", *verb, *_names(stores), "-o", f"runs/{spec.name}"]), *flags]
+    export = [shlex.join(["cytolite", "export", f"runs/{spec.name}", "-o", spec.name, "--model-version", spec.version])]
     export += option("--truth", tuple(_names(truth)))
     return [*dict.fromkeys(made), " ".join(train), " ".join(export)]
 
@@ -268,7 +274,8 @@ def _as_made(path: Path) -> tuple[list[str], list[str]]:
         sources = list(dict.fromkeys(store.texts("source")))
         names = store_names(sources)
         prepare = [
-            f"cytolite prepare {source} data/{source} -o {name}" for source, name in zip(sources, names, strict=True)
+            shlex.join(["cytolite", "prepare", source, f"data/{source}", "-o", name])
+            for source, name in zip(sources, names, strict=True)
         ]
         if not store.made_with:
             return prepare, names

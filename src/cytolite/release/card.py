@@ -87,10 +87,10 @@ Finds, outlines and names nuclei in H&E images. **For research use only; not for
 | --- | --- |
 | network | {facts.network} |
 | parameters | {spec.parameters:,} |
-| input | RGB at {spec.mpp:g} um/px; slides of any resolution are resampled |
+| input | RGB at {spec.mpp:g} µm/px; slides of any resolution are resampled |
 | output | flows (Cellpose's targets) and logits of background and the types {", ".join(spec.types)} |
 | settings | P(nucleus) > {spec.foreground_threshold:g}, flow error <= {spec.flow_threshold:g}, \
-area >= {spec.min_area_um2:g} um2, temperature of the types {spec.type_temperature:g} |
+area >= {spec.min_area_um2:g} µm², temperature of the types {spec.type_temperature:g} |
 | licence of the weights | {spec.licence} |"""
 
 

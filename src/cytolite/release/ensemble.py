@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,22 +12,21 @@ import onnx
 from onnx import compose, helper
 
 from cytolite.bundle import CARD_NAME, Bundle, ModelSpec
-from cytolite.config import TrainSettings
-from cytolite.errors import BundleError, InputError
+from cytolite.errors import BundleError, UsageError
 from cytolite.provenance import option
 from cytolite.release.bundle import Making, count_bundle, store_names, write_scored
 from cytolite.release.card import commands_of
 from cytolite.release.onnx_export import OUTPUTS
+from cytolite.release.origin import sides_of
 from cytolite.release.variants import Comparison, compare
-from cytolite.training.run import split
 
 # What members must share, since there is one of each in the graph or in what is done with its maps.
 SHARED = ("types", "mpp", "stride", "foreground_threshold", "flow_threshold", "min_area_um2")
 
 
 def make_committee(
-    members: Sequence[Bundle], out: Path, version: str, stores: Sequence[Path]
-) -> tuple[Bundle, list[Comparison]]:
+    members: Sequence[Bundle], out: Path, version: str, stores: Sequence[Path], duplicates: Path | None = None
+) -> tuple[Bundle, list[Comparison], str]:
     """Write a bundle that is the mean of others, and compare it with the first of them on held-back images.
 
     Networks that were trained differently err differently: the mean is better than each, at the cost of all.
@@ -40,24 +40,33 @@ def make_committee(
     version : str
         Of the new bundle.
     stores : sequence of Path
-        What the members were trained on, split as by default: those held back calibrate and score.
+        What the members were trained on, split as their runs did: those held back calibrate and score.
+    duplicates : Path, optional
+        The pairs that their runs were given, if they were.
+
+    Returns
+    -------
+    committee : Bundle
+    comparisons : list of Comparison
+    note : str
+        A sentence if it is not known what the runs held back; else empty.
 
     Raises
     ------
     InputError
-        If there are no stores, or fewer than two members.
+        If there are no stores, fewer than two members, or the members' runs did not hold back the same images.
     BundleError
         If members do not fit together.
     """
     if len(members) < 2:
-        raise InputError("A committee has at least two members; name the others with --others.")
+        raise UsageError("A committee has at least two members; name the others with --others.")
     if not stores:
-        raise InputError(
+        raise UsageError(
             "Give the stores that the members were trained on with --stores: a committee is scored on them."
         )
     models = [onnx.load(str(member.onnx_path)) for member in members]
     _check_fit(members, models)
-    training, held_back = split(stores, TrainSettings())
+    sides = sides_of(members, stores, duplicates)
     specs = [member.spec for member in members]
     spec = specs[0].model_copy(
         update={
@@ -68,14 +77,17 @@ def make_committee(
             "data": tuple(sorted({source for spec in specs for source in spec.data})),
             "licence": " and ".join(sorted({spec.licence for spec in specs})),
             "parameters": sum(spec.parameters for spec in specs),
+            "format": max(spec.format for spec in specs),
+            "held_back": sides.record if not sides.note else None,
         }
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(merged(models), str(path))
         text = "mean of " + " and ".join(f"{spec.name} {spec.version}" for spec in specs)
-        bundle, counts = write_scored(out, path, spec, Making(training, held_back, text, commands(members, spec)))
-    return bundle, compare(count_bundle(members[0], held_back), counts)
+        making = Making(sides.training, sides.held_back, text, commands(members, spec, duplicates), sides.note)
+        bundle, counts = write_scored(out, path, spec, making)
+    return bundle, compare(count_bundle(members[0], sides.held_back), counts), sides.note
 
 
 def merged(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
@@ -121,13 +133,15 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
     return {opset.domain: opset.version for opset in model.opset_import}
 
 
-def commands(members: Sequence[Bundle], spec: ModelSpec) -> list[str]:
+def commands(members: Sequence[Bundle], spec: ModelSpec, duplicates: Path | None = None) -> list[str]:
     """Return the commands of the members' cards, and the one that puts them together."""
     made = [line for member in members for line in _made(member)]
     first, *others = [member.spec.name for member in members]
     stores = store_names(dict.fromkeys(source for member in members for source in member.spec.data))
-    export = [f"cytolite export {first} -o {spec.name} --kind committee --model-version {spec.version}"]
+    words = ["cytolite", "export", first, "-o", spec.name, "--kind", "committee", "--model-version", spec.version]
+    export = [shlex.join(words)]
     export += [*option("--others", tuple(others)), *option("--stores", tuple(stores))]
+    export += option("--duplicates", duplicates) if duplicates else []
     return list(dict.fromkeys([*made, " ".join(export)]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,16 +14,15 @@ import onnx
 from numpy.typing import NDArray
 
 from cytolite.bundle import CARD_NAME, Bundle, write_bundle
-from cytolite.config import TrainSettings
-from cytolite.errors import InputError
+from cytolite.errors import UsageError
 from cytolite.inference.image import model_input
 from cytolite.metrics.bootstrap import RESAMPLES, Score, headline, headline_differences
 from cytolite.metrics.counts import Counts
 from cytolite.patches import Patch
 from cytolite.provenance import option
 from cytolite.release.bundle import count_bundle, store_names
+from cytolite.release.origin import Sides, sides_of
 from cytolite.runtime import onnx_runtime
-from cytolite.training.run import split
 from cytolite.training.warm_start import folded_weights
 
 Kind = Literal["float16", "int8"]
@@ -46,7 +46,9 @@ class Comparison:
     difference: Score
 
 
-def make_variant(bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path]) -> tuple[Bundle, list[Comparison]]:
+def make_variant(
+    bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path], duplicates: Path | None = None
+) -> tuple[Bundle, list[Comparison], str]:
     """Write a variant of `bundle` and compare the two on held-back images.
 
     Parameters
@@ -59,31 +61,40 @@ def make_variant(bundle: Bundle, out: Path, kind: Kind, stores: Sequence[Path]) 
         float16: half the size; faster on GPUs, not on CPUs. int8: static, weights per channel, activations calibrated
         on patches that the bundle was trained on; heads and the encoder's first stages stay float32.
     stores : sequence of Path
-        What the bundle was trained on, split as by default: patches that train calibrate, those held back compare.
+        What the bundle was trained on, split as its run did: patches that trained calibrate, those held back compare.
+    duplicates : Path, optional
+        The pairs that its run was given, if it was.
+
+    Returns
+    -------
+    variant : Bundle
+    comparisons : list of Comparison
+    note : str
+        A sentence if it is not known what the run held back; else empty.
 
     Raises
     ------
     InputError
-        If there are no stores.
+        If there are no stores, or they do not hold back what the bundle's run did.
     BundleError
         If the bundle is such a variant itself.
     """
     folded_weights(bundle, "made smaller")
     if not stores:
-        raise InputError(f"Give the stores that the model was trained on with --stores: {kind} is measured on them.")
-    training, held_back = split(stores, TrainSettings())
+        raise UsageError(f"Give the stores that the model was trained on with --stores: {kind} is measured on them.")
+    sides = sides_of([bundle], stores, duplicates)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         if kind == "float16":
             to_float16(bundle.onnx_path, path)
         else:
-            to_int8(bundle.onnx_path, path, calibration_images(training, bundle.spec.mpp))
+            to_int8(bundle.onnx_path, path, calibration_images(sides.training, bundle.spec.mpp))
         spec = bundle.spec.model_copy(update={"name": out.name})
         variant = write_bundle(out, path, spec, "")
-        found = compare(count_bundle(bundle, held_back), count_bundle(variant, held_back))
+        found = compare(count_bundle(bundle, sides.held_back), count_bundle(variant, sides.held_back))
         spec = spec.model_copy(update={"validation": {c.name: round(c.after.value, 4) for c in found}})
-        variant = write_bundle(out, path, spec, card(bundle, variant, kind, found))
-    return variant, found
+        variant = write_bundle(out, path, spec, card(bundle, variant, kind, found, sides=sides, duplicates=duplicates))
+    return variant, found, sides.note
 
 
 def to_float16(source: Path, target: Path) -> None:
@@ -149,14 +160,25 @@ def compare(before: Counts, after: Counts) -> list[Comparison]:
     return [Comparison(name, old[name], new[name], change[name]) for name in old]
 
 
-def card(bundle: Bundle, variant: Bundle, kind: Kind, found: Sequence[Comparison]) -> str:
+def card(
+    bundle: Bundle,
+    variant: Bundle,
+    kind: Kind,
+    found: Sequence[Comparison],
+    *,
+    sides: Sides,
+    duplicates: Path | None = None,
+) -> str:
     """Return the bundle's card with what the variant is and costs put in front."""
     spec = bundle.spec
     sizes = [path.stat().st_size / 2**20 for path in (bundle.onnx_path, variant.onnx_path)]
     rows = "\n".join(
         f"| `{c.name}` (n = {c.before.n}) | {c.before} | {c.after} | {c.difference.signed} |" for c in found
     )
-    stores = " ".join(option("--stores", tuple(store_names(spec.data))))
+    note = f"{sides.note}\n" if sides.note else ""
+    command = [shlex.join(["cytolite", "export", spec.name, "-o", variant.spec.name, "--kind", kind])]
+    command += option("--stores", tuple(store_names(spec.data)))
+    command += option("--duplicates", duplicates) if duplicates else []
     head = f"""# {variant.spec.name} {spec.version}
 
 {kind} variant of {spec.name} {spec.version}. **For research use only; not for diagnosis.** Everything below the table
@@ -168,10 +190,10 @@ is of the original.
 | size of the graph, MB | {sizes[0]:.1f} | {sizes[1]:.1f} | |
 
 In brackets 95% intervals from {RESAMPLES:,} bootstrap resamples of images; those of the difference are paired.
-Made of the original by
+{note}Made of the original by
 
 ```bash
-cytolite export {spec.name} -o {variant.spec.name} --kind {kind} {stores}
+{" ".join(command)}
 ```
 """
     original = bundle.path / CARD_NAME

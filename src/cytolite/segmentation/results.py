@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import OutputError, UsageError
 from cytolite.files import is_debris
 from cytolite.names import folder_name, same_folder
 from cytolite.provenance import fingerprint
@@ -23,26 +23,34 @@ RUN_FILE = "run.json"
 def find_slides(given: Iterable[str | Path]) -> list[Path]:
     """Return the files named by paths and patterns, in order, each once; patterns match no hidden files and the like.
 
-    A path that does not exist is returned as it is: opening it says what is wrong, and the other slides go on.
+    A path that does not exist is returned as it is, if any other does: opening it says what is wrong, and the other
+    slides go on.
 
     Raises
     ------
-    InputError
-        If a pattern matches nothing, or nothing was given.
+    UsageError
+        If a pattern matches nothing, nothing was given, nothing of it is there, or all are folders.
     """
     found: dict[str, Path] = {}
     for name in map(str, given):
         if glob.has_magic(name) and not os.path.exists(name):
             matches = [match for match in sorted(glob.glob(name, recursive=True)) if not is_debris(Path(match))]
             if not matches:
-                raise InputError(f"No file matches {name!r}; check the pattern and the folder it starts from.")
+                raise UsageError(f"No file matches {name!r}; check the pattern and the folder it starts from.")
         else:
             matches = [name]
         for match in matches:
             found.setdefault(os.path.realpath(match), Path(match))
     if not found:
-        raise InputError("No slide was given; name at least one file.")
-    return list(found.values())
+        raise UsageError("No slide was given; name at least one file.")
+    slides = list(found.values())
+    if all(slide.is_dir() for slide in slides):
+        raise UsageError(
+            f"{slides[0]} is a directory: name its slides, '{slides[0]}/*' (of a DICOM series, any one file)."
+        )
+    if not any(os.path.lexists(slide) for slide in slides):
+        raise UsageError(f"{slides[0]} does not exist: check the path of the slide.")
+    return slides
 
 
 def prepare_output(output: Path) -> None:

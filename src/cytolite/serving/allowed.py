@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 
 
 class NotAllowedError(InputError):
@@ -31,7 +31,7 @@ class AllowedFolders:
         folders = []
         for folder in given:
             if not folder.is_dir():
-                raise InputError(f"--allow {folder}: there is no such folder; name folders that hold slides.")
+                raise UsageError(f"--allow {folder}: there is no such folder; name folders that hold slides.")
             folders.append(folder.resolve())
         return cls(tuple(folders))
 

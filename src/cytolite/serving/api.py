@@ -40,7 +40,7 @@ class JobRequest(BaseModel):
 
     slide: str = Field(min_length=1, max_length=MAX_PATH, description="Absolute path of the slide.")
     mpp: float | None = Field(
-        None, ge=MPP_MIN, le=MPP_MAX, description="Level-0 resolution, um per pixel, where the slide says none."
+        None, ge=MPP_MIN, le=MPP_MAX, description="Level-0 resolution, µm per pixel, where the slide says none."
     )
     roi: FeatureCollection | None = Field(None, description="Regions to work on; the whole slide without them.")
     output: str | None = Field(

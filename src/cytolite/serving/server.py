@@ -18,7 +18,7 @@ from typing import NoReturn
 import uvicorn
 
 from cytolite.config import SegmentSettings
-from cytolite.errors import InputError, OutputError
+from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.segmentation.run import load_model
 from cytolite.serving.allowed import AllowedFolders
 from cytolite.serving.api import MAX_BODY_BYTES, make_app
@@ -68,7 +68,7 @@ def serve(
     """
     if not _is_loopback(host):
         if not other_machines:
-            raise InputError(
+            raise UsageError(
                 f"--host {host} can be reached by other machines; say --other-machines too if you want that."
             )
         say(f"warning: other machines can reach {host}, and nothing is encrypted: who sees the token can use it.")

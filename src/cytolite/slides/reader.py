@@ -163,7 +163,7 @@ class Slide:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Slide({str(self.path)!r}, {self.width_px} x {self.height_px} px, {self.mpp:.4g} um/px, {self.format})"
+        return f"Slide({str(self.path)!r}, {self.width_px} x {self.height_px} px, {self.mpp:.4g} µm/px, {self.format})"
 
     def _level_for(self, scale: float) -> int:
         """Number of the coarsest level that is fine enough for `scale` level-0 px per output pixel."""
@@ -262,7 +262,9 @@ def open_slide(
     if not path.exists():
         raise SlideError(f"{path} does not exist: check the path of the slide.")
     if path.is_dir():
-        raise SlideError(f"{path} is a directory: give the slide's file (of a DICOM series, any one of its files).")
+        raise SlideError(
+            f"{path} is a directory: name the slides in it, '{path}/*' (of a DICOM series, any one of its files)."
+        )
     try:
         require_regular(path)
     except InputError as error:

@@ -35,7 +35,7 @@ def resolve_mpp(path: Path, found: tuple[float, float] | None, given: float | No
     SlideError
         If there is no resolution, or it is outside 0.05 to 5 um/px, or x and y differ by more than 10%.
     """
-    allowed = f"{MPP_MIN:g} to {MPP_MAX:g} um/px"
+    allowed = f"{MPP_MIN:g} to {MPP_MAX:g} µm/px"
     if given is not None:
         if not MPP_MIN <= given <= MPP_MAX:
             raise SlideError(f"--mpp {given:g} for {path} is outside of {allowed}, a microscope's range: correct it.")
@@ -48,12 +48,12 @@ def resolve_mpp(path: Path, found: tuple[float, float] | None, given: float | No
     x, y = found
     if not (math.isfinite(x) and math.isfinite(y) and MPP_MIN <= x <= MPP_MAX and MPP_MIN <= y <= MPP_MAX):
         raise SlideError(
-            f"{path} says {x:.5g} x {y:.5g} um/px, outside of {allowed}, a microscope's range: "
+            f"{path} says {x:.5g} x {y:.5g} µm/px, outside of {allowed}, a microscope's range: "
             "give the right resolution with --mpp."
         )
     if max(x, y) / min(x, y) > 1 + MAX_ANISOTROPY:
         raise SlideError(
-            f"{path} says {x:.5g} x {y:.5g} um/px, but x and y may differ by 10% at most (within {allowed}): "
+            f"{path} says {x:.5g} x {y:.5g} µm/px, but x and y may differ by 10% at most (within {allowed}): "
             "give the right resolution with --mpp."
         )
     return (x + y) / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cytolite.errors import InputError
+from cytolite.errors import UsageError
 
 # Networks halve the image up to five times: reads start and end on multiples of this, so that the same pixel meets
 # the same sampling phase in whatever tile it lies, and gets the same result.
@@ -72,9 +72,9 @@ def plan_tiles(
         If `tile` or `halo` is too small.
     """
     if tile < MIN_TILE_PX:
-        raise InputError(f"--tile {tile} is too small: {MIN_TILE_PX} px or more are allowed; 1024 is a good choice.")
+        raise UsageError(f"--tile {tile} is too small: {MIN_TILE_PX} px or more are allowed; 1024 is a good choice.")
     if halo < 0:
-        raise InputError(f"A halo of {halo} px is negative: 0 or more are allowed.")
+        raise UsageError(f"A halo of {halo} px is negative: 0 or more are allowed.")
     tiles: list[Tile] = []
     for y0 in range(0, height, tile):
         for x0 in range(0, width, tile):

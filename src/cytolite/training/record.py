@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.store import Store
-from cytolite.errors import InputError
+from cytolite.errors import InputError, OutputError, UsageError
 
 RECORD = "settings.json"
 # Settings that say where things are, not what comes out.
@@ -25,8 +26,10 @@ def store_hashes(stores: Sequence[Path]) -> list[dict[str, str]]:
     return found
 
 
-def claim(out: Path, stores: Sequence[Path], settings: TrainSettings, **sources: Mapping[str, object] | None) -> None:
-    """Write a run's record into its folder, or check that it is the one it was begun with.
+def make_record(
+    out: Path, stores: Sequence[Path], settings: TrainSettings, **sources: Mapping[str, object] | None
+) -> dict[str, Any]:
+    """Return the record of a run, and check that its folder holds no other; `write_record` is for the first step.
 
     Parameters
     ----------
@@ -51,8 +54,24 @@ def claim(out: Path, stores: Sequence[Path], settings: TrainSettings, **sources:
             f"{out} holds a run of other settings, of other stores or of another teacher; choose another folder or "
             "remove it."
         )
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1))
+    return record
+
+
+def write_record(out: Path, record: Mapping[str, Any]) -> None:
+    """Write a run's record into its folder: from then on the folder is this run's.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    part = out / f".{RECORD}.part"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(record, indent=1))
+        os.replace(part, out / RECORD)
+    except OSError as error:
+        raise OutputError(f"The run cannot be kept in {out}: {error.strerror or error}.") from error
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -65,7 +84,7 @@ def read_record(out: Path) -> dict[str, Any]:
     """
     path = out / RECORD
     if not path.exists():
-        raise InputError(
+        raise UsageError(
             f"{out} holds no finished epoch of a run; give the folder that `cytolite train` or `distill` wrote."
         )
     return json.loads(path.read_text())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.duplicates import read_pairs
 from cytolite.datasets.splits import held_back
 from cytolite.datasets.store import Store
-from cytolite.errors import InputError
+from cytolite.errors import InputError, UsageError
 from cytolite.files import sha256_of
 from cytolite.networks.encoders import encoder_spec
 from cytolite.networks.network import CellNetwork, NucleusNetwork, build_network
@@ -27,7 +28,14 @@ from cytolite.networks.weights import find_weights, tensors_hash
 from cytolite.patches import Patch
 from cytolite.training.cache import CropCache
 from cytolite.training.objectives import objective
-from cytolite.training.record import RECORD, claim, read_record, recorded_settings, store_hashes
+from cytolite.training.record import (
+    RECORD,
+    make_record,
+    read_record,
+    recorded_settings,
+    store_hashes,
+    write_record,
+)
 from cytolite.training.sampling import CropDataset
 from cytolite.training.soft_targets import ImageAnswers
 from cytolite.training.tasks import FROZEN_KEYS, DistillationTask, SupervisedTask
@@ -96,17 +104,17 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
     """
     _check_cache(settings)
     if settings.cache is not None and not _is_frozen(settings):
-        raise InputError(
+        raise UsageError(
             f"The encoder {settings.encoder} is trained, so its maps cannot be cached: set frozen or no cache."
         )
-    claim(out, stores, settings, encoder=_encoder_record(settings))
+    record = make_record(out, stores, settings, encoder=_encoder_record(settings))
     training, validation, crops = _prepare(stores, settings)
     network = first_network(settings, crops)
     if settings.cache is not None:
         crops.cache = _cache(settings, stores, network.stride, encoder=tensors_hash(network.encoder))
         _fill(crops, settings, lambda batch: _maps(network, batch))
     task = SupervisedTask(network, settings, objective(settings, training), validation, out / PICTURES)
-    return fit(task, crops, out, settings)
+    return fit(task, crops, out, settings, record)
 
 
 def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, settings: DistillSettings) -> Path:
@@ -126,18 +134,34 @@ def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, sett
     """
     asked = committee(teachers, settings.teacher_scales, settings.teacher_turns)
     source = {"paths": asked.names, "sha256": asked.sha256}
-    claim(out, stores, settings, teacher=source, encoder=_encoder_record(settings))
+    record = make_record(out, stores, settings, teacher=source, encoder=_encoder_record(settings))
     training, validation, crops = _prepare(stores, settings)
     network = first_network(settings, crops)
     if settings.teacher_image == "clean":
         crops.answers = _answers(asked, stores, out, settings, network.stride)
         crops.answers.fill(training, asked, _fastest_device())
     task = DistillationTask(asked, network, settings, objective(settings, training), validation, out / PICTURES)
-    return fit(task, crops, out, settings)
+    return fit(task, crops, out, settings, record)
 
 
-def fit(task: SupervisedTask, crops: CropDataset, out: Path, settings: TrainSettings) -> Path:
+class RecordAtFirstStep(Callback):
+    """Writes a run's record once a step was made: what fails before leaves no folder that refuses the next try."""
+
+    def __init__(self, out: Path, record: Mapping[str, Any]) -> None:
+        self.out, self.record, self.written = out, record, False
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if not self.written and trainer.is_global_zero:
+            write_record(self.out, self.record)
+        self.written = True
+
+
+def fit(
+    task: SupervisedTask, crops: CropDataset, out: Path, settings: TrainSettings, record: Mapping[str, Any]
+) -> Path:
     """Let Lightning train a task, from its last checkpoint if there is one.
+
+    The record is written into `out` with the first step; what fails before that leaves nothing of its own there.
 
     Raises
     ------
@@ -145,7 +169,11 @@ def fit(task: SupervisedTask, crops: CropDataset, out: Path, settings: TrainSett
         If Lightning does not know, or does not have, the devices, the strategy or the precision.
     """
     last = out / CHECKPOINT
-    callbacks: list[Callback] = [ModelCheckpoint(last.parent, save_last=True, save_on_train_epoch_end=False)]
+    was_there = out.exists()
+    callbacks: list[Callback] = [
+        ModelCheckpoint(last.parent, save_last=True, save_on_train_epoch_end=False),
+        RecordAtFirstStep(out, record),
+    ]
     if settings.patience:
         callbacks.append(
             EarlyStopping("val/score", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
@@ -171,9 +199,13 @@ def fit(task: SupervisedTask, crops: CropDataset, out: Path, settings: TrainSett
     except (MisconfigurationException, ValueError, TypeError) as error:
         given = f"devices = {settings.devices}, strategy = {settings.strategy}, precision = {settings.precision}"
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"This machine cannot train with {given}: {reason}.") from None
-    with _stopped_plainly():
-        trainer.fit(task, Crops(crops, settings), ckpt_path=last if last.exists() else None, weights_only=False)
+        raise UsageError(f"This machine cannot train with {given}: {reason}.") from None
+    try:
+        with _stopped_plainly():
+            trainer.fit(task, Crops(crops, settings), ckpt_path=last if last.exists() else None, weights_only=False)
+    finally:
+        if not was_there and not (out / RECORD).exists():
+            shutil.rmtree(out, ignore_errors=True)
     return last
 
 
@@ -200,14 +232,14 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
     if settings.start is not None and (Path(settings.start) / RECORD).exists():
         other = trained_network(Path(settings.start))[0]
         if {k: v.shape for k, v in other.state_dict().items()} != {k: v.shape for k, v in network.state_dict().items()}:
-            raise InputError(
+            raise UsageError(
                 f"The run {settings.start} cannot be started from: its network is another; use the encoder and the "
                 "decoder that it was made with."
             )
         network.load_state_dict(other.state_dict())
     elif settings.start is not None:
         if not isinstance(network, CellNetwork):
-            raise InputError("Only the light network can be started from a bundle; give the folder of a run.")
+            raise UsageError("Only the light network can be started from a bundle; give the folder of a run.")
         images = torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])
         start_from(network, load_bundle(settings.start), images)
     return network.to(memory_format=torch.channels_last)
@@ -236,7 +268,7 @@ def trained_network(out: Path) -> tuple[NucleusNetwork, TrainSettings, list[Path
     """
     record = read_record(out)
     if not (out / CHECKPOINT).exists():
-        raise InputError(f"{out} holds no finished epoch of a run; let `cytolite train` go on.")
+        raise UsageError(f"{out} holds no finished epoch of a run; let `cytolite train` go on.")
     settings = recorded_settings(record)
     weights = _recorded_weights(record.get("encoder"), settings)
     network = build_network(settings.encoder, settings.decoder, weights, settings.frozen)
@@ -257,7 +289,7 @@ def run_teacher(out: Path) -> Teacher:
 
 def _check_cache(settings: TrainSettings) -> None:
     if settings.cache is not None and not settings.fixed_crops:
-        raise InputError("A cache needs crops that come again: set fixed_crops to their number, 10000 for example.")
+        raise UsageError("A cache needs crops that come again: set fixed_crops to their number, 10000 for example.")
 
 
 def _prepare(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch], CropDataset]:

@@ -272,7 +272,7 @@ class GeoJSONReader:
             area_um2 = np.where(np.isnan(area_um2), numbers[:, column], area_um2)
         if self.mpp is not None:
             area_um2 = np.where(np.isnan(area_um2), outlines.area_px * self.mpp**2, area_um2)
-        self.left_out["cells have no area in um2, which needs --mpp"] += int(np.isnan(area_um2).sum())
+        self.left_out["cells have no area in µm², which needs --mpp"] += int(np.isnan(area_um2).sum())
         features = numbers[:, N_TYPES + len(_AREAS) :].astype(np.float32)
         return CellTable(
             vertices=outlines.vertices,

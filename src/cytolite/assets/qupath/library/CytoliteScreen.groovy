@@ -69,7 +69,7 @@ class CytoliteScreen {
     protected String describe(double doneMm2, double totalMm2) {
         if (totalMm2 <= 0)
             return 'Reading the image'
-        def text = String.format(Locale.US, '%.2f of %.2f mm2', doneMm2, totalMm2)
+        def text = String.format(Locale.US, '%.2f of %.2f mm\u00b2', doneMm2, totalMm2)
         def seconds = (System.nanoTime() - began) / 1e9d
         if (doneMm2 <= 0 || doneMm2 >= totalMm2)
             return text
