@@ -7,6 +7,13 @@ import pytest
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Without the real data much is skipped: then coverage is told, but there is no floor."""
+    coverage = config.pluginmanager.getplugin("_cov")
+    if coverage is not None and not SHARED_DATA.is_dir():
+        coverage.options.cov_fail_under = 0
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real H&E data beside the checkout; a user's clone has none, and the test is skipped."""

@@ -63,6 +63,7 @@ def test_a_truth_is_its_own_best_prediction(truth, tmp_path):
         np.testing.assert_array_equal(getattr(again, name), getattr(counts, name), err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_bundle_predicts_what_it_sees(truth, tmp_path):
     found = cases.find_cases([truth], mpp=0.5)
     bundle = fake_bundle(tmp_path, foreground_threshold=0.5)
@@ -73,6 +74,7 @@ def test_a_bundle_predicts_what_it_sees(truth, tmp_path):
     assert counts.bins[:, 1:].sum() > 0
 
 
+@pytest.mark.slow
 def test_results_of_segment_are_predictions(truth, tmp_path):
     import cytolite
 

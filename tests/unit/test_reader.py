@@ -470,7 +470,7 @@ def test_threads_read_the_same(tmp_path, kind, monkeypatch):
     def check(place):
         x, y = place
         if place in places[:6]:
-            barrier.wait(timeout=20)
+            barrier.wait(timeout=300)
         return np.array_equal(slide.read(x, y, 200, 180, 0.25), image[y : y + 180, x : x + 200])
 
     with ThreadPoolExecutor(6) as pool:
