@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+import cytolite  # noqa: F401 - before a test imports ONNX Runtime, which would send reports of its use else
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

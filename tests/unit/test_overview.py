@@ -183,3 +183,16 @@ def test_a_slanted_line_replaces_stairs() -> None:
     assert not (bevelled == [2.0, 2.0]).all(axis=1).any()
     assert shapely.Polygon(bevelled).area == pytest.approx(shapely.Polygon(stairs).area, rel=0.2)
     assert shapely.Polygon(stairs).boundary.hausdorff_distance(shapely.Polygon(bevelled).boundary) < 0.5
+
+
+@pytest.mark.parametrize(("n", "named"), [(60, True), (61, False)])
+def test_thousands_of_regions_are_outlined_without_names(tmp_path: Path, n: int, named: bool) -> None:
+    boxes = [shapely.box(x, y, x + 300, y + 300) for x, y in ((i % 10 * 1000, i // 10 * 1000) for i in range(n))]
+    pictures = []
+    for prefix in ("a", "b"):
+        regions = [Region(f"{prefix}{i}", box) for i, box in enumerate(boxes)]
+        draw_overview(tmp_path / "o.png", np.full((300, 1000, 3), 255, np.uint8), 10, [], mpp=0.25, regions=regions)
+        pictures.append((tmp_path / "o.png").read_bytes())
+    assert (pictures[0] != pictures[1]) == named
+    draw_overview(tmp_path / "o.png", np.full((300, 1000, 3), 255, np.uint8), 10, [], mpp=0.25)
+    assert (tmp_path / "o.png").read_bytes() not in pictures

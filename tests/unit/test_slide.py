@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +161,22 @@ def test_regions_limit_the_cells_and_are_named(painted, truth, bundle, tmp_path)
     [outer, inner] = json.loads((tmp_path / "out" / "summary.json").read_text())["regions"]
     assert outer["tissue_mm2"] == pytest.approx(triangle.difference(small).area * 0.25 / 1e6, rel=1e-4)
     assert inner["tissue_mm2"] == pytest.approx(small.area * 0.25 / 1e6, rel=1e-4)
+
+
+def test_many_regions_without_tissue_are_one_warning(painted, bundle, tmp_path):
+    boxes = [shapely.box(x, 0, x + 5, 5) for x in range(0, 40, 10)]
+    write_regions(
+        tmp_path / "roi.geojson", [(str(i), box) for i, box in enumerate([shapely.box(50, 50, 90, 90), *boxes])]
+    )
+    settings = SETTINGS.model_copy(update={"roi": tmp_path / "roi.geojson"})
+    with open_slide(painted) as slide:
+        plan = slide_module.plan_slide(slide, bundle, settings)
+        mask = np.zeros_like(plan.tissue.mask)
+        scale = plan.tissue.scale_px
+        mask[round(50 // scale) :, round(50 // scale) :] = True
+        plan = replace(plan, tissue=replace(plan.tissue, mask=mask))
+        [warning] = slide_module._warnings(plan, slide, False)
+    assert warning == "4 regions hold no tissue of this slide: '1', '2', '3' and 1 more"
 
 
 def write_regions(path, regions):

@@ -21,6 +21,7 @@ _SMALLEST_UM2, _LARGEST_UM2, _LEAST_PER_MM2 = 8.0, 200.0, 50.0
 # Less tells nothing of the median, or of a density of 50 per mm2.
 _LEAST_CELLS, _LEAST_MM2 = 20, 0.1
 _SAMPLES, _SAMPLE_UM = 16, 512.0
+_MOST_NAMED = 3
 _QUESTION = "is the resolution right? Usual are 0.25 um/px for 40x, 0.5 for 20x and 1 for 10x (--mpp)"
 
 
@@ -75,9 +76,13 @@ def check_plan(plan: Plan, slide: Slide, areas: Sequence[Area]) -> Iterator[Warn
         yield Warned(
             "no_tissue", "no tissue was found in the regions, so there are no cells; --tissue all works on all of them"
         )
-    for region, area in zip(plan.regions or [], areas, strict=False):
-        if plan.tiles and area.searched_mm2 == 0:
-            yield Warned("empty_region", f"the region {region.name!r} holds no tissue of this slide")
+    pairs = zip(plan.regions or [], areas, strict=False)
+    empty = [repr(region.name) for region, area in pairs if plan.tiles and area.searched_mm2 == 0]
+    if len(empty) > _MOST_NAMED:
+        named, more = ", ".join(empty[:_MOST_NAMED]), len(empty) - _MOST_NAMED
+        yield Warned("empty_region", f"{len(empty):,} regions hold no tissue of this slide: {named} and {more:,} more")
+    else:
+        yield from (Warned("empty_region", f"the region {name} holds no tissue of this slide") for name in empty)
     if odd := not_he(_samples(plan, slide)):
         yield Warned("not_he", f"this does not look like H&E: {odd}; types and counts may mean nothing")
 
