@@ -92,7 +92,10 @@ def test_results_on_stdout(run, pretend):
     asked = pretend([DONE])
     code, out, err = run("segment", "a.svs", "b.svs", "-o", "out", "--tile", 512, "c.svs")
     assert (code, err) == (0, "")
-    assert out == "out/a: 12,345 nuclei in 2.00 mm², 5.0 s, 2.5 s/mm²\nFor research use only; not for diagnosis.\n"
+    assert (
+        out
+        == "out/a: 12,345 nuclei in 2.00 mm² of tissue, 5.0 s, 2.5 s/mm²\nFor research use only; not for diagnosis.\n"
+    )
     assert list(asked["slides"]) == ["a.svs", "b.svs", "c.svs"]
     assert asked["output"] == Path("out")
     assert asked["settings"].tile == 512

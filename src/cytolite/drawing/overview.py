@@ -96,7 +96,7 @@ def draw_overview(
     panels = Image.new("RGB", (size[0], 2 * size[1] + gap) if below else (2 * size[0] + gap, size[1]), _PAPER)
     panels.paste(stain, (0, 0))
     panels.paste(types, (0, size[1] + gap) if below else (size[0] + gap, 0))
-    _save(path, _frame(panels, title, _count_line(counts, tissue_mm2), counts, footer, warnings))
+    _save(path, _frame(panels, title, _count_line(counts, tissue_mm2), counts, footer, warnings=warnings))
 
 
 def draw_crop(
@@ -330,6 +330,7 @@ def _frame(
     line: str,
     counts: NDArray[np.int64],
     footer: str,
+    *,
     warnings: Sequence[str] = (),
 ) -> Image.Image:
     """Return the picture on paper: title, count and warnings above, legend and notice below."""

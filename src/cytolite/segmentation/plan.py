@@ -70,7 +70,7 @@ class Plan:
         )
 
     def wanted(self, cells: CellTable) -> CellTable:
-        """Return the cells whose centroid lies where is searched and, where regions were given, in one; with its index."""
+        """Return the cells whose centroid is searched ground and, if there are regions, lies in one; with its index."""
         cells = cells.select(self.searched.contains(cells.centroids))
         if self.regions is None:
             return cells
