@@ -91,8 +91,14 @@ class SegmentSettings(SlideSettings):
     roi: Path | None = Field(None, description="GeoJSON file of regions (QuPath annotations) to work on.")
 
 
-# Share of crops drawn from each source: outlines are best in CoNSeP and MoNuSeg, types in PanNuke and MoNuSAC.
-SOURCE_SHARES = {"consep": 0.38, "pannuke": 0.26, "monuseg": 0.18, "monusac": 0.12, "puma": 0.06}
+# Share of crops drawn from each source: outlines are best in CoNSeP and MoNuSeg, types in PanNuke and MoNuSAC. Those
+# that a run has count, in these proportions.
+SOURCE_SHARES = {
+    "consep": 0.38, "pannuke": 0.26, "monuseg": 0.18, "monusac": 0.12, "puma": 0.06,
+    "monuseg_more": 0.20, "cpm17": 0.08, "cpm15": 0.04, "cpm15_test": 0.03, "gbm40": 0.08, "lgg_tcga": 0.05,
+    "nuinsseg": 0.22, "brca_m2c_points": 0.12, "crchisto_points": 0.10, "brecahad_boxes": 0.05,
+    "mitosis_amibr": 0.03, "mitosis_atnorm_md": 0.02, "monusac_macrophages": 0.02,
+}  # fmt: skip
 
 
 class TrainSettings(Settings):
@@ -128,9 +134,26 @@ class TrainSettings(Settings):
     focal_gamma: float = Field(2.0, ge=0)
     decoupling_weight: float = Field(0.01, description="Spectral decoupling, in the loss 'paper'.")
     smoothing_px: float = Field(1.0, ge=0.3, description="Sigma of the label smoothing, in the loss 'paper'.")
-    balanced_share: float = Field(0.25, description="Share of crops centred on a nucleus of a type drawn uniformly.")
+    rare_loss: Literal["weights", "adjusted", "focal"] = Field(
+        "weights",
+        description="Rare types in the loss 'light': weighted; logits adjusted by the prior; class-balanced focal.",
+    )
+    balanced_share: float = Field(0.25, description="Share of crops centred on a nucleus of a type drawn for it.")
+    rare_power: float = Field(
+        1.0,
+        ge=0,
+        le=2,
+        description="How types are drawn for these crops: 1 all alike, 0 by their nuclei, 2 rare first.",
+    )
     source_shares: dict[str, float] = Field(default_factory=lambda: dict(SOURCE_SHARES))
+    source_power: float | None = Field(
+        None, ge=0, le=1, description="In place of the shares: sources by their area to this power, 0 all alike."
+    )
+    stain_jitter: float = Field(0.2, ge=0, le=1, description="Strength of the random change of stain.")
+    blur_share: float = Field(0.2, ge=0, le=1, description="Share of crops that are blurred.")
+    blur_px: float = Field(1.0, ge=0.3, le=5, description="Largest sigma of that blur.")
     held_back: float = Field(0.2, description="Share of each source's groups that validate.")
+    fold: int = Field(0, ge=0, description="Which of these shares, from 0; all of them once are a cross-validation.")
     duplicates: Path | None = Field(None, description="Pairs that must not be split, as `inspect --pairs` writes them.")
     seed: int = Field(0)
     threads: int = Field(2, description="CPU threads of torch.")

@@ -23,6 +23,8 @@ from cytolite.segmentation.run import Outcome, load_model, try_slide
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
     from cytolite.evaluation.report import Section
+    from cytolite.patches import Patch
+    from cytolite.relabel.outlining import Model
     from cytolite.relabel.run import Relabelled
     from cytolite.release.variants import Comparison
     from cytolite.training.teacher import Teacher
@@ -359,6 +361,83 @@ def relabel(stores: Sequence[Path], out: Path, settings: RelabelSettings, displa
     from cytolite.relabel.run import relabel as run
 
     return run(stores, out, settings, display)
+
+
+def outline(
+    stores: Sequence[Path],
+    out: Path,
+    model: str | None = None,
+    *,
+    turns: int = 1,
+    threads: int = 2,
+    display: Display = silent,
+) -> str:
+    """Outline the nuclei that experts marked by points or boxes with a model; return what became of the marks.
+
+    See `cytolite.relabel.outlining`. `out` gets ``outlined.h5``, all patches of all stores, and ``audit.parquet``, a
+    row per mark.
+
+    Parameters
+    ----------
+    stores : sequence of pathlib.Path
+        Patches without marks are taken over as they are.
+    out : pathlib.Path
+        Folder of the result.
+    model : str, optional
+        Bundle, by name or path; by default the embedded one.
+    turns, threads : int
+        As of `cytolite.inference.predictor.Predictor`.
+    display : Display
+        Shows progress.
+
+    Raises
+    ------
+    CytoliteError
+        If a store or the model cannot be read, or the result not be written.
+    """
+    import pyarrow as pa
+
+    from cytolite.bundle import load_bundle
+    from cytolite.datasets.store import Stores, write_store
+    from cytolite.relabel.audit import write_audit
+    from cytolite.relabel.outlining import SCHEMA, outline_stores, summary
+
+    bundle = load_bundle(model)
+    rows = [SCHEMA.empty_table()]
+    with Stores(stores) as opened, display("outlining", "patches") as update:
+        out.mkdir(parents=True, exist_ok=True)
+        patches = outline_stores(opened.stores, _outliner(bundle, turns, threads), rows)
+        licences = {source: text for store in opened.stores for source, text in store.licences.items()}
+        told = " ".join(["cytolite outline", *(path.name for path in stores), "-o", out.name])
+        told += f" --model {bundle.spec.name} --turns {turns}"
+        write_store(out / "outlined.h5", _counted(patches, len(opened), update), licences, told)
+    table = pa.concat_tables(rows)
+    write_audit(out / "audit.parquet", table)
+    return summary(table)
+
+
+def _outliner(bundle: Bundle, turns: int, threads: int) -> Model:
+    """Return a bundle as a model that outlines."""
+    import numpy as np
+
+    from cytolite.inference.image import locate
+    from cytolite.inference.predictor import Predictor
+    from cytolite.relabel.outlining import Model, Seen
+
+    predictor = Predictor(bundle, threads=threads, turns=turns)
+
+    def look(patch: Patch) -> Seen:
+        located = locate(predictor.maps, bundle.spec, patch.image, patch.mpp)
+        logits = located.decoded.type_logits
+        shifted = np.exp(logits - logits.max(0))
+        background = shifted[0] / shifted.sum(0)
+        ids = located.decoded.instances.ravel()
+        n = int(ids.max(initial=0))
+        sums = np.bincount(ids, 1 - background.ravel(), n + 1)[1:]
+        means = sums / np.maximum(np.bincount(ids, minlength=n + 1)[1:], 1)
+        return Seen(located.instance_map, means, located.decoded.names(bundle.spec.type_temperature)[1])
+
+    return Model(bundle.spec.name, bundle.sha256, look)
 
 
 def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
