@@ -237,7 +237,7 @@ def test_measurements_of_others(tmp_path):
     np.testing.assert_array_equal(table.area_um2, np.array([12.5, 3, np.nan, np.nan], np.float32))
     assert list(table.features) == ['Ki67 "x"', "b", "c", "later"]
     np.testing.assert_array_equal(table.features["c"], np.array([-1.5e-3, 4, np.nan, np.nan], np.float32))
-    assert left_out == {"cells have no area in um2, which needs --mpp": 2}
+    assert left_out == {"cells have no area in µm², which needs --mpp": 2}
     table, left_out = read(tmp_path / "a.geojson", *cells, mpp=0.5)
     np.testing.assert_array_equal(table.area_um2, np.array([12.5, 3, 25, 25], np.float32))
     assert left_out == {}

@@ -200,10 +200,10 @@ def test_every_version_from_0_5_on_gets_the_scripts(run, tmp_path: Path) -> None
 
 def test_without_qupath_one_sentence_says_what_to_do(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     code, out, err = run("install")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "start QuPath once" in err
     assert "--user-dir" in err
     code, _, err = run("install", "--user-dir", str(tmp_path / "nowhere"))
-    assert code == 1
+    assert code == 2
     assert "nowhere" in err
