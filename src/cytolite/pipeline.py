@@ -196,6 +196,7 @@ def convert(
     classes: Mapping[str, str] | None = None,
     mpp: float | None = None,
     outlines: bool = False,
+    metadata: bool = False,
     overwrite: bool = False,
     update: Update = lambda done_mb, total_mb: None,
 ) -> tuple[int, list[str]]:
@@ -208,7 +209,10 @@ def convert(
 
     if mpp is not None and not MPP_MIN <= mpp <= MPP_MAX:
         raise UsageError(f"--mpp {mpp} is no microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g}.")
-    return run(source, target, classes=classes, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update)
+    return run(
+        source, target, classes=classes, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
+        update=update,
+    )  # fmt: skip
 
 
 def _needs(bundle: Bundle) -> str:

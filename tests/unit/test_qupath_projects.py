@@ -77,8 +77,10 @@ def test_a_new_project(tmp_path, painted):
         with Image.open(tmp_path / "p" / "data" / str(number) / "thumbnail.jpg") as thumbnail:
             assert thumbnail.size == size
     classes = json.loads((tmp_path / "p" / "classifiers" / "classes.json").read_bytes())["pathClasses"]
-    assert [each["name"] for each in classes] == [t.qupath_class for t in CELL_TYPES]
-    for each, cell_type in zip(classes, CELL_TYPES, strict=True):
+    own = ["Tumor", "Stroma", "Immune cells", "Necrosis", "Other", "Region*", "Ignore*", "Positive", "Negative"]
+    assert [each["name"] for each in classes] == [*own, *(t.qupath_class for t in CELL_TYPES)]
+    assert classes[0]["color"] == packed_colour((200, 0, 0))
+    for each, cell_type in zip(classes[len(own) :], CELL_TYPES, strict=True):
         assert (each["color"] & 0xFFFFFF).to_bytes(3, "big") == bytes(cell_type.colour)
         assert each["color"] >> 24 & 0xFF == 255
     assert packed_colour((255, 0, 0)) == -65536  # as QuPath writes red
