@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from cytolite.files import sha256_of, whole_folder
 FORMAT = 2  # 2: says what was held back in training
 ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
 ASSETS = Path(__file__).parent / "assets"
+# How a card begins the list of types that it warns of.
+FEW_EXAMPLES = "Types with few examples, whose names and counts are not to be relied on"
 
 
 class HeldBack(BaseModel):
@@ -130,6 +133,12 @@ def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str) -> B
         (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (part / CARD_NAME).write_text(card, encoding="utf-8")
     return load_bundle(folder)
+
+
+def few_examples(card: str) -> dict[str, str]:
+    """Return the types that a card warns of, and why, as "52 trained, 131 tested"; none if it warns of none."""
+    line = re.search(rf"^- {FEW_EXAMPLES}: (.*)\.$", card, re.MULTILINE)
+    return dict(re.findall(r"([^,()]+?) \(([^)]*)\)(?:, )?", line[1])) if line else {}
 
 
 def embedded_names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,7 +14,7 @@ from cytolite.files import read_toml
 # What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
 MPP_MIN, MPP_MAX = 0.05, 5.0
 # Tables of a settings file, one per verb; a verb reads its own and leaves the others alone.
-TABLES = ("segment", "evaluate", "train", "distill", "relabel")
+TABLES = ("segment", "evaluate", "train", "distill", "relabel", "spatial")
 
 
 def check_turns(value: int) -> int:
@@ -283,6 +284,52 @@ class EvaluateSettings(Settings):
     def _share(cls, value: float | None) -> float | None:
         if value is not None and not 0 < value < 1:
             raise ValueError("is out of range; a share lies between 0 and 1")
+        return value
+
+
+class SpatialSettings(Settings):
+    """What determines the measures of `cytolite spatial`, beside the results."""
+
+    window: Literal["tissue", "cells"] = Field(
+        "tissue", description="Ground of all areas: the result's tissue, or what lies within 50 um of a cell."
+    )
+    roi: Path | None = Field(None, description="GeoJSON file of regions to measure by themselves, on old results too.")
+    tumour: tuple[str, ...] = Field((), description="Types that are tumour; default: neoplastic.")
+    lymphocytes: tuple[str, ...] = Field((), description="Types that are lymphocytes; default: lymphocyte.")
+    stroma: tuple[str, ...] = Field((), description="Types that are stroma; default: connective.")
+    scale_um: float = Field(100.0, ge=10, le=2000, description="Sigma of the density maps.")
+    tile_um: float = Field(100.0, ge=20, le=5000, description="Width of the tiles that cells are counted in.")
+    tile: Literal["hexagon", "square"] = Field("hexagon", description="Shape of the tiles.")
+    edge_um: float = Field(40.0, ge=5, le=500, description="Longest edge of the graph of neighbours.")
+    reach_um: float = Field(100.0, ge=20, le=300, description="How far K functions and co-occurrence reach.")
+    bands_um: tuple[float, ...] = Field(
+        (100.0, 250.0, 500.0), description="Ends of the bands on either side of the tumour's front; may be repeated."
+    )
+    resamples: int = Field(
+        1000, ge=0, le=100_000, description="Bootstrap resamples of blocks of tissue; 0: no intervals."
+    )
+    draws: int = Field(20, ge=0, le=1000, description="Draws of the types from their probabilities.")
+    permutations: int = Field(200, ge=0, le=10_000, description="Shuffles of the types for neighbourhood enrichment.")
+    envelopes: int = Field(39, ge=0, le=999, description="Shuffles of the types for the envelopes of K functions.")
+    seed: int = Field(0, description="Of all that is drawn.")
+    cells: bool = Field(False, description="Write spatial/cells.parquet: the cells with what is around each.")
+    anndata: bool = Field(False, description="Write spatial/cells.h5ad, with the graph where squidpy looks for it.")
+    spatialdata: bool = Field(False, description="Write spatial/cells.zarr, as SpatialData.")
+    report: bool = Field(True, description="Write report.html, report.pdf and pictures.")
+    overwrite: bool = Field(False, description="Replace measures that are there and were made with other settings.")
+    quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
+
+    @field_validator("tumour", "lymphocytes", "stroma", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        given = (value,) if isinstance(value, str) else value
+        return tuple(name.strip() for text in given for name in str(text).split(",") if name.strip())
+
+    @field_validator("bands_um")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or value[0] <= 0 or any(a >= b for a, b in pairwise(value)) or value[-1] > 5000:
+            raise ValueError("is out of range; allowed are rising distances above 0 and up to 5000 um")
         return value
 
 

@@ -13,6 +13,7 @@ from cytolite.config import (
     EvaluateSettings,
     RelabelSettings,
     SegmentSettings,
+    SpatialSettings,
     TrainSettings,
 )
 from cytolite.errors import UsageError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cytolite.relabel.outlining import Model
     from cytolite.relabel.run import Relabelled
     from cytolite.release.variants import Comparison
+    from cytolite.spatial.run import Measured
     from cytolite.training.teacher import Teacher
 
 Item = TypeVar("Item")
@@ -213,6 +215,44 @@ def convert(
         source, target, classes=classes, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
         update=update,
     )  # fmt: skip
+
+
+def spatial(
+    results: Sequence[Path],
+    settings: SpatialSettings,
+    *,
+    output: Path | None = None,
+    slides: Path | None = None,
+    by: str | None = None,
+    display: Display = silent,
+) -> tuple[list[Measured], Path | None]:
+    """Measure the surroundings of tumours in results; return what became of each, and the cohort's page.
+
+    Parameters
+    ----------
+    results : sequence of pathlib.Path
+        Folders that `segment` wrote, or that hold such; each gets a folder ``spatial``.
+    settings : SpatialSettings
+        For all.
+    output : pathlib.Path, optional
+        Folder for the cohort: one table of all slides, and comparisons.
+    slides, by
+        CSV file of slides, and its column to compare by.
+    display : Display
+        Shows progress.
+
+    Raises
+    ------
+    CytoliteError
+        If nothing can be done at all: no result, or a cohort that cannot be made or written.
+    """
+    from cytolite.spatial.cohort import read_groups, write_cohort
+    from cytolite.spatial.run import measure_results
+
+    groups = read_groups(slides, by, output)
+    outcomes = measure_results(results, settings, display)
+    measured = [outcome for outcome in outcomes if not outcome.message]
+    return outcomes, write_cohort(output, measured, groups) if output is not None and measured else None
 
 
 def _needs(bundle: Bundle) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cytolite.bundle import ModelSpec
+from cytolite.bundle import FEW_EXAMPLES, ModelSpec
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
 
 # A type with fewer nuclei than this in training or in validation is named as not to be relied on.
@@ -145,7 +145,7 @@ def _limits(facts: CardFacts) -> str:
     ]
     return f"""## Limits
 
-- Types with few examples, whose names and counts are not to be relied on: {", ".join(few) or "none"}.
+- {FEW_EXAMPLES}: {", ".join(few) or "none"}.
 - Plasma cells, mitoses and other types outside the seven are given the nearest of them.
 - PanNuke's instances here were split by watershed, its types are the official ones; MoNuSAC's macrophages are outlined
   as whole cells and taught the type alone.
