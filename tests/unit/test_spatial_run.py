@@ -11,6 +11,8 @@ import tifffile
 pytest.importorskip("scipy", reason="needs the extra spatial")
 pytest.importorskip("contourpy", reason="needs the extra spatial")
 
+from cytolite.bundle import CARD_NAME, few_examples, load_bundle
+from cytolite.celltypes import TYPE_NAMES
 from cytolite.cli import main
 from cytolite.config import SpatialSettings, make_settings
 from cytolite.errors import InputError, OutputError
@@ -18,6 +20,8 @@ from cytolite.interop.parquet import read_cells
 from cytolite.interop.roi import read_regions
 from cytolite.spatial import files
 from cytolite.spatial.analysis import WHOLE, analyse
+from cytolite.spatial.reliability import type_warnings
+from cytolite.spatial.roles import choose_roles
 from cytolite.spatial.run import measure_result, measure_results
 from cytolite.spatial.sample import read_sample
 from patterns import MPP, nest, strewn, table, write_regions, write_result
@@ -382,3 +386,29 @@ def test_nothing_that_is_a_result(tmp_path):
         measure_results([tmp_path], settings(), silent)
     with pytest.raises(InputError, match="No result was given"):
         measure_results([], settings(), silent)
+
+
+# ---- what the model's card says --------------------------------------------------------------------------------------
+
+
+def test_types_that_the_card_warns_of_are_told_where_they_are_used():
+    bundle = load_bundle("nuclei-light-int8")
+    few = few_examples((bundle.path / CARD_NAME).read_text())
+    assert {"macrophage", "dead"} <= few.keys()
+    assert not few_examples("- Types with few examples, whose names and counts are not to be relied on: none.")
+    about = {"model": {"name": "nuclei-light-int8", "onnx_sha256": bundle.sha256}}
+    roles = choose_roles(TYPE_NAMES, {})
+    [warning] = type_warnings(about, roles, {"dead", "neoplastic"})
+    assert f"dead ({few['dead']})" in warning
+    assert "macrophage" not in warning  # no cell is one, and it plays no part
+    [warning] = type_warnings(about, choose_roles(TYPE_NAMES, {"stroma": ["macrophage"]}), set())
+    assert "macrophage" in warning
+    other = {"model": {"name": "nuclei-light-int8", "onnx_sha256": "0"}}
+    assert "could not be asked" in type_warnings(other, roles, {"dead"})[0]
+    assert "does not name its model" in type_warnings({}, roles, set())[0]
+
+
+def test_a_set_of_types_without_the_usual_names():
+    roles = choose_roles(("cancer", "immune"), {"tumour": ["cancer"]})
+    assert roles.types("tumour") == ("cancer",)
+    assert any("--lymphocytes" in w for w in type_warnings({}, roles, {"cancer"}))
