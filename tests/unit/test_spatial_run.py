@@ -388,7 +388,7 @@ def test_nothing_that_is_a_result(tmp_path):
         measure_results([], settings(), silent)
 
 
-# ---- what the model says of its types --------------------------------------------------------------------------------------
+# ---- what the model says of its types ------------------------------------------------------------------------------
 
 
 def test_types_that_the_model_warns_of_are_told_where_they_are_used():
