@@ -29,7 +29,8 @@ import numpy as np
 
 from cytolite.bundle import Bundle, load_bundle
 from cytolite.config import SegmentSettings
-from cytolite.decoding import outlines
+from cytolite.decoding import features, outlines
+from cytolite.decoding.maps import DecodedMaps
 from cytolite.inference.predictor import Predictor
 from cytolite.segmentation import slide as run
 from cytolite.segmentation import tile as tile_module
@@ -38,10 +39,10 @@ from cytolite.slides.reader import Slide, open_slide
 
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "plan (tissue, tiles)": ((run, "plan_slide"),),
-    "read": ((run._TileJob, "_read"),),
+    "read": ((run.TileJob, "_read"),),
     "network": ((Predictor, "maps"),),
-    "decode": ((tile_module, "find_nuclei"),),
-    "outlines, measures, types": ((outlines, "trace"), (outlines, "measure"), (tile_module, "vote_types")),
+    "decode": ((tile_module, "decode_maps"),),
+    "outlines, measures, types": ((outlines, "trace"), (features, "measure"), (DecodedMaps, "names")),
     "keep (part files)": ((WorkFolder, "save"),),
     "stitch and write": ((run, "write_results"),),
 }

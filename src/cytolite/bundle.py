@@ -80,7 +80,7 @@ class Bundle:
 
     @property
     def spec_sha256(self) -> str:
-        """Of all in the spec but how it was made and tested: the same network with other thresholds finds other cells."""
+        """Of all in the spec but how it was made and tested: other thresholds find other cells."""
         decisive = self.spec.model_copy(update={"made_with": (), "held_back": None, "few_examples": {}})
         return hashlib.sha256(decisive.model_dump_json().encode()).hexdigest()
 

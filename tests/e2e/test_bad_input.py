@@ -118,8 +118,9 @@ def test_blank_slide_is_an_empty_valid_result_and_a_warning(model, tmp_path, tis
     blank = write_slide(tmp_path / "blank.tif", WHITE)
     ran = cytolite("segment", blank, "-o", tmp_path / "out", "--model", model, "--tissue", tissue, "--quiet")
     assert (ran.code, ran.out) == (0, "")
-    [line] = ran.err.splitlines()
-    assert line.startswith("warning: ")
+    lines = ran.err.splitlines()
+    assert lines
+    assert all(line.startswith("warning: ") for line in lines)
     assert finished(tmp_path / "out") == ["blank"]
 
     import geopandas
@@ -175,7 +176,10 @@ def small_files_only() -> None:
 def test_a_write_that_fails_in_the_middle(model, slide, tmp_path):
     output, options = tmp_path / "out", ("--model", model, "--tissue", "all", "--quiet")
     ran = cytolite("segment", slide, "-o", output, *options, before=small_files_only)
-    ran.sentence()
+    assert ran.code == 1
+    # Machine code of kernels, which has no room either, is not the user's loss.
+    [line] = [line for line in ran.err.splitlines() if not line.startswith("Compiled code cannot be kept")]
+    assert line.startswith("error: ")
     assert finished(output) == []
     # Once there is room again, the same command goes on and ends well.
     assert cytolite("segment", slide, "-o", output, *options).code == 0

@@ -61,7 +61,15 @@ def test_a_batch(slides, model, painted, tmp_path):
     assert finished(output) == ["a.png", "a.tif", "c"]
     for name in finished(output):
         folder = output / name
-        names = {"cells.parquet", "cells.geojson.gz", "summary.csv", "summary.json", "overview.png", "run.json"}
+        names = {
+            "cells.parquet",
+            "cells.geojson.gz",
+            "summary.csv",
+            "summary.json",
+            "overview.png",
+            "run.json",
+            "tissue.geojson",
+        }
         assert {path.name for path in folder.iterdir()} == names
         assert abs(len(package.read_cells(folder / "cells.parquet")) - painted[1]) <= 1
         record = json.loads((folder / "run.json").read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qupath_session import NoGroovyError, groovy_jars
+from qupath_session import NoGroovyError, qupath
 
 # Packages that a script needs besides those of the base install.
 NEEDED = {
@@ -66,11 +66,11 @@ def test_the_ablation_asks_for_settings_and_data_sets_that_there_are():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_quick_mode_prints_numbers(script, tmp_path):
+def test_quick_mode_prints_numbers(script, tmp_path, tmp_path_factory):
     for package in NEEDED.get(script.stem, ()):
         pytest.importorskip(package, reason=f"{script.name} needs {package}")
     if script.stem == "bench_qupath":
-        require_groovy()
+        require_groovy(tmp_path_factory.mktemp("qupath"))
     done = subprocess.run(
         [sys.executable, str(script), "--quick"], capture_output=True, text=True, cwd=tmp_path, check=False
     )
@@ -79,8 +79,8 @@ def test_quick_mode_prints_numbers(script, tmp_path):
     assert not list(tmp_path.iterdir())  # nothing is written unless asked for
 
 
-def require_groovy():
+def require_groovy(folder):
     try:
-        groovy_jars()
+        qupath(folder)
     except NoGroovyError as reason:
         pytest.skip(str(reason))

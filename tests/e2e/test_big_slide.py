@@ -55,7 +55,11 @@ def moved(tile):
 
 (folder / "result").mkdir()
 parts = (moved(tile) for tile in plan.tiles)
-print(write_results(folder / "result", stitch(parts), plan, slide=slide, bundle=bundle, record={}), peak_mb())
+areas = plan.areas_mm2(slide)
+written = write_results(
+    folder / "result", stitch(parts), plan, slide=slide, bundle=bundle, areas=areas, warnings=[], record={}
+)
+print(written.cells, peak_mb())
 """
 
 

@@ -56,7 +56,7 @@ def test_quiet_warnings_and_sentences(result, tmp_path):
     assert "--class 'Tumor=neoplastic'" in refused
     done = cytolite("convert", "other.geojson", "d.parquet", "--class", "Tumor=neoplastic", cwd=tmp_path)
     assert (done.code, done.out) == (0, "d.parquet: 1 nuclei\n")
-    assert "warning: other.geojson: 1 cells have no area in um2, which needs --mpp" in done.err
+    assert "warning: other.geojson: 1 cells have no area in µm², which needs --mpp" in done.err
     assert "no '='" in cytolite("convert", "other.geojson", "e.parquet", "--class", "Tumor", cwd=tmp_path).sentence()
     refused = cytolite("convert", "other.geojson", "e.parquet", "--mpp", 353, "--quiet", cwd=tmp_path).sentence()
     assert "0.05 to 5" in refused

@@ -344,7 +344,7 @@ def test_the_resolution_comes_from_qupath_where_the_file_has_none(app, work, tmp
         [answer] = play(app, folder, {"script": work.find}, image=image, annotations=ANNOTATIONS[:1])
         assert ("--mpp" in (folder / "log.txt").read_text()) == (name not in {"same"})
         if name == "none":
-            assert "um per pixel" in errors(answer)[0]
+            assert "µm per pixel" in errors(answer)[0]
         else:
             assert errors(answer) == []
             areas.append(answer["annotations"]["Tumour"]["measurements"]["cytolite: tissue mm^2"])

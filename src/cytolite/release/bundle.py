@@ -185,7 +185,7 @@ def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: Tra
 
 
 def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
-    """What a card states, scored by the functions of `cytolite evaluate` on what was found in held-back images."""
+    """What a card states, scored by the functions of `cytolite evaluate` on images held back."""
     training, held_back = making.training, making.held_back
     bootstrap = Bootstrap()
     found = sections(counts, ["source"], bootstrap)
