@@ -85,14 +85,13 @@ def count(out: Path, stores: list[Path]) -> None:
     """Count what a run finds in all held-back images that have true outlines, and keep that as counts.parquet."""
     import torch
 
-    from cytolite.celltypes import IGNORE
     from cytolite.evaluation.table import write_counts
     from cytolite.training.run import split, trained_network
     from cytolite.training.validate import score_network
 
     network, settings, _ = trained_network(out)
     torch.set_num_threads(settings.threads)
-    judged = [p for p in split(stores, settings)[1] if ((p.instance_map > 0) & (p.judged_types() != IGNORE)).any()]
+    judged = [patch for patch in split(stores, settings)[1] if patch.judged]
     write_counts(out / "counts.parquet", score_network(network, judged, settings.mpp))
 
 

@@ -91,6 +91,20 @@ class Patch:
         maps = {name: getattr(self, name) for name in ("instance_map", "type_map", "known_map", "trust_map")}
         return {name: array for name, array in maps.items() if array is not None}
 
+    @property
+    def marks(self) -> NDArray[np.intp]:
+        """The ids of nuclei that an expert marked and nobody outlined, neither by hand nor with a model."""
+        if self.known_map is None:
+            return np.empty(0, np.intp)
+        ids = np.flatnonzero(np.bincount(self.instance_map.ravel()))
+        outlined = np.unique(self.instance_map[(self.known_map & (OUTLINE | PSEUDO)) > 0])
+        return np.setdiff1d(ids, np.append(outlined, 0))
+
+    @property
+    def judged(self) -> bool:
+        """Whether the patch can be scored: it has an outline to judge, or its labels say it all."""
+        return self.known_map is None or bool(((self.instance_map > 0) & (self.judged_types() != IGNORE)).any())
+
     def judged_types(self) -> NDArray[np.uint8]:
         """Return the type map with `IGNORE` where an outline cannot be judged; uint8 (H, W).
 

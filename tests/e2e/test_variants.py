@@ -50,7 +50,7 @@ def test_a_variant_is_smaller_answers_alike_and_says_what_it_costs(store, tmp_pa
         for name, (weight, bias) in folded_weights(variant, scaled=True).items():
             step = np.abs(wanted[name][0]).max() / 63
             assert np.abs(weight - wanted[name][0]).max() <= step
-            np.testing.assert_allclose(bias, wanted[name][1], rtol=1e-3, atol=1e-3)
+            assert np.abs(bias - wanted[name][1]).max() <= 0.01 * np.abs(wanted[name][1]).max()
 
 
 def test_a_variant_without_stores_is_refused(tmp_path):

@@ -235,3 +235,10 @@ def test_effective_number_weights_by_hand():
     mean = (1 + ten) / 2
     found = effective_number_weights(torch.tensor([1.0, 10.0, 0.0]), 0.9)
     np.testing.assert_allclose(found.numpy(), [1 / mean, ten / mean, 1], rtol=1e-6)
+
+
+def test_nuclei_of_unknown_type_do_not_thin_out_the_others():
+    logits = torch.tensor(ODDS, dtype=torch.float32).view(1, -1, 1, 1).repeat(1, 1, 1, 3)
+    alone = type_loss(logits[..., :1], torch.tensor([[[3]]]), allowed_table(), ONE)
+    among = type_loss(logits, torch.tensor([[[3, UNKNOWN_NUCLEUS, 0]]]), allowed_table(), torch.ones(1, 1, 3))
+    assert among.item() == pytest.approx(alone.item())

@@ -96,7 +96,7 @@ def test_nuinssegs_neighbours_in_number_stay_together_and_names_are_numbers(tmp_
 def test_a_point_is_a_disc_of_its_type_and_only_exhaustive_points_leave_background():
     points, labels = np.array([[20.0, 10.0], [23.0, 10.0]]), np.array([3, INFLAMMATORY], np.uint8)
     for exhaustive in (True, False):
-        maps = mark_points(points, labels, (60, 60), 0.5, exhaustive)
+        maps = mark_points(points, labels, (60, 60), 0.5, exhaustive=exhaustive)
         rows, cols = np.mgrid[:60, :60] + 0.5
         away = np.minimum(np.hypot(rows - 10, cols - 20), np.hypot(rows - 10, cols - 23))
         disc, far = away <= 2, away > 20  # 1 um and 10 um
@@ -111,8 +111,8 @@ def test_a_point_is_a_disc_of_its_type_and_only_exhaustive_points_leave_backgrou
 
 def test_no_points_at_all_are_background_where_points_are_exhaustive():
     none = (np.zeros((0, 2)), np.zeros(0, np.uint8), (30, 30), 0.5)
-    assert (mark_points(*none, True).known_map == BOTH).all()
-    assert not mark_points(*none, False).known_map.any()
+    assert (mark_points(*none, exhaustive=True).known_map == BOTH).all()
+    assert not mark_points(*none).known_map.any()
 
 
 def test_a_box_is_an_ellipse_whose_inner_half_is_nucleus():
@@ -149,9 +149,12 @@ def test_boxes_of_structures_are_left_out(tmp_path):
     assert patch.group == "Case_10"
 
 
-def test_a_mitosis_is_neoplastic_all_over_its_chromatin_and_a_look_alike_teaches_nothing(tmp_path):
+@pytest.mark.parametrize("plates", [False, True])
+def test_a_mitosis_is_neoplastic_all_over_its_chromatin_and_a_look_alike_teaches_nothing(tmp_path, plates):
     chromatin = np.zeros((60, 60), int)
-    chromatin[25:35, 20:40] = 1
+    chromatin[22:38, 20:40] = 1
+    if plates:  # and the point lies between them
+        chromatin[26:34] = 0
     root = folder_of(tmp_path, stems=("m",), inst=chromatin)
     (root / "points").mkdir()
     (root / "points" / "m.csv").write_text("x,y,type\n30,30,2\n50,50,3\n10,10,1\n")
@@ -159,14 +162,24 @@ def test_a_mitosis_is_neoplastic_all_over_its_chromatin_and_a_look_alike_teaches
     [patch] = dataset("mitosis_amibr").read(root)
     patch.validate()
     assert (patch.mpp, patch.group) == (0.23, "TUPAC16/07")
-    assert (patch.type_map[chromatin > 0] == 1).all()
+    inside = chromatin > 0
+    assert (patch.type_map[inside] == 1).all()
+    assert len(np.unique(patch.instance_map[inside])) == 1
+    np.testing.assert_array_equal(patch.known, np.where(inside, PRESENCE, 0))
+    # The other mitosis is a disc of a type, the look-alike nothing, and between the plates there is nothing either.
+    other = patch.instance_map == patch.instance_map[10, 10]
+    np.testing.assert_array_equal(patch.trust > 0, inside | other)
     assert patch.type_map[10, 10] == 1
-    assert patch.type_map[50, 50] == patch.known[50, 50] == 0
-    assert len(np.unique(patch.instance_map[chromatin > 0])) == 1
-    assert not (patch.known & OUTLINE).any()
     (root / "index.csv").write_text("name,set,slide,um_per_px\nother,TUPAC16,07,0.23\n")
     with pytest.raises(InputError, match="no row of the image 'm'"):
         list(dataset("mitosis_amibr").read(root))
+
+
+def test_a_mitosis_without_its_chromatin_has_a_type_and_perhaps_no_nucleus(tmp_path):
+    [patch] = dataset("mitosis_atnorm_md").read(marks_in(tmp_path, "points", "x,y,type\n30,30,1\n"))
+    assert not patch.known.any()
+    np.testing.assert_array_equal(patch.trust == 100, patch.type_map == 1)
+    assert (patch.type_map[30, 30], patch.mpp) == (1, 0.24)
 
 
 @pytest.mark.parametrize(

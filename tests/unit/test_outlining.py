@@ -7,7 +7,7 @@ import pytest
 
 from cytolite.celltypes import INFLAMMATORY
 from cytolite.patches import OUTLINE, PRESENCE, PSEUDO, Patch
-from cytolite.relabel.outlining import NOT_FOUND, OUTLINED, SHARED, UNFIT, Model, Seen, marks_of, outline, summary
+from cytolite.relabel.outlining import NOT_FOUND, OUTLINED, SHARED, UNFIT, Model, Seen, outline, summary
 
 SIDE = 40
 
@@ -51,8 +51,8 @@ def test_a_point_takes_the_nucleus_under_it_as_it_is_and_weighs_by_its_probabili
     assert row["p_label"] == pytest.approx(0.3 + 0.2 + 0.1)
     assert row["likeliest_type"] == "lymphocyte"
     # What has an outline is no mark any more.
-    assert list(marks_of(patch)) == [3]
-    assert not len(marks_of(outlined))
+    assert list(patch.marks) == [3]
+    assert not len(outlined.marks)
 
 
 def test_what_the_model_does_not_see_or_cannot_tell_apart_stays_as_it_was():

@@ -11,7 +11,7 @@ pytest.importorskip("h5py", reason="stores need the extra `train`")
 from cytolite import celltypes  # noqa: E402
 from cytolite.config import RelabelSettings  # noqa: E402
 from cytolite.datasets.store import Store  # noqa: E402
-from cytolite.patches import Patch  # noqa: E402
+from cytolite.patches import OUTLINE, PRESENCE, PSEUDO, Patch  # noqa: E402
 from cytolite.relabel import stain  # noqa: E402
 from cytolite.relabel.crops import cut, find_cells, scaled  # noqa: E402
 from cytolite.relabel.samples import cells_of, crops_of  # noqa: E402
@@ -172,3 +172,13 @@ def test_normalised_stains_are_the_reference_colours():
 @pytest.mark.parametrize("image", [np.full((64, 64, 3), 255, np.uint8), np.full((64, 64, 3), 120, np.uint8)])
 def test_nothing_stained_or_one_colour_stays_as_it_is(image):
     np.testing.assert_array_equal(stain.normalise(image), image)
+
+
+def test_a_nucleus_that_is_marked_and_not_outlined_is_no_cell_to_cut_out():
+    instances, types = np.zeros((30, 30), np.int32), np.zeros((30, 30), np.uint8)
+    known = np.zeros((30, 30), np.uint8)
+    for number, (start, bits) in enumerate(((2, PRESENCE), (12, PRESENCE | PSEUDO), (22, PRESENCE | OUTLINE)), 1):
+        place = (slice(start, start + 4),) * 2
+        instances[place], types[place], known[place] = number, 1, bits
+    patch = Patch("p", np.zeros((30, 30, 3), np.uint8), instances, types, 0.25, "s", "g", known_map=known)
+    assert find_cells(patch).ids.tolist() == [2, 3]

@@ -67,7 +67,7 @@ def test_the_teachers_answers_lie_over_the_students_truth(patches, tmp_path, mon
     """A network that reads the paint, asked about whole images or about turned, mirrored and scaled crops."""
     if sees == "same":  # it could not read paint of another colour
         for varied in ("jitter_stain", "degrade"):
-            monkeypatch.setattr(sampling, varied, lambda image, rng: image)
+            monkeypatch.setattr(sampling, varied, lambda image, rng, *settings: image)
     teacher = maps_teacher("fake", "0", mpp, Predictor(fake_bundle(tmp_path, mpp=mpp, stride=stride)).maps)
     dataset = crops(patches)
     if sees == "clean":

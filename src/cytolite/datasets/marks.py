@@ -1,7 +1,7 @@
 """Nuclei that an expert marked without outlining them, by points or boxes: what such a mark teaches, pixel by pixel.
 
-A mark is an instance without the bit `OUTLINE`. A point is a disc that surely lies in its nucleus. A box is the ellipse
-in it, whose inner part surely does. `cytolite.relabel.outlining` finds outlines for both.
+A mark is an instance without the bit `OUTLINE`. A point is a disc, which mostly surely lies in its nucleus. A box is
+the ellipse in it, whose inner part surely does. `cytolite.relabel.outlining` finds outlines for both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ class Maps:
 
 
 def mark_points(
-    points: NDArray[np.float64], labels: NDArray[np.uint8], shape: tuple[int, int], mpp: float, exhaustive: bool
+    points: NDArray[np.float64],
+    labels: NDArray[np.uint8],
+    shape: tuple[int, int],
+    mpp: float,
+    *,
+    exhaustive: bool = False,
+    within: bool = True,
 ) -> Maps:
     """Draw points as discs of 1 um.
 
@@ -52,6 +58,8 @@ def mark_points(
         um per px.
     exhaustive : bool
         Whether every nucleus has its point: what lies more than 10 um from all of them is background then.
+    within : bool
+        Whether a point surely lies in its nucleus; else its disc has a type, and perhaps is no nucleus.
     """
     radius_px = max(DISC_UM / mpp, 1.0)
     distance, nearest = np.full(shape, np.inf), np.zeros(shape, np.intp)
@@ -69,7 +77,7 @@ def mark_points(
     return Maps(
         np.where(disc, nearest + 1, 0).astype(np.int32),
         np.where(disc, labels[nearest] if len(labels) else 0, 0).astype(np.uint8),
-        np.where(disc, PRESENCE, np.where(background, PRESENCE | OUTLINE, 0)).astype(np.uint8),
+        np.where(disc, PRESENCE if within else 0, np.where(background, PRESENCE | OUTLINE, 0)).astype(np.uint8),
         np.where(disc, FULL_TRUST, 0).astype(np.uint8),
     )
 

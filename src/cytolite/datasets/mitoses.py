@@ -1,7 +1,8 @@
 """AMi-Br and AtNorM-MD: fields of 128 px around mitoses, which are neoplastic nuclei; of other nuclei nothing is said.
 
 image/ and points/ (CSV of x, y, type: 1 typical, 2 atypical, 3 no mitosis) of the same stems; AMi-Br also inst/, the
-chromatin of the central mitosis, and index.csv with slide and um per px. A look-alike that is no mitosis may be of any
+chromatin of the central mitosis, and index.csv with slide and um per px. The point of a mitosis may lie between its two
+plates, so without the chromatin it teaches a type alone. A look-alike that is no mitosis may be of any
 type, or not be a nucleus, so it teaches nothing.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +29,23 @@ LAYOUT = "a folder of mitoses (image/ and points/ with files of the same stems)"
 
 
 def with_chromatin(maps: Maps, chromatin: NDArray[np.bool_]) -> Maps:
-    """Return the marks with the disc that lies on the chromatin grown to all of it."""
-    touched = np.bincount(maps.instance_map[chromatin], minlength=1)
-    touched[0] = 0
-    number = int(touched.argmax()) if touched.any() else int(maps.instance_map.max()) + 1
-    free = chromatin & (maps.instance_map == 0)
+    """Return the marks with the disc nearest to the chromatin's middle replaced by the chromatin, which is nucleus."""
+    if not chromatin.any():
+        return maps
+    middle = np.argwhere(chromatin).mean(0)
+    discs = np.argwhere(maps.instance_map > 0)
+    nearest = discs[np.hypot(*(discs - middle).T).argmin()] if len(discs) else None
+    number = int(maps.instance_map.max()) + 1 if nearest is None else int(maps.instance_map[tuple(nearest)])
+    kept = (maps.instance_map > 0) & (maps.instance_map != number) & ~chromatin
+
+    def painted(given: NDArray[Any], value: int) -> NDArray[Any]:
+        return np.where(chromatin, value, np.where(kept, given, 0)).astype(given.dtype)
+
     return Maps(
-        np.where(free, number, maps.instance_map).astype(np.int32),
-        np.where(free, NEOPLASTIC, maps.type_map).astype(np.uint8),
-        np.where(free, PRESENCE, maps.known_map).astype(np.uint8),
-        np.where(free, FULL_TRUST, maps.trust_map).astype(np.uint8),
+        painted(maps.instance_map, number),
+        painted(maps.type_map, NEOPLASTIC),
+        painted(maps.known_map, PRESENCE),
+        painted(maps.trust_map, FULL_TRUST),
     )
 
 
@@ -86,7 +95,7 @@ def _read_points(folder: Path, path: Path, mpp: float, source: str, group: str) 
     points, labels = read_marks(file, ("x", "y"), TYPES)
     return marked_patch(
         path, folder, file,
-        lambda shape: mark_points(points, labels, shape, mpp, exhaustive=False),
+        lambda shape: mark_points(points, labels, shape, mpp, within=False),
         mpp=mpp, source=source, group=group,
     )  # fmt: skip
 

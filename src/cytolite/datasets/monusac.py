@@ -151,14 +151,14 @@ MONUSAC = Dataset(
 def read_pieces(folder: Path) -> Reading:
     """Read further pieces of MoNuSAC's training images, rich in macrophages, from a label folder.
 
-    Which patient each is from is not known: they are one group.
+    Which patient each is from is not known: each is a group of its own.
 
     Raises
     ------
     InputError
         If it is no label folder.
     """
-    pieces = read_label_folder(folder, TYPES, source="monusac_macrophages", mpp=MPP, group=lambda stem: "pieces")
+    pieces = read_label_folder(folder, TYPES, source="monusac_macrophages", mpp=MPP)
     return Reading(len(pieces), (partial_truth(patch) for patch in pieces))
 
 

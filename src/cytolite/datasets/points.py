@@ -30,7 +30,7 @@ def _read(
         um_per_px = resolution(path.stem)
         return marked_patch(
             path, folder, file,
-            lambda shape: mark_points(points, labels, shape, um_per_px, exhaustive),
+            lambda shape: mark_points(points, labels, shape, um_per_px, exhaustive=exhaustive),
             mpp=um_per_px, source=source, group=group(path.stem),
         )  # fmt: skip
 

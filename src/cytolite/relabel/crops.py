@@ -52,8 +52,12 @@ def scaled(pixels: int, mpp: float) -> int:
 
 
 def find_cells(patch: Patch, border_px: int = 0) -> Cells:
-    """List the cells of a patch; `border_px` (of the patch) is what `inner_areas` leave out on each side."""
-    ids, inverse = np.unique(patch.instance_map, return_inverse=True)
+    """List the cells of a patch; `border_px` (of the patch) is what `inner_areas` leave out on each side.
+
+    Nuclei that are marked and not outlined are none: their size is not known.
+    """
+    instance_map = np.where(np.isin(patch.instance_map, patch.marks), 0, patch.instance_map)
+    ids, inverse = np.unique(instance_map, return_inverse=True)
     regions: NDArray[np.int32] = inverse.reshape(patch.instance_map.shape).astype(np.int32)
     if ids[0] != 0:  # not a pixel of background
         ids, regions = np.concatenate([[0], ids]), regions + np.int32(1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cytolite.celltypes import LABEL_NAMES, TYPE_NAMES, allowed_types
 from cytolite.datasets.store import Store
-from cytolite.patches import FULL_TRUST, OUTLINE, PRESENCE, PSEUDO, Patch
+from cytolite.patches import FULL_TRUST, PRESENCE, PSEUDO, Patch
 
 # A mark's nucleus covers this share of its core at least; of a box's ellipse intersection over union is this.
 LEAST_COVER, LEAST_IOU = 0.5, 0.5
@@ -88,20 +88,13 @@ def outline_stores(
     """Yield all patches of the stores with their marks outlined; append the audit of each to `rows`."""
     for store in stores:
         for patch in store:
-            if len(marks_of(patch)):
+            if len(patch.marks):
                 outlined, audit = outline(patch, model)
                 rows.append(audit)
                 yield outlined
             else:
                 yield patch
             tick()
-
-
-def marks_of(patch: Patch) -> NDArray[np.intp]:
-    """Return the ids of the nuclei that are marked and have no outline yet, neither an expert's nor a model's."""
-    ids = np.flatnonzero(np.bincount(patch.instance_map.ravel()))
-    outlined = np.unique(patch.instance_map[(patch.known & (OUTLINE | PSEUDO)) > 0])
-    return np.setdiff1d(ids, np.append(outlined, 0))
 
 
 def outline(patch: Patch, model: Model) -> tuple[Patch, pa.Table]:
@@ -137,7 +130,7 @@ def _match(patch: Patch, found: NDArray[np.int32]) -> list[_Mark]:
     starts = np.searchsorted(given[order], np.arange(given.max(initial=0) + 2))
     areas = np.bincount(seen)
     marks = []
-    for number in marks_of(patch).tolist():
+    for number in patch.marks.tolist():
         pixels = order[starts[number] : starts[number + 1]]
         core = pixels[known[pixels] & PRESENCE > 0]
         core = core if len(core) else pixels

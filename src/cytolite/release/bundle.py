@@ -118,7 +118,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         decoder = settings.decoder or encoder.decoder
         text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
         spec = spec.model_copy(update={"made_with": tuple(commands(settings, spec, origin))})
-        making = Making(training, held_back, text)
+        making = Making(training, [patch for patch in held_back if patch.judged], text)
         return write_scored(out, onnx_path, spec, making)[0]
 
 

@@ -97,7 +97,8 @@ def type_loss(
     logits = type_logits[:, 1:] if log_prior is None else type_logits[:, 1:] + log_prior[:, None, None]
     log_probs = logits.log_softmax(1)
     open_types = allowed[labels].permute(0, 3, 1, 2)
-    known = open_types.any(1)
+    # A nucleus of any type says nothing: it must not thin out, in the mean, what others say.
+    known = open_types.any(1) & ~open_types.all(1)
     # A finite floor instead of -inf keeps the gradient of unlabelled pixels at 0 and not NaN.
     within = log_probs.masked_fill(~open_types, -1e4).logsumexp(1)
     loss = -within.where(known, torch.zeros_like(within))

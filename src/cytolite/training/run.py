@@ -296,7 +296,8 @@ def _check_cache(settings: TrainSettings) -> None:
 
 
 def _prepare(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch], CropDataset]:
-    training, validation = split(stores, settings)
+    training, held_out = split(stores, settings)
+    validation = [patch for patch in held_out if patch.judged]
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
     torch.set_num_threads(settings.threads)
     return training, validation, CropDataset(training, settings, stride=1)
