@@ -155,10 +155,15 @@ def read_regions(path: str | Path) -> list[Region]:
         If the file is missing or no GeoJSON, or holds no region.
     """
     path = Path(path)
+    return regions_of(_load(path), path)
+
+
+def regions_of(content: Any, path: Path) -> list[Region]:
+    """Return the regions of GeoJSON that is parsed already, as `read_regions` does; `path` is named in what is said."""
     regions: list[Region] = []
     taken = {TOTAL}
     no_regions, missing, unusable = 0, 0, list[str]()
-    for number, feature in enumerate(_features(_load(path), path), start=1):
+    for number, feature in enumerate(_features(content, path), start=1):
         try:
             properties, where = _properties(feature, f"{path}, feature {number}")
             if _kind(feature, properties) in _NOT_REGIONS:
