@@ -10,6 +10,8 @@ import type { Style } from "./style";
 export const NEAR_UM = 0.6;
 const MOST_TILES = 80;
 const AT_ONCE = 4;
+/** Segments lie in textures so wide: six corners fetch each. Instances of four corners cost many times more. */
+const WIDE = 1024;
 
 export interface Cell {
   row: number;
@@ -29,11 +31,12 @@ interface Tile {
   xy: Float32Array;
   types: Uint8Array;
   boxes: Float32Array;
-  lines: WebGLVertexArrayObject;
+  ends: WebGLTexture;
+  kinds: WebGLTexture;
   segments: number;
   areas: WebGLVertexArrayObject | null;
+  buffer: WebGLBuffer | null;
   corners: number;
-  buffers: WebGLBuffer[];
   used: number;
 }
 
@@ -49,6 +52,7 @@ export class OutlinesLayer {
   private readonly lineAt: Uniforms;
   private readonly fillProgram: WebGLProgram;
   private readonly fillAt: Uniforms;
+  private readonly nothing: WebGLVertexArrayObject;
   private frame = 0;
 
   constructor(
@@ -59,16 +63,24 @@ export class OutlinesLayer {
   ) {
     this.lineProgram = program(
       gl,
-      `layout(location=0) in vec2 a; layout(location=1) in vec2 b; layout(location=2) in uint kind; layout(location=3) in float certainty;
-       uniform vec2 shift, halfPx; uniform float scale, width; ${SHADE}
+      `uniform highp sampler2D ends; uniform highp usampler2D kinds;
+       uniform vec2 shift, halfPx; uniform float scale, width; out float side; ${SHADE}
+       const int corners[6] = int[6](0, 1, 2, 2, 1, 3);
        void main() {
-         vec2 p = (a + shift) / scale, q = (b + shift) / scale;   // device px from the middle of the view
-         vec2 along = normalize(q - p + vec2(1e-6, 0)), across = vec2(-along.y, along.x) * width * 0.5;
-         vec2 end = gl_VertexID < 2 ? p - along * width * 0.25 : q + along * width * 0.25;
-         vec2 at = end + ((gl_VertexID & 1) == 0 ? across : -across);
-         gl_Position = hidden(kind, certainty) ? vec4(2, 2, 2, 1) : vec4(at.x / halfPx.x, -at.y / halfPx.y, 0, 1);
+         int corner = corners[gl_VertexID % 6], segment = gl_VertexID / 6;
+         ivec2 texel = ivec2(segment % ${WIDE}, segment / ${WIDE});
+         vec4 both = texelFetch(ends, texel, 0);
+         uvec4 kind = texelFetch(kinds, texel, 0);
+         vec2 p = (both.xy + shift) / scale, q = (both.zw + shift) / scale;   // device px from the middle of the view
+         float half_ = width * 0.5 + 0.5;
+         vec2 along = normalize(q - p + vec2(1e-6, 0)), across = vec2(-along.y, along.x) * half_;
+         vec2 end = corner < 2 ? p - along * width * 0.25 : q + along * width * 0.25;
+         side = (corner & 1) == 0 ? half_ : -half_;
+         vec2 at = end + ((corner & 1) == 0 ? across : -across);
+         gl_Position = hidden(kind.r, float(kind.g) / 255.0) ? vec4(2, 2, 2, 1) : vec4(at.x / halfPx.x, -at.y / halfPx.y, 0, 1);
        }`,
-      `flat in vec4 shade; uniform float opacity; out vec4 colour; void main() { colour = vec4(shade.rgb, opacity); }`,
+      `flat in vec4 shade; in float side; uniform float opacity, width; out vec4 colour;
+       void main() { colour = vec4(shade.rgb, opacity * clamp(width * 0.5 + 0.5 - abs(side), 0.0, 1.0)); }`,
     );
     this.fillProgram = program(
       gl,
@@ -80,6 +92,7 @@ export class OutlinesLayer {
        }`,
       `flat in vec4 shade; uniform float opacity; out vec4 colour; void main() { colour = vec4(shade.rgb, opacity); }`,
     );
+    this.nothing = gl.createVertexArray()!;
     this.lineAt = uniforms(gl, this.lineProgram);
     this.fillAt = uniforms(gl, this.fillProgram);
   }
@@ -114,6 +127,8 @@ export class OutlinesLayer {
     gl.uniform1f(at.scale, camera.scale / dpr);
     gl.uniform1f(at.least, style.least - 1 / 512);
     gl.uniform1f(at.opacity, style.drawn === "both" && fill ? style.opacity * 0.4 : style.opacity);
+    if (!fill) gl.bindVertexArray(this.nothing);
+    if (!fill) gl.uniform1i(at.kinds, 1);
     if (!fill) gl.uniform1f(at.width, dpr * (camera.scale * page.mpp < 0.3 ? 2 : 1.5));
     for (const tile of tiles) {
       // Relative to the view: far from the corner of a slide, single precision would let outlines tremble.
@@ -123,8 +138,11 @@ export class OutlinesLayer {
         gl.bindVertexArray(tile.areas);
         gl.drawArrays(gl.TRIANGLES, 0, tile.corners);
       } else {
-        gl.bindVertexArray(tile.lines);
-        gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, tile.segments);
+        gl.activeTexture(gl.TEXTURE1);
+        gl.bindTexture(gl.TEXTURE_2D, tile.kinds);
+        gl.activeTexture(gl.TEXTURE0);
+        gl.bindTexture(gl.TEXTURE_2D, tile.ends);
+        gl.drawArrays(gl.TRIANGLES, 0, 6 * tile.segments);
       }
     }
     gl.bindVertexArray(null);
@@ -183,24 +201,26 @@ export class OutlinesLayer {
     const xy = next(Float32Array, 2 * v, 4);
     const types = next(Uint8Array, n, 1);
     const boxes = new Float32Array(4 * n);
-    const segments = new ArrayBuffer(20 * v);
-    const [floats, small] = [new Float32Array(segments), new Uint8Array(segments)];
+    const high = Math.max(1, Math.ceil(v / WIDE));
+    const [ends, small] = [new Float32Array(4 * WIDE * high), new Uint8Array(2 * WIDE * high)];
     for (let i = 0; i < n; i++) {
       let [x0, y0, x1, y1] = [Infinity, Infinity, -Infinity, -Infinity];
       for (let j = offsets[i]; j < offsets[i + 1]; j++) {
         const k = j + 1 === offsets[i + 1] ? offsets[i] : j + 1;
         const [x, y] = [xy[2 * j], xy[2 * j + 1]];
-        floats.set([x, y, xy[2 * k], xy[2 * k + 1]], 5 * j);
-        small[20 * j + 16] = types[i];
-        small[20 * j + 17] = Math.round(255 * certainty[i]);
+        ends.set([x, y, xy[2 * k], xy[2 * k + 1]], 4 * j);
+        small[2 * j] = types[i];
+        small[2 * j + 1] = Math.round(255 * certainty[i]);
         [x0, y0, x1, y1] = [Math.min(x0, x), Math.min(y0, y), Math.max(x1, x), Math.max(y1, y)];
       }
       boxes.set([x0, y0, x1, y1], 4 * i);
     }
-    const [lines, buffer] = this.vertices(segments, 20, 16, true);
+    const { gl } = this;
     return {
-      column, row, rows, offsets, certainty, area, xy, types, boxes, lines, segments: v,
-      areas: null, corners: 0, buffers: [buffer], used: this.frame,
+      column, row, rows, offsets, certainty, area, xy, types, boxes, segments: v,
+      ends: this.texture(high, gl.RGBA32F, gl.RGBA, gl.FLOAT, ends),
+      kinds: this.texture(high, gl.RG8UI, gl.RG_INTEGER, gl.UNSIGNED_BYTE, small),
+      areas: null, buffer: null, corners: 0, used: this.frame,
     };
   }
 
@@ -222,38 +242,38 @@ export class OutlinesLayer {
       small[12 * n + 8] = tile.types[owners[n]];
       small[12 * n + 9] = Math.round(255 * tile.certainty[owners[n]]);
     });
-    const [areas, buffer] = this.vertices(data, 12, 8, false);
-    tile.areas = areas;
+    const { gl } = this;
     tile.corners = corners.length;
-    tile.buffers.push(buffer);
+    tile.areas = gl.createVertexArray()!;
+    tile.buffer = gl.createBuffer()!;
+    gl.bindVertexArray(tile.areas);
+    gl.bindBuffer(gl.ARRAY_BUFFER, tile.buffer);
+    gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
+    gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 12, 0);
+    gl.vertexAttribIPointer(2, 1, gl.UNSIGNED_BYTE, 12, 8);
+    gl.vertexAttribPointer(3, 1, gl.UNSIGNED_BYTE, true, 12, 9);
+    for (const i of [0, 2, 3]) gl.enableVertexAttribArray(i);
+    gl.bindVertexArray(null);
   }
 
-  private vertices(data: ArrayBuffer, stride: number, bytesAt: number, segments: boolean): [WebGLVertexArrayObject, WebGLBuffer] {
+  private texture(high: number, inside: number, format: number, type: number, data: ArrayBufferView): WebGLTexture {
     const { gl } = this;
-    const made = gl.createVertexArray()!;
-    const buffer = gl.createBuffer()!;
-    gl.bindVertexArray(made);
-    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-    gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
-    gl.vertexAttribPointer(0, 2, gl.FLOAT, false, stride, 0);
-    if (segments) gl.vertexAttribPointer(1, 2, gl.FLOAT, false, stride, 8);
-    gl.vertexAttribIPointer(2, 1, gl.UNSIGNED_BYTE, stride, bytesAt);
-    gl.vertexAttribPointer(3, 1, gl.UNSIGNED_BYTE, true, stride, bytesAt + 1);
-    for (const i of segments ? [0, 1, 2, 3] : [0, 2, 3]) {
-      gl.enableVertexAttribArray(i);
-      gl.vertexAttribDivisor(i, segments ? 1 : 0);
-    }
-    gl.bindVertexArray(null);
-    return [made, buffer];
+    const made = gl.createTexture()!;
+    gl.bindTexture(gl.TEXTURE_2D, made);
+    gl.texImage2D(gl.TEXTURE_2D, 0, inside, WIDE, high, 0, format, type, data);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    return made;
   }
 
   private forget(): void {
     if (this.tiles.size <= MOST_TILES) return;
     const old = [...this.tiles].filter(([, tile]) => tile.used < this.frame).sort((a, b) => a[1].used - b[1].used);
     for (const [key, tile] of old.slice(0, this.tiles.size - MOST_TILES)) {
-      this.gl.deleteVertexArray(tile.lines);
+      this.gl.deleteTexture(tile.ends);
+      this.gl.deleteTexture(tile.kinds);
       this.gl.deleteVertexArray(tile.areas);
-      for (const buffer of tile.buffers) this.gl.deleteBuffer(buffer);
+      this.gl.deleteBuffer(tile.buffer);
       this.tiles.delete(key);
     }
   }

@@ -228,7 +228,7 @@ export class Panel {
           line("all", number(row.cells), "", number(row.cells_per_mm2)),
           ...kinds.map((kind) => line(kind.name, number(row[kind.name]), percent(row[`${kind.name}_fraction`]), number(row[`${kind.name}_per_mm2`]))),
         ),
-        h("p", { className: "minor" }, `${number(row.tissue_mm2)} mm² of tissue in ${number(row.searched_mm2)} mm²`),
+        h("p", { className: "minor" }, `${number(row.tissue_mm2)} mm² of tissue in ${number(row.area_mm2)} mm²`),
       );
     });
     measured.replaceChildren(...cards);

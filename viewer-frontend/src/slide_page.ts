@@ -13,8 +13,10 @@ import { path, Regions, rings } from "./regions";
 import { Style } from "./style";
 import { restore, written } from "./view_link";
 
-/** Points drawn while the view moves, and when it rests. */
-const BUDGET = { moving: 120_000, resting: 600_000 };
+/** Points drawn when the view rests, and the least and most while it moves: as many as the machine draws in time. */
+const RESTING = 600_000;
+const [LEAST, MOST] = [20_000, 2_000_000];
+const [SLOW_MS, FAST_MS] = [50, 24];
 const REST_MS = 250;
 
 export async function showSlide(main: HTMLElement, number: number, given: URLSearchParams): Promise<() => void> {
@@ -43,6 +45,8 @@ class SlidePage {
   private pinned: Cell | null = null;
   private tissue: Path2D | null = null;
   private frame = 0;
+  private drawn = 0;
+  private budget = 120_000;
   private moved = 0;
   private resting = 0;
   private linked = 0;
@@ -56,7 +60,7 @@ class SlidePage {
     given: URLSearchParams,
   ) {
     document.title = `${page.name} - cytolite`;
-    const gl = this.canvas.getContext("webgl2", { alpha: false, antialias: true });
+    const gl = this.canvas.getContext("webgl2", { alpha: false, antialias: false });
     if (!gl) throw new Error("This browser does not draw with WebGL 2; another one, or its newest version, does.");
     this.gl = gl;
     this.camera = new Camera(page.width_px, page.height_px);
@@ -106,6 +110,7 @@ class SlidePage {
 
   private draw(): void {
     this.frame = 0;
+    this.learn();
     const { gl, camera, style } = this;
     const dpr = this.dpr();
     gl.viewport(0, 0, this.canvas.width, this.canvas.height);
@@ -118,7 +123,7 @@ class SlidePage {
     if (style.cells) {
       const resting = performance.now() - this.moved >= REST_MS;
       const near = this.outlines.isNear(camera);
-      if (!near || !this.outlines.draw(camera, style, dpr)) this.points.draw(camera, style, dpr, resting ? BUDGET.resting : BUDGET.moving);
+      if (!near || !this.outlines.draw(camera, style, dpr)) this.points.draw(camera, style, dpr, resting ? Math.max(RESTING, this.budget) : this.budget);
       else this.points.share = 1;
     }
     drawOverlay(this.context, camera, dpr, this.page.mpp, {
@@ -132,6 +137,16 @@ class SlidePage {
     document.documentElement.dataset.busy = String(this.busy());
     clearTimeout(this.linked);
     this.linked = window.setTimeout(() => history.replaceState(null, "", `#/${this.number}?${written(camera, style)}`), 300);
+  }
+
+  /** Draw fewer points in the next frame if the last ones came late, more if they came early. */
+  private learn(): void {
+    const now = performance.now();
+    const took = now - this.drawn;
+    this.drawn = now;
+    if (now - this.moved > 20 || took > 1000) return; // frames of a rest say nothing
+    if (took > SLOW_MS) this.budget = Math.max(LEAST, this.budget * 0.7);
+    else if (took < FAST_MS) this.budget = Math.min(MOST, this.budget * 1.2);
   }
 
   private problem(): string {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from cytolite.viewer.measure import measure
 from cytolite.viewer.slide_tiles import TILE_PX
 
 STATIC = Path(__file__).parent / "static"
-_KEEP = {"cache-control": "private, max-age=3600"}
-_ASK_AGAIN = {"cache-control": "no-store"}
+_BYTES = "application/octet-stream"
 
 
 def make_app(catalogue: Catalogue) -> FastAPI:
@@ -43,7 +41,7 @@ def make_app(catalogue: Catalogue) -> FastAPI:
     @app.get("/api/results")
     def gallery() -> JSONResponse:
         cards = [each.card() for each in catalogue.entries]
-        return _json({"notice": NOTICE, "version": cytolite.__version__, "results": cards})
+        return JSONResponse({"notice": NOTICE, "version": cytolite.__version__, "results": cards})
 
     @app.get("/api/results/{number}")
     def page(number: int) -> JSONResponse:
@@ -52,38 +50,38 @@ def make_app(catalogue: Catalogue) -> FastAPI:
             levels, problem = catalogue.slide(number).levels, None
         except CytoliteError as error:
             levels, problem = 0, str(error)
-        return _json(
+        return JSONResponse(
             {"notice": NOTICE, **content, "levels": levels, "slide_problem": problem}
             | {"tile_px": TILE_PX, "outline_tile_px": OUTLINE_TILE_PX}
         )
 
     @app.get("/api/results/{number}/thumbnail.jpg")
     def thumbnail(number: int) -> Response:
-        return Response(entry(number).thumbnail, media_type="image/jpeg", headers=_KEEP)
+        return Response(entry(number).thumbnail, media_type="image/jpeg")
 
     @app.get("/api/results/{number}/tiles/{level}/{column}/{row}.jpg")
     def tile(number: int, level: int, column: int, row: int) -> Response:
         entry(number)
-        return Response(catalogue.slide(number).jpeg(level, column, row), media_type="image/jpeg", headers=_KEEP)
+        return Response(catalogue.slide(number).jpeg(level, column, row), media_type="image/jpeg")
 
     @app.get("/api/results/{number}/points")
     def points(number: int) -> Response:
         entry(number)
-        return _binary(lambda: catalogue.cells(number).points())
+        return Response(catalogue.cells(number).points(), media_type=_BYTES)
 
     @app.get("/api/results/{number}/outlines/{column}/{row}")
     def outlines(number: int, column: int, row: int) -> Response:
         entry(number)
-        return _binary(lambda: catalogue.cells(number).outlines(column, row))
+        return Response(catalogue.cells(number).outlines(column, row), media_type=_BYTES)
 
     @app.get("/api/results/{number}/cells/{row}")
     def cell(number: int, row: int) -> JSONResponse:
         entry(number)
-        return _json(catalogue.cells(number).numbers(row))
+        return JSONResponse(catalogue.cells(number).numbers(row))
 
     @app.get("/api/results/{number}/tissue")
     def tissue(number: int) -> JSONResponse:
-        return _json({"features": [region.polygon.__geo_interface__ for region in entry(number).tissue]})
+        return JSONResponse({"features": [region.polygon.__geo_interface__ for region in entry(number).tissue]})
 
     @app.post("/api/results/{number}/measure")
     async def measured(number: int, request: Request) -> JSONResponse:
@@ -92,9 +90,11 @@ def make_app(catalogue: Catalogue) -> FastAPI:
 
         def work() -> list[dict[str, Any]]:
             regions = regions_of(_parsed(body), Path("the drawing"))
-            return measure(catalogue.cells(number), one.tissue, regions, float(one.page()["mpp"]))
+            page = one.page()
+            size_px = page["width_px"], page["height_px"]
+            return measure(catalogue.cells(number), one.tissue, regions, size_px, page["mpp"])
 
-        return _json({"notice": NOTICE, "rows": await run_in_threadpool(work)})
+        return JSONResponse({"notice": NOTICE, "rows": await run_in_threadpool(work)})
 
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
@@ -103,14 +103,6 @@ def make_app(catalogue: Catalogue) -> FastAPI:
 def _parsed(body: bytes) -> Any:
 
     return parse(body, Path("the drawing"), "GeoJSON")
-
-
-def _json(content: Any) -> JSONResponse:
-    return JSONResponse(content, headers=_ASK_AGAIN)
-
-
-def _binary(make: Callable[[], bytes]) -> Response:
-    return Response(make(), media_type="application/octet-stream", headers=_KEEP)
 
 
 async def _say(request: Request, error: Exception) -> JSONResponse:

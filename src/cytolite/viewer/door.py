@@ -20,6 +20,7 @@ _POLICY = (
 )
 _HEADERS = [
     (b"content-security-policy", _POLICY.encode()),
+    (b"cache-control", b"no-store"),  # result 0 is another one next time; and slides are not for a browser's disk
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -78,7 +79,7 @@ class Door:
         return origin is None or origin == b"http://" + headers[b"host"]
 
     async def _enter(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], send: Send) -> None:
-        answer = [(b"location", b"/"), (b"cache-control", b"no-store"), (b"content-length", b"0"), *_HEADERS]
+        answer = [(b"location", b"/"), (b"content-length", b"0"), *_HEADERS]
         if not self._is_known(headers):  # who reloads the link goes on
             given = parse_qs(scope["query_string"].decode("latin-1")).get("key", [""])[0]
             right = secrets.compare_digest(given.encode(), self._key.encode())

@@ -31,10 +31,9 @@ def by_tile(xy: NDArray[np.float64], tile_px: int) -> tuple[NDArray[np.int64], d
     wide = int(column.max(initial=0)) + 1
     key = row * wide + column
     order = np.argsort(key, kind="stable")
-    keys, starts = np.unique(key[order], return_index=True)
-    stops = np.append(starts[1:], len(key))
+    keys, starts, counts = np.unique(key[order], return_index=True, return_counts=True)
     tiles = {
-        (int(k % wide), int(k // wide)): (int(start), int(stop))
-        for k, start, stop in zip(keys, starts, stops, strict=True)
+        (int(k % wide), int(k // wide)): (int(start), int(start + count))
+        for k, start, count in zip(keys, starts, counts, strict=True)
     }
     return order, tiles

@@ -40,9 +40,9 @@ class SlideTiles:
         SlideError
             If the slide cannot be read there.
         """
-        scale = 2**level
-        left, top = column * TILE_PX * scale, row * TILE_PX * scale
         slide = self.slide
+        scale = 2 ** min(max(level, 0), self.levels)
+        left, top = column * TILE_PX * scale, row * TILE_PX * scale
         if not (0 <= level < self.levels and 0 <= left < slide.width_px and 0 <= top < slide.height_px):
             raise InputError(f"The slide has no tile {column}, {row} at level {level}.")
 
