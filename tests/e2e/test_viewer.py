@@ -18,9 +18,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra viewer")
 pytest.importorskip("uvicorn", reason="needs the extra viewer")
-sync_api = pytest.importorskip("playwright.sync_api", reason="drives a browser by playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the browser Chromium")
+pytest.importorskip("playwright", reason="drives a browser by playwright")
+
+from playwright import sync_api
 
 from cytolite import pipeline
 from cytolite.celltypes import CELL_TYPES
@@ -29,6 +29,8 @@ from cytolite.interop.result import Result
 from cytolite.interop.roi import read_regions
 from fakes import fake_bundle, paint, random_nuclei, write_slide
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the browser Chromium, or Chrome")
 SIZE = (1600, 1000)  # width, height; 0.25 um/px
 
 
