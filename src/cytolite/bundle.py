@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from cytolite.files import sha256_of, whole_folder
 FORMAT = 2  # 2: says what was held back in training
 ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
 ASSETS = Path(__file__).parent / "assets"
+# How a card begins the list of types that it warns of.
+FEW_EXAMPLES = "Types with few examples, whose names and counts are not to be relied on"
 
 
 class HeldBack(BaseModel):
@@ -56,12 +60,13 @@ class ModelSpec(BaseModel):
     parameters: int = Field(0, ge=0, description="Number of weights.")
     validation: dict[str, float] = Field({}, description="Numbers measured on held-back images.")
     held_back: HeldBack | None = Field(None, description="What was held back in training; None: not recorded.")
+    made_with: tuple[str, ...] = Field((), description="Commands that made it, one after the other.")
     onnx_sha256: str = Field("", description="SHA-256 of model.onnx.")
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_recorded(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A bundle of format 1 stays the same text, by whose hash results know what they were made with."""
-        return {name: value for name, value in handler(self).items() if value is not None}
+        return {n: value for n, value in handler(self).items() if value is not None and (n != "made_with" or value)}
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,12 @@ class Bundle:
     path: Path
     spec: ModelSpec
     sha256: str
+
+    @property
+    def spec_sha256(self) -> str:
+        """Of all in the spec but how it was made: the same network with other thresholds finds other cells."""
+        decisive = self.spec.model_copy(update={"made_with": (), "held_back": None})
+        return hashlib.sha256(decisive.model_dump_json().encode()).hexdigest()
 
     @property
     def onnx_path(self) -> Path:
@@ -122,6 +133,12 @@ def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str) -> B
         (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (part / CARD_NAME).write_text(card, encoding="utf-8")
     return load_bundle(folder)
+
+
+def few_examples(card: str) -> dict[str, str]:
+    """Return the types that a card warns of, and why, as "52 trained, 131 tested"; none if it warns of none."""
+    line = re.search(rf"^- {FEW_EXAMPLES}: (.*)\.$", card, re.MULTILINE)
+    return dict(re.findall(r"([^,()]+?) \(([^)]*)\)(?:, )?", line[1])) if line else {}
 
 
 def embedded_names() -> list[str]:

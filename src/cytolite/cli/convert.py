@@ -24,6 +24,7 @@ def convert(
     ] = (),
     mpp: Annotated[float | None, Parameter(help="µm per pixel, for areas that the source does not say.")] = None,
     outlines: Annotated[bool, Parameter(help="Write outlines into a .csv too.")] = False,
+    metadata: Annotated[bool, Parameter(help="Write each cell's model and region into GeoJSON too.")] = False,
     overwrite: Annotated[bool, Parameter(help="Replace a file that is there.")] = False,
     quiet: Annotated[bool, Parameter(help="No progress; errors and warnings are still printed.")] = False,
 ) -> int:
@@ -38,8 +39,9 @@ def convert(
     def work() -> tuple[int, list[str]]:
         with progress.choose(quiet)(source.name, "MB") as update:
             return pipeline.convert(
-                source, target, classes=types, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update
-            )
+                source, target, classes=types, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
+                update=update,
+            )  # fmt: skip
 
     extra = "spatialdata" if ".zarr" in (source.suffix, target.suffix) else "anndata"
     n, warnings = with_extra(work, extra)

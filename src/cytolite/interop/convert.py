@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from cytolite.cells import CellTable
 from cytolite.errors import OutputError, UsageError, did_you_mean
-from cytolite.files import NOTICE, whole_folder
+from cytolite.files import NOTICE, is_debris, whole_folder
 from cytolite.interop.geojson.writer import MEASUREMENTS, GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
 
@@ -66,6 +66,7 @@ def convert(
     classes: Mapping[str, str] | None = None,
     mpp: float | None = None,
     outlines: bool = False,
+    metadata: bool = False,
     overwrite: bool = False,
     update: Callable[[float, float], None] = lambda done_mb, total_mb: None,
 ) -> tuple[int, list[str]]:
@@ -82,6 +83,8 @@ def convert(
         As for `GeoJSONReader`.
     outlines : bool
         Whether a CSV gets the outlines.
+    metadata : bool
+        Whether GeoJSON gets model and region of each cell; QuPath 0.5.1 logs a stack trace for each that has them.
     overwrite : bool
         Whether to replace a file that is there; folders never are.
     update : callable
@@ -107,7 +110,7 @@ def convert(
     if os.path.lexists(target) and wanted not in {"chunks", "zarr"} and not overwrite:
         raise OutputError(f"{target} is there already; --overwrite replaces it.")
     with open_cells(source, classes, mpp) as cells:
-        n = _write(target, wanted, cells, _watched(cells, update), outlines)
+        n = _write(target, wanted, cells, _watched(cells, update), outlines=outlines, metadata=metadata)
         return n, [f"{count:,} {what}" for what, count in cells.left_out.items() if count]
 
 
@@ -190,7 +193,9 @@ def _open_geojson(path: Path, classes: Mapping[str, str] | None, mpp: float | No
     """Open a file, or a folder of files, in the order of their names."""
     from cytolite.interop.geojson.reader import GeoJSONReader
 
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if _format(p) == "geojson")
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if _format(p) == "geojson" and not is_debris(Path(p.name)))
     if not files:
         raise UsageError(f"The folder {path} holds neither cells.parquet nor GeoJSON files.")
     left_out: Counter[str] = Counter()
@@ -223,17 +228,19 @@ def _open_whole(path: Path, kind: Format) -> Source:
     return Source(iter([cells]), list(cells.features), regions, about)
 
 
-def _write(target: Path, kind: Format, source: Source, tables: Iterator[CellTable], outlines: bool) -> int:
+def _write(
+    target: Path, kind: Format, source: Source, tables: Iterator[CellTable], *, outlines: bool, metadata: bool
+) -> int:
     if kind == "parquet":
         with CellsWriter(target, source.feature_names, source.region_names, source.about) as writer:
             return _append_all(writer, tables)
     slide, model = _identity(source)
     measured = [name for name in source.feature_names if name in MEASUREMENTS] or source.feature_names
     if kind == "geojson":
-        with GeoJSONWriter(target, slide, model, measured, region_names=source.region_names) as geojson:
+        with GeoJSONWriter(target, slide, model, measured, source.region_names, metadata=metadata) as geojson:
             return _append_all(geojson, tables)
     if kind == "chunks":
-        return _write_chunks(target, tables, source, measured)
+        return _write_chunks(target, tables, source, measured, metadata)
     if kind == "csv":
         from cytolite.interop.csv_table import CSVWriter
 
@@ -263,7 +270,9 @@ def _identity(source: Source) -> tuple[str, str]:
     return Path(str(source.about.get("slide") or source.about.get("converted_from", ""))).stem, str(name)
 
 
-def _write_chunks(folder: Path, tables: Iterator[CellTable], source: Source, measured: list[str]) -> int:
+def _write_chunks(
+    folder: Path, tables: Iterator[CellTable], source: Source, measured: list[str], metadata: bool
+) -> int:
     """Write files of at most `CHUNK` cells each, numbered from 1."""
     slide, model = _identity(source)
     n, waiting = 0, CellTable.empty()
@@ -272,7 +281,9 @@ def _write_chunks(folder: Path, tables: Iterator[CellTable], source: Source, mea
         def write(cells: CellTable) -> None:
             nonlocal n
             name = f"cells-{n // CHUNK + 1:04d}.geojson.gz"
-            with GeoJSONWriter(part / name, slide, model, measured, source.region_names, first_id=n + 1) as writer:
+            with GeoJSONWriter(
+                part / name, slide, model, measured, source.region_names, first_id=n + 1, metadata=metadata
+            ) as writer:
                 writer.append(cells)
             n += len(cells)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cytolite.bundle import ModelSpec
+from cytolite.bundle import FEW_EXAMPLES, ModelSpec
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
 
 # A type with fewer nuclei than this in training or in validation is named as not to be relied on.
@@ -146,7 +145,7 @@ def _limits(facts: CardFacts) -> str:
     ]
     return f"""## Limits
 
-- Types with few examples, whose names and counts are not to be relied on: {", ".join(few) or "none"}.
+- {FEW_EXAMPLES}: {", ".join(few) or "none"}.
 - Plasma cells, mitoses and other types outside the seven are given the nearest of them.
 - PanNuke's instances here were split by watershed, its types are the official ones; MoNuSAC's macrophages are outlined
   as whole cells and taught the type alone.
@@ -156,9 +155,3 @@ def _limits(facts: CardFacts) -> str:
 def _making(facts: CardFacts) -> str:
     commands = "\n".join(facts.commands)
     return f"## How it was made\n\n```bash\n{commands}\n```"
-
-
-def commands_of(card: str) -> list[str]:
-    """Return the commands that a card says its bundle was made by; none if it does not say."""
-    block = re.search(r"^## How it was made\n\n```bash\n(.*?)\n```", card, re.MULTILINE | re.DOTALL)
-    return block[1].splitlines() if block else []
