@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -432,3 +433,18 @@ def test_measuring_agrees_with_shapely_on_thousands(tmp_path: Path) -> None:
     assert row["cells"] == total["cells"] == inside.sum()
     assert row["dead"] == (table.types[inside] == 7).sum()
     assert row["tissue_mm2"] == pytest.approx(polygon.intersection(tissue).area * 0.25 / 1e6, abs=1e-6)
+
+
+# ---- the page that is shipped
+
+
+def test_the_page_asks_nobody_else_and_names_the_licences_of_what_it_holds() -> None:
+    from cytolite.viewer.app import STATIC
+
+    texts = {path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir()}
+    for name in ("index.html", "viewer.js", "viewer.css"):
+        addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w{2,}", texts[name]))
+        assert addresses == set(), name
+    frontend = Path(__file__).parents[2] / "viewer-frontend" / "package.json"
+    for package in json.loads(frontend.read_text(encoding="utf-8"))["dependencies"]:
+        assert f"\n{package} " in texts["LICENSES.txt"]

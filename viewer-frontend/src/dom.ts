@@ -22,7 +22,8 @@ export function count(n: number): string {
 
 export function number(value: unknown, digits = 3): string {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
-  return Number.isInteger(value) ? count(value) : Number(value.toPrecision(digits)).toLocaleString("en-GB");
+  if (Number.isInteger(value) || Math.abs(value) >= 10 ** digits) return count(Math.round(value));
+  return value.toLocaleString("en-GB", { maximumSignificantDigits: digits });
 }
 
 export function save(blob: Blob, name: string): void {

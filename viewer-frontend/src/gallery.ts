@@ -5,7 +5,7 @@ import { count, h, number } from "./dom";
 
 type Value = number | string;
 
-function columns(cards: Card[]): Map<string, (card: Card) => Value> {
+export function columns(cards: Card[]): Map<string, (card: Card) => Value> {
   const kinds = [...new Set(cards.flatMap((card) => Object.keys(card.types ?? {})))];
   return new Map<string, (card: Card) => Value>([
     ["name", (card) => card.name.toLowerCase()],
