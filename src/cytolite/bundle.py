@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,6 @@ from cytolite.files import sha256_of, whole_folder
 FORMAT = 2  # 2: says what was held back in training
 ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
 ASSETS = Path(__file__).parent / "assets"
-# How a card begins the list of types that it warns of.
-FEW_EXAMPLES = "Types with few examples, whose names and counts are not to be relied on"
 
 
 class HeldBack(BaseModel):
@@ -60,13 +57,17 @@ class ModelSpec(BaseModel):
     parameters: int = Field(0, ge=0, description="Number of weights.")
     validation: dict[str, float] = Field({}, description="Numbers measured on held-back images.")
     held_back: HeldBack | None = Field(None, description="What was held back in training; None: not recorded.")
+    few_examples: dict[str, tuple[int, int]] = Field(
+        {}, description="Types not to be relied on: how many of each trained and tested it."
+    )
     made_with: tuple[str, ...] = Field((), description="Commands that made it, one after the other.")
     onnx_sha256: str = Field("", description="SHA-256 of model.onnx.")
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_recorded(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A bundle of format 1 stays the same text, by whose hash results know what they were made with."""
-        return {n: value for n, value in handler(self).items() if value is not None and (n != "made_with" or value)}
+        told = handler(self)
+        return {n: v for n, v in told.items() if v is not None and (v or n not in {"made_with", "few_examples"})}
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Bundle:
 
     @property
     def spec_sha256(self) -> str:
-        """Of all in the spec but how it was made: the same network with other thresholds finds other cells."""
-        decisive = self.spec.model_copy(update={"made_with": (), "held_back": None})
+        """Of all in the spec but how it was made and how much it was tested: the same network with other thresholds finds other cells."""
+        decisive = self.spec.model_copy(update={"made_with": (), "held_back": None, "few_examples": {}})
         return hashlib.sha256(decisive.model_dump_json().encode()).hexdigest()
 
     @property
@@ -133,12 +134,6 @@ def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str) -> B
         (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (part / CARD_NAME).write_text(card, encoding="utf-8")
     return load_bundle(folder)
-
-
-def few_examples(card: str) -> dict[str, str]:
-    """Return the types that a card warns of, and why, as "52 trained, 131 tested"; none if it warns of none."""
-    line = re.search(rf"^- {FEW_EXAMPLES}: (.*)\.$", card, re.MULTILINE)
-    return dict(re.findall(r"([^,()]+?) \(([^)]*)\)(?:, )?", line[1])) if line else {}
 
 
 def embedded_names() -> list[str]:

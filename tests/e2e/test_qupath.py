@@ -100,7 +100,9 @@ def play(app: QuPath, folder: Path, *steps: dict[str, Any], **plan: Any) -> list
     """Play a session with a temporary folder of its own, which must be empty at the end."""
     temporary = folder / "tmp"
     temporary.mkdir()
-    answers = app.play({"window": True, **plan, "steps": list(steps)}, folder, f"-Djava.io.tmpdir={temporary}")
+    # Each session is short: Java's best compiler would cost more than it gives.
+    options = ("-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}")
+    answers = app.play({"window": True, **plan, "steps": list(steps)}, folder, *options)
     assert not list(temporary.glob("cytolite-*"))
     assert all(answer["processes"] == 0 for answer in answers)
     assert all(answer["ended"] >= 1 for answer in answers if plan.get("window", True))

@@ -11,7 +11,7 @@ import tifffile
 pytest.importorskip("scipy", reason="needs the extra spatial")
 pytest.importorskip("contourpy", reason="needs the extra spatial")
 
-from cytolite.bundle import CARD_NAME, few_examples, load_bundle
+from cytolite.bundle import load_bundle
 from cytolite.celltypes import TYPE_NAMES
 from cytolite.cli import main
 from cytolite.config import SpatialSettings, make_settings
@@ -388,18 +388,17 @@ def test_nothing_that_is_a_result(tmp_path):
         measure_results([], settings(), silent)
 
 
-# ---- what the model's card says --------------------------------------------------------------------------------------
+# ---- what the model says of its types --------------------------------------------------------------------------------------
 
 
-def test_types_that_the_card_warns_of_are_told_where_they_are_used():
+def test_types_that_the_model_warns_of_are_told_where_they_are_used():
     bundle = load_bundle("nuclei-light-int8")
-    few = few_examples((bundle.path / CARD_NAME).read_text())
+    few = bundle.spec.few_examples
     assert {"macrophage", "dead"} <= few.keys()
-    assert not few_examples("- Types with few examples, whose names and counts are not to be relied on: none.")
     about = {"model": {"name": "nuclei-light-int8", "onnx_sha256": bundle.sha256}}
     roles = choose_roles(TYPE_NAMES, {})
     [warning] = type_warnings(about, roles, {"dead", "neoplastic"})
-    assert f"dead ({few['dead']})" in warning
+    assert "dead ({} trained, {} tested)".format(*few["dead"]) in warning
     assert "macrophage" not in warning  # no cell is one, and it plays no part
     [warning] = type_warnings(about, choose_roles(TYPE_NAMES, {"stroma": ["macrophage"]}), set())
     assert "macrophage" in warning

@@ -36,7 +36,7 @@ from cytolite.metrics.truth import Prediction
 from cytolite.networks.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.provenance import option, options
-from cytolite.release.card import CardFacts, SourceRow, TypeRow, render
+from cytolite.release.card import CardFacts, SourceRow, TypeRow, few_examples, render
 from cytolite.release.onnx_export import export_onnx
 from cytolite.release.origin import record_split
 from cytolite.release.temperature import temperature_over_sources
@@ -146,8 +146,10 @@ def write_scored(out: Path, onnx_path: Path, spec: ModelSpec, making: Making) ->
     temperature = temperature_over_sources(patches, located)
     counts = count_located(patches, located, temperature)
     numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
-    spec = spec.model_copy(update={"type_temperature": temperature, "validation": numbers})
-    return write_bundle(out, onnx_path, spec, card(spec, counts, making)), counts
+    facts = facts_of(spec, counts, making)
+    told = {"validation": numbers, "few_examples": few_examples(facts.types)}
+    spec = spec.model_copy(update={"type_temperature": temperature, **told})
+    return write_bundle(out, onnx_path, spec, render(spec, facts)), counts
 
 
 def teacher_of(run: Path) -> str:
@@ -182,12 +184,12 @@ def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: Tra
     return labelled
 
 
-def card(spec: ModelSpec, counts: Counts, making: Making) -> str:
-    """Return a bundle's card, scored by the functions of `cytolite evaluate` from what it found in held-back images."""
+def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
+    """Return what a card states, scored by the functions of `cytolite evaluate` from what was found in held-back images."""
     training, held_back = making.training, making.held_back
     bootstrap = Bootstrap()
     found = sections(counts, ["source"], bootstrap)
-    facts = CardFacts(
+    return CardFacts(
         network=making.network,
         sources=source_rows(training, held_back),
         types=type_rows(found[0], training, held_back),
@@ -197,7 +199,6 @@ def card(spec: ModelSpec, counts: Counts, making: Making) -> str:
         intervals=f"{page.interval_text(bootstrap)} {making.note}".strip(),
         commands=spec.made_with,
     )
-    return render(spec, facts)
 
 
 def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:

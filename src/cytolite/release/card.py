@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cytolite.bundle import FEW_EXAMPLES, ModelSpec
+from cytolite.bundle import ModelSpec
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
 
 # A type with fewer nuclei than this in training or in validation is named as not to be relied on.
@@ -137,15 +137,23 @@ def _sources(facts: CardFacts) -> str:
     return f"## Data\n\n{_table(header, rows)}"
 
 
+def few_examples(types: Sequence[TypeRow]) -> dict[str, tuple[int, int]]:
+    """Return the types with too few nuclei to be relied on, with how many trained and tested."""
+    return {
+        cell_type.name: (row.trained, row.tested)
+        for cell_type, row in zip(CELL_TYPES, types, strict=True)
+        if min(row.trained, row.tested) < FEW_NUCLEI
+    }
+
+
 def _limits(facts: CardFacts) -> str:
     few = [
-        f"{cell_type.name} ({row.trained:,} trained, {row.tested:,} tested)"
-        for cell_type, row in zip(CELL_TYPES, facts.types, strict=True)
-        if min(row.trained, row.tested) < FEW_NUCLEI
+        f"{name} ({trained:,} trained, {tested:,} tested)"
+        for name, (trained, tested) in few_examples(facts.types).items()
     ]
     return f"""## Limits
 
-- {FEW_EXAMPLES}: {", ".join(few) or "none"}.
+- Types with few examples, whose names and counts are not to be relied on: {", ".join(few) or "none"}.
 - Plasma cells, mitoses and other types outside the seven are given the nearest of them.
 - PanNuke's instances here were split by watershed, its types are the official ones; MoNuSAC's macrophages are outlined
   as whole cells and taught the type alone.

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError, did_you_mean
-from cytolite.files import NOTICE, plain_refusal, whole_file
+from cytolite.files import NOTICE, plain_refusal, read_text, whole_file
 from cytolite.spatial import pictures
 from cytolite.spatial.definition import MEASURES
-from cytolite.spatial.files import COLUMNS, NUMBERS, rows_in
+from cytolite.spatial.files import COLUMNS, NUMBERS, rows_in, write_csv
 from cytolite.spatial.wording import number
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def read_groups(path: Path | None, by: str | None, output: Path | None) -> Group
             raise InputError("--by names a column of --slides; name that file too.")
         return Groups()
     try:
-        entries = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        entries = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except (OSError, csv.Error) as error:
         raise InputError(f"The list of slides {path} cannot be read ({error}).") from None
     columns = tuple(entries[0]) if entries else ()
     for column in ("slide", *([by] if by else [])):
@@ -193,15 +193,12 @@ def cliffs_delta(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _write_comparisons(path: Path, found: Sequence[Comparison]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("measure", "region", "types", "medians", "slides", "effect", "p", "q"))
+    rows = []
     for c in found:
         medians = "; ".join(f"{name}: {np.median(v):.6g}" for name, v in c.groups.items())
         slides = "; ".join(f"{name}: {len(v)}" for name, v in c.groups.items())
-        writer.writerow((c.measure, c.region, c.types, medians, slides, f"{c.effect:.4g}", f"{c.p:.4g}", f"{c.q:.4g}"))
-    with whole_file(path) as file:
-        file.write(text.getvalue().encode("utf-8-sig"))
+        rows.append((c.measure, c.region, c.types, medians, slides, f"{c.effect:.4g}", f"{c.p:.4g}", f"{c.q:.4g}"))
+    write_csv(path, ("measure", "region", "types", "medians", "slides", "effect", "p", "q"), rows)
 
 
 def _page(found: Sequence[Comparison], by: str, slides: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cytolite.bundle import CARD_NAME, few_examples, load_bundle
+from cytolite.bundle import load_bundle
 from cytolite.errors import BundleError
 from cytolite.spatial.roles import Roles
 
@@ -33,16 +33,15 @@ def type_warnings(about: dict[str, Any], roles: Roles, used: set[str]) -> list[s
         bundle = None
     if bundle is None or bundle.sha256 != model.get("onnx_sha256"):
         which = f"The model {name!r} is not installed here" if name else "The result does not name its model"
-        return [*warnings, f"{which}, so its card could not be asked which types are reliable."]
-    few = few_examples((bundle.path / CARD_NAME).read_text(encoding="utf-8"))
+        return [*warnings, f"{which}, so it could not be asked which types are reliable."]
     shaky = [
-        f"{name} ({why})"
-        for name, why in few.items()
+        f"{name} ({trained:,} trained, {tested:,} tested)"
+        for name, (trained, tested) in bundle.spec.few_examples.items()
         if name in used or any(name in roles.types(role) for role in roles.codes)
     ]
     if shaky:
         warnings.append(
-            "The model's card says that these types are not to be relied on, so measures of them are neither: "
+            "The model says that these types are not to be relied on, so measures of them are neither: "
             f"{', '.join(shaky)}."
         )
     return warnings

@@ -14,7 +14,7 @@ public final class CytoliteExtension implements QuPathExtension {
     @Override
     public void installExtension(QuPathGUI qupath) {
         Preferences preferences = new Preferences();
-        Screen.use(image -> image != null && image == qupath.getImageData() ? new WindowScreen(qupath) : null);
+        Screen.use(image -> image != null && image == qupath.getImageData() ? WindowScreen.open(qupath) : null);
         new Entries(qupath, preferences).install();
     }
 

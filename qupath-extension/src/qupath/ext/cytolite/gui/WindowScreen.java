@@ -3,6 +3,7 @@ package qupath.ext.cytolite.gui;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 
 import javafx.application.Platform;
@@ -20,6 +21,15 @@ class WindowScreen extends Screen {
     private final ProgressWindow window;
     private final StringBuffer log = new StringBuffer();
     private final List<String> warnings = new CopyOnWriteArrayList<>();
+
+    /** Also for a script, which has a thread of its own; windows are made on JavaFX's alone. */
+    static WindowScreen open(QuPathGUI gui) {
+        if (Platform.isFxApplicationThread())
+            return new WindowScreen(gui);
+        CompletableFuture<WindowScreen> made = new CompletableFuture<>();
+        Platform.runLater(() -> made.complete(new WindowScreen(gui)));
+        return made.join();
+    }
 
     WindowScreen(QuPathGUI gui) {
         this.gui = gui;

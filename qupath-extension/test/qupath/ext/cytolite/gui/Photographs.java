@@ -36,6 +36,7 @@ import javafx.stage.Window;
 import org.locationtech.jts.io.ParseException;
 import org.locationtech.jts.io.WKTReader;
 
+import qupath.ext.cytolite.Cytolite;
 import qupath.ext.cytolite.Doctor;
 import qupath.ext.cytolite.Outcome;
 import qupath.ext.cytolite.Request;
@@ -50,6 +51,7 @@ import qupath.lib.objects.PathObjects;
 import qupath.lib.objects.classes.PathClass;
 import qupath.lib.regions.ImagePlane;
 import qupath.lib.roi.GeometryTools;
+import qupath.lib.scripting.QP;
 
 /**
  * Opens every window of the extension in a stand-in of QuPath's, presses what users press, and keeps pictures. The
@@ -101,6 +103,7 @@ public final class Photographs {
         progress(gui);
         result(gui);
         error(gui);
+        script(gui);
         setUp(gui);
         help(gui);
     }
@@ -223,6 +226,23 @@ public final class Photographs {
         cancelled.end();
         onFx(() -> { });  // what was sent to JavaFX's thread before is done
         require(stage("cytolite") == null, "who cancels is not told of it");
+    }
+
+    /** A script of the script editor, which has a thread of its own: on the open image it gets the windows. */
+    private static void script(QuPathGUI gui) throws Exception {
+        QP.setBatchProjectAndImage(null, gui.getImageData());
+        onFx(() -> gui.getImageData().getHierarchy().addObjects(image().getHierarchy().getAnnotationObjects()));
+        Cytolite.measureAgain();
+        waitFor(() -> onFxGet(() -> stage("cytolite")) != null);
+        require(texts("cytolite").stream().anyMatch(it -> it.contains("no cells of cytolite yet")), "the sentence: " + texts("cytolite"));
+        press("cytolite", "Close");
+        QP.setBatchProjectAndImage(null, image());
+        try {
+            Cytolite.measureAgain();
+            require(false, "on another image, as in a batch, it fails loudly");
+        } catch (Stop stop) {
+            require(onFxGet(() -> stage("cytolite")) == null, "and without a window");
+        }
     }
 
     private static void setUp(QuPathGUI gui) throws Exception {
