@@ -155,10 +155,15 @@ def read_regions(path: str | Path) -> list[Region]:
         If the file is missing or no GeoJSON, or holds no region.
     """
     path = Path(path)
+    return regions_of(_load(path), path)
+
+
+def regions_of(content: Any, path: Path) -> list[Region]:
+    """Return the regions of GeoJSON that is parsed already, as `read_regions` does; `path` is named in what is said."""
     regions: list[Region] = []
     taken = {TOTAL}
     no_regions, missing, unusable = 0, 0, list[str]()
-    for number, feature in enumerate(_features(_load(path), path), start=1):
+    for number, feature in enumerate(_features(content, path), start=1):
         try:
             properties, where = _properties(feature, f"{path}, feature {number}")
             if _kind(feature, properties) in _NOT_REGIONS:
@@ -284,7 +289,7 @@ def _region_geometry(content: Any, where: str) -> Polygon | MultiPolygon:
     repaired = shapely.union_all([shapely.make_valid(part) for part in areas])
     polygons = [part for part in _simple_parts(repaired) if part.geom_type == "Polygon" and part.area > 0]
     if not polygons:
-        return None
+        raise InputError(f"{where}: its polygon has no area.")
     return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
 
 

@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 import cytolite
 from cytolite.config import MPP_MAX, MPP_MIN
 from cytolite.errors import CytoliteError
-from cytolite.serving.allowed import AllowedFolders, NotAllowedError
-from cytolite.serving.gate import Gate
+from cytolite.loopback.allowed import AllowedFolders, NotAllowedError
+from cytolite.loopback.gate import Gate
 from cytolite.serving.jobs import Job, JobQueue, QueueFullError, State, Work
 
 MAX_BODY_BYTES = 32 * 2**20

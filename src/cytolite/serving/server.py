@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import secrets
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import uvicorn
 
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.home import home_folder
+from cytolite.loopback.allowed import AllowedFolders
+from cytolite.loopback.listening import ended_by_signals, is_loopback, listen
 from cytolite.segmentation.run import load_model
-from cytolite.serving.allowed import AllowedFolders
 from cytolite.serving.api import MAX_BODY_BYTES, make_app
 from cytolite.serving.jobs import JobQueue
 
@@ -62,7 +58,7 @@ def serve(
     BundleError
         If the model cannot be loaded.
     """
-    if not _is_loopback(host):
+    if not is_loopback(host):
         if not other_machines:
             raise UsageError(
                 f"--host {host} can be reached by other machines; say --other-machines too if you want that."
@@ -73,29 +69,14 @@ def serve(
     _ = model.predictor  # a model that cannot be used is told now, and the first job need not wait
     home = home_folder()
     token = secrets.token_urlsafe(32)
-    with _listen(host, port) as listener, JobQueue(model, settings, home / "jobs") as jobs:
+    with listen(host, port) as listener, JobQueue(model, settings, home / "jobs") as jobs:
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         app = make_app(jobs, token, allowed, max_body_bytes)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3, ws="none"))
-        with _announced(home / SERVER_FILE, url, token), _ended_by_signals():
+        with _announced(home / SERVER_FILE, url, token), ended_by_signals():
             say(f"serving {model.bundle.spec.name} at {url}; the token is in {home / SERVER_FILE}; stop with Ctrl-C")
             server.run(sockets=[listener])
         say("stopping; tiles that are done are kept")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise InputError(f"The server cannot listen at {host}, port {port} ({error}); choose another.") from None
 
 
 @contextmanager
@@ -129,21 +110,3 @@ def _refuse_second(path: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return
     raise InputError(f"A server runs already at {url}; stop it first, or set CYTOLITE_HOME to another folder.")
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the block as if it were done: uvicorn hands them on when it has stopped."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, end) if main else None
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)

@@ -32,29 +32,37 @@ class Gate:
             return
         given = dict(scope["headers"]).get(b"authorization", b"")
         if scope["path"] not in OPEN_PATHS and not secrets.compare_digest(given, self._expected):
-            await _refuse(send, 401, "The token is missing or wrong; it is in the server's server.json.")
+            await refuse(send, 401, "The token is missing or wrong; it is in the server's server.json.")
             return
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            if len(body) > self.max_body_bytes:
-                limit = f"{self.max_body_bytes / 2**20:g} MiB"
-                await _refuse(send, 413, f"The request is larger than {limit}; send fewer or simpler regions.")
-                return
-            if not message.get("more_body", False):
-                break
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
-
-        await self.app(scope, replay, send)
+        await pass_limited(self.app, scope, receive, send, self.max_body_bytes)
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
+async def pass_limited(
+    app: ASGIApp, scope: MutableMapping[str, Any], receive: Receive, send: Send, max_body_bytes: int
+) -> None:
+    """Hand a request on with its whole body, or refuse one that is too large."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message.get("body", b"")
+        if len(body) > max_body_bytes:
+            limit = f"{max_body_bytes / 2**20:g} MiB"
+            await refuse(send, 413, f"The request is larger than {limit}; send fewer or simpler regions.")
+            return
+        if not message.get("more_body", False):
+            break
+    whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def replay() -> Message:
+        return whole.pop() if whole else await receive()
+
+    await app(scope, replay, send)
+
+
+async def refuse(send: Send, status: int, sentence: str) -> None:
+    """Answer ``{"error": sentence}``."""
     body = json.dumps({"error": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:

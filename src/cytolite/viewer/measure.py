@@ -1,0 +1,48 @@
+"""Counts and densities in regions that were drawn: the numbers of ``segment --roi``, of cells that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import shapely
+
+from cytolite.celltypes import N_TYPES
+from cytolite.interop.roi import Region, assign, own_parts
+from cytolite.interop.summary import Area, summarise
+from cytolite.viewer.cell_index import CellIndex
+
+
+def measure(
+    cells: CellIndex, tissue: Sequence[Region], regions: Sequence[Region], size_px: tuple[int, int], mpp: float
+) -> list[dict[str, Any]]:
+    """Return the rows of `summarise` for regions, and "total", the last.
+
+    As in a run, a cell belongs to the smallest region that holds its centroid, and so does the tissue. What was
+    searched is not known any more: ``area_mm2``, what a region has of the slide, stands in its place.
+
+    Parameters
+    ----------
+    cells : CellIndex
+        Of the result.
+    tissue : sequence of Region
+        Of the result, level-0 px.
+    regions : sequence of Region
+        What was drawn, level-0 px.
+    size_px : (int, int)
+        Width and height of the slide.
+    mpp : float
+        um per level-0 px.
+    """
+    owners = assign(regions, cells.centroids)
+    inside = owners >= 0
+    counts = np.zeros((len(regions) + 1, N_TYPES), np.int64)
+    np.add.at(counts, (owners[inside], cells.types[inside].astype(np.intp) - 1), 1)
+    slide, ground = shapely.box(0, 0, *size_px), shapely.union_all([region.polygon for region in tissue])
+    parts = [shapely.intersection(slide, part) for part in own_parts(regions)]
+    mm2 = mpp**2 / 1e6
+    areas = [Area(part.area * mm2, shapely.intersection(ground, part).area * mm2) for part in parts]
+    total = Area(*map(sum, zip(*areas, strict=True)))
+    rows = summarise(counts, [region.name for region in regions], total, areas)
+    return [{"area_mm2" if key == "searched_mm2" else key: value for key, value in row.items()} for row in rows]

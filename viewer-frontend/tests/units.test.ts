@@ -1,0 +1,95 @@
+import { describe, expect, it } from "vitest";
+import type { Card, Kind } from "../src/api";
+import { Camera, lengthText, roundLength } from "../src/camera";
+import { number } from "../src/dom";
+import { columns, fits } from "../src/gallery";
+import { inside } from "../src/outlines_layer";
+import { Style } from "../src/style";
+import { restore, written } from "../src/view_link";
+
+function camera(): Camera {
+  const made = new Camera(40_000, 30_000);
+  made.resize(1000, 600);
+  made.fit();
+  return made;
+}
+
+describe("camera", () => {
+  it("keeps what lies under the pointer while it zooms", () => {
+    const view = camera();
+    const before = view.toSlide(700, 350);
+    view.zoom(0.3, 700, 350);
+    view.toSlide(700, 350).forEach((value, i) => expect(value).toBeCloseTo(before[i], 6));
+    expect(view.toScreen(...before)[0]).toBeCloseTo(700, 6);
+  });
+  it("shows all of the slide when it fits, and never leaves it", () => {
+    const view = camera();
+    const [left, top, right, bottom] = view.bounds();
+    expect(Math.max(left, top)).toBeLessThan(0);
+    expect(right).toBeGreaterThan(40_000);
+    expect(bottom).toBeGreaterThan(30_000);
+    view.pan(1e9, -1e9);
+    expect([view.x, view.y]).toEqual([0, 30_000]);
+    for (let i = 0; i < 100; i++) view.zoom(0.5);
+    expect(view.scale).toBe(1 / 16);
+  });
+});
+
+describe("scale bar", () => {
+  it.each([[140, 100, "100 µm"], [49, 20, "20 µm"], [5000, 5000, "5 mm"], [0.3, 0.2, "0.2 µm"], [2.1, 2, "2 µm"]])(
+    "of %d um at most is %d um",
+    (longest, length, text) => {
+      expect(roundLength(longest)).toBeCloseTo(length, 9);
+      expect(lengthText(roundLength(longest))).toBe(text);
+    },
+  );
+});
+
+it("numbers keep their digits, and say what is unknown", () => {
+  expect([9174.77, 0.0094999, 3463.4, 62, null, NaN].map((n) => number(n))).toEqual(["9,175", "0.0095", "3,463", "62", "–", "–"]);
+});
+
+describe("filter", () => {
+  const card = (name: string, cells: number): Card => ({
+    name, cells, slide: `${name}.svs`, model: "m", finished: "", tissue_mm2: 1, cells_per_mm2: cells, types: { dead: 1 }, warnings: ["pale stain"],
+  });
+  const broken = { name: "c", error: "c is damaged" } as Card;
+  const cards = [card("Alpha", 10), card("beta", 5000), broken];
+  const found = (query: string): string[] => cards.filter((c) => fits(c, query, columns(cards))).map((c) => c.name);
+  it.each([
+    ["", ["Alpha", "beta", "c"]],
+    ["alpha", ["Alpha"]],
+    ["pale m", ["Alpha", "beta"]],
+    ["damaged", ["c"]],
+    ["nuclei > 100", ["beta"]],
+    ["NUCLEI<100", ["Alpha", "c"]],
+    ["dead > 0.05", ["Alpha"]],
+    ["nothing > 3", []],
+  ])("%j", (query, wanted) => expect(found(query)).toEqual(wanted));
+});
+
+it("a point is in a ring that is not convex, or not", () => {
+  const ring: [number, number][] = [[0, 0], [10, 0], [10, 10], [5, 2], [0, 10]];
+  expect([[1, 5], [9, 5], [5, 1]].every(([x, y]) => inside(ring, x, y))).toBe(true);
+  expect([[5, 5], [11, 5], [-1, 0]].some(([x, y]) => inside(ring, x, y))).toBe(false);
+});
+
+describe("address", () => {
+  const kinds: Kind[] = [1, 2, 3].map((id) => ({ id, name: `k${id}`, colour: [id, 0, 0], safe_colour: [0, id, 0] }));
+  it("holds a view and gives it back", () => {
+    const [view, style] = [camera(), new Style(kinds)];
+    Object.assign(view, { x: 1234.5, y: 99, scale: 0.125 });
+    Object.assign(style, { drawn: "fill", opacity: 0.4, least: 0.55, safe: true, tissue: true, image: false });
+    style.off.add(2);
+    const [again, looks] = [camera(), new Style(kinds)];
+    expect(restore(new URLSearchParams(written(view, style)), again, looks)).toBe(true);
+    expect(written(again, looks)).toBe(written(view, style));
+    expect([again.x, again.y, again.scale, [...looks.off], looks.image]).toEqual([1234.5, 99, 0.125, [2], false]);
+  });
+  it.each(["", "x=a&y=1&s=1", "x=1&y=1&s=0", "x=99999999&y=1&s=1", "draw=evil&o=7&p=-1"])("%j changes nothing", (text) => {
+    const [view, style] = [camera(), new Style(kinds)];
+    const before = written(view, style);
+    expect(restore(new URLSearchParams(text), view, style)).toBe(false);
+    expect(written(view, style)).toBe(before);
+  });
+});
