@@ -30,9 +30,9 @@ from cytolite import pipeline
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError
 from cytolite.inference.predictor import Model
+from cytolite.loopback.allowed import AllowedFolders, NotAllowedError
 from cytolite.segmentation import run as slide_run
 from cytolite.serving import jobs as serving_jobs
-from cytolite.loopback.allowed import AllowedFolders, NotAllowedError
 from cytolite.serving.api import make_app
 from cytolite.serving.jobs import JobQueue
 from fakes import fake_bundle, paint, random_nuclei, write_slide
