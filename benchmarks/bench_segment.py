@@ -38,7 +38,7 @@ from cytolite.slides.reader import Slide, open_slide
 
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "plan (tissue, tiles)": ((run, "plan_slide"),),
-    "read": ((run._TileJob, "_read"),),
+    "read": ((run.TileJob, "_read"),),
     "network": ((Predictor, "maps"),),
     "decode": ((tile_module, "find_nuclei"),),
     "outlines, measures, types": ((outlines, "trace"), (outlines, "measure"), (tile_module, "vote_types")),

@@ -147,10 +147,10 @@ def test_parallel_requests_for_one_job_run_it_once(client, folder, monkeypatch):
 
 def test_cancel_stops_between_tiles_and_the_tiles_are_used_again(client, folder, monkeypatch):
     """One that waits is cancelled at once; one that runs leaves its tiles, which the next run takes up."""
-    from cytolite.segmentation.slide import _TileJob
+    from cytolite.segmentation.slide import TileJob
 
     tiles, go = [], threading.Event()
-    real = _TileJob.__call__
+    real = TileJob.__call__
 
     def counted(self, run):
         tiles.append(run)
@@ -158,7 +158,7 @@ def test_cancel_stops_between_tiles_and_the_tiles_are_used_again(client, folder,
             go.wait(300)
         return real(self, run)
 
-    monkeypatch.setattr(_TileJob, "__call__", counted)
+    monkeypatch.setattr(TileJob, "__call__", counted)
     request = {"slide": str(folder / "größe 1.tif"), "tissue": "all", "output": str(folder / "cancelled")}
     running = submit(client, **request)
     waiting = submit(client, **request | {"mpp": 0.6})

@@ -17,14 +17,15 @@ from cytolite.cells import CellTable
 from cytolite.config import SegmentSettings
 from cytolite.interop.roi import Region, assign, own_parts, read_regions, require_overlap
 from cytolite.interop.summary import Area
+from cytolite.provenance import fingerprint
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle, Tile, plan_tiles
 from cytolite.slides.tissue import TissueMask, find_tissue
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What shall be done with a slide; everything that the result depends on.
+class Grid:
+    """What a tile needs of the plan: a few numbers, which travel with it.
 
     Attributes
     ----------
@@ -36,6 +37,21 @@ class Plan:
         Level-0 px per px of `mpp`.
     width, height : int
         Of the slide in px of `mpp`, rounded up.
+    """
+
+    mpp: float
+    stride: int
+    scale: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Plan(Grid):
+    """What shall be done with a slide; everything that the result depends on.
+
+    Attributes
+    ----------
     tile, halo : int
         In px of `mpp`.
     searched : TissueMask
@@ -48,17 +64,17 @@ class Plan:
         Those that hold tissue and meet a region, row by row.
     """
 
-    mpp: float
-    stride: int
-    scale: float
-    width: int
-    height: int
     tile: int
     halo: int
     searched: TissueMask
     tissue: TissueMask
     regions: list[Region] | None
     tiles: list[Tile]
+
+    @property
+    def grid(self) -> Grid:
+        """The part of the plan that tiles need."""
+        return Grid(self.mpp, self.stride, self.scale, self.width, self.height)
 
     def to_level0(self, cells: CellTable, slide: Slide) -> CellTable:
         """Return `cells` in level-0 px; what a rounded-up last pixel has beyond the slide is cut off."""
@@ -151,12 +167,13 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
 
 
 def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings, version: str) -> dict[str, Any]:
-    """Return what tells this work from another; tiles kept under the same key may be used."""
-    stat = slide.path.stat()
-    file = [str(slide.path.resolve()), stat.st_size, stat.st_mtime_ns]
+    """Return what tells this work from another; tiles kept under the same key may be used.
+
+    Of the slide its content tells, not where it lies or when it was copied: another host may see it elsewhere.
+    """
     regions = [(region.name, region.polygon.wkb_hex) for region in plan.regions or []]
     return {
-        "slide": [*file, slide.width_px, slide.height_px, slide.mpp],
+        "slide": [fingerprint(slide.path), slide.width_px, slide.height_px, slide.mpp],
         "model": [bundle.sha256, hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()],
         "mpp": [plan.mpp, plan.stride],
         "read": [slide.scene, settings.rgb, settings.damaged],

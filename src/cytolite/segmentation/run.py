@@ -124,6 +124,7 @@ def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> lis
 
 def work_on(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
     """Work on one slide, from opening it to the folder under its final name."""
+    from cytolite.segmentation.opening import open_as_set
     from cytolite.segmentation.slide import segment_slide
 
     if not _can_exist(slide):
@@ -146,14 +147,6 @@ def _can_exist(slide: Path) -> bool:
         return b"\0" not in os.fsencode(slide)
     except UnicodeEncodeError:
         return False
-
-
-def open_as_set(slide: str | Path, settings: SegmentSettings) -> Slide:
-    """Open a slide with what the settings say of how to read it; raises what `open_slide` raises."""
-    from cytolite.slides.reader import open_slide
-
-    skip = settings.damaged == "skip"
-    return open_slide(slide, settings.mpp, scene=settings.scene, rgb=settings.rgb, skip_damaged=skip)
 
 
 def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
