@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from cytolite.cells import CellTable
 from cytolite.decoding.features import FEATURE_NAMES
-from cytolite.errors import OutputError
+from cytolite.errors import OutputError, SlideError
 from cytolite.files import write_text
 from cytolite.segmentation.stitch import TileCells
 from cytolite.slides.tiles import Rectangle, Tile
@@ -28,6 +28,8 @@ from cytolite.slides.tiles import Rectangle, Tile
 PARTS_FORMAT = 1
 # The file that a folder of results has, written last.
 RESULT_MARK = "run.json"
+# Of workers at one tile, before its slide is given up.
+MOST_DEATHS = 3
 
 
 class WorkFolder:
@@ -49,18 +51,21 @@ class WorkFolder:
         self._lock = final.with_name(f".{final.name}.lock")
         self._tiles = self.path / "tiles"
         self.result = self.path / "result"
+        self._attempts = self.path / "attempts"
         self._damaged = self.path / "damaged"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, wait_s: float = 0.0) -> Iterator[None]:
         """Keep other runs out of this slide's results while the block runs; the system frees those of a killed run.
+
+        On a cluster another host may hear late that one has died: `wait_s` is how long to wait then.
 
         Raises
         ------
         OutputError
             If another run works on it, or the folder cannot be written.
         """
-        lock = FileLock(self._lock, timeout=0)
+        lock = FileLock(self._lock, timeout=wait_s)
         with writing(self.final):
             self._lock.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -148,6 +153,36 @@ class WorkFolder:
             features=dict(zip(FEATURE_NAMES, columns["features"], strict=True)),
         )
         return TileCells(tile, cells, columns["owned"])
+
+    @contextmanager
+    def attempt(self, tile: Tile) -> Iterator[None]:
+        """Work on a tile, in a process that may die of it.
+
+        Raises
+        ------
+        SlideError
+            If three have.
+        """
+        name = f"{tile.index:07d}"
+        with writing(self.final):
+            self._attempts.mkdir(exist_ok=True)
+            if len(list(self._attempts.glob(f"{name}.*"))) >= MOST_DEATHS:
+                x, y, right, bottom = tile.core
+                raise SlideError(
+                    f"{MOST_DEATHS} workers died while they worked on the tile at x {x}, y {y} (to {right}, {bottom}; px "
+                    "of the model's maps): look into their log; too little memory is the usual reason (--tile makes "
+                    "tiles smaller)."
+                )
+            mark = self._attempts / f"{name}.{uuid4().hex}"
+            mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def forget_attempts(self) -> None:
+        """Let a new run try what workers died of before."""
+        shutil.rmtree(self._attempts, ignore_errors=True)
 
     def add_damaged(self, places: Sequence[Rectangle]) -> None:
         """Keep what could not be read, so that a run that goes on with these tiles knows it too.

@@ -21,7 +21,7 @@ from cytolite.slides.tiles import Rectangle
 
 
 @dataclass
-class _Kept:
+class Kept:
     """Tiles done, by number; takes the place of a folder of part files."""
 
     parts: dict[int, TileCells] = field(default_factory=dict)
@@ -71,7 +71,7 @@ def find_cells(
         If the settings cannot be used with this slide.
     """
     plan = plan_slide(slide, bundle, settings)
-    kept, total = _Kept(), len(plan.tiles)
+    kept, total = Kept(), len(plan.tiles)
     job = TileJob(slide, plan.grid, bundle, predictor, kept)
     runs = batches(plan.tiles, settings.batch)
     Threads(settings.workers or 1).run(job, runs, lambda left: update(total - left, total))

@@ -18,6 +18,7 @@ from cytolite.config import SegmentSettings
 from cytolite.interop.roi import Region, assign, own_parts, read_regions, require_overlap
 from cytolite.interop.summary import Area
 from cytolite.provenance import fingerprint
+from cytolite.slides.quality import Quality, assess
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle, Tile, plan_tiles
 from cytolite.slides.tissue import TissueMask, find_tissue
@@ -62,6 +63,8 @@ class Plan(Grid):
         Limits of the work, where given.
     tiles : list of Tile
         Those that hold tissue and meet a region, row by row.
+    quality : Quality, or None
+        What is no good of the slide, where it was asked for.
     """
 
     tile: int
@@ -70,6 +73,7 @@ class Plan(Grid):
     tissue: TissueMask
     regions: list[Region] | None
     tiles: list[Tile]
+    quality: Quality | None = None
 
     @property
     def grid(self) -> Grid:
@@ -123,8 +127,8 @@ class Plan(Grid):
         return replace(self, searched=self.searched.without(places), tissue=self.tissue.without(places))
 
 
-def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
-    """Find the tissue and lay out the tiles.
+def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judged: bool = False) -> Plan:
+    """Find the tissue, judge it, if `judged` or if the settings leave out what is no good, and lay out the tiles.
 
     Raises
     ------
@@ -143,6 +147,9 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
     searched, tissue = find_tissue(slide)
     if settings.tissue == "all":
         searched = TissueMask.whole(slide)
+    quality = assess(slide, tissue) if judged or settings.exclude_artefacts else None
+    if quality is not None and settings.exclude_artefacts:
+        searched, tissue = (area.minus(quality.anywhere) for area in (searched, tissue))
     regions = None if settings.roi is None else read_regions(settings.roi)
     if regions is not None:
         require_overlap(regions, slide.width_px, slide.height_px)
@@ -163,7 +170,7 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
         )
 
     tiles = plan_tiles(width, height, tile, halo, wanted)
-    return Plan(mpp, stride, scale, width, height, tile, halo, searched, tissue, regions, tiles)
+    return Plan(mpp, stride, scale, width, height, tile, halo, searched, tissue, regions, tiles, quality)
 
 
 def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings, version: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
 from cytolite.inference.predictor import Predictor
 from cytolite.segmentation.checkpoint import WorkFolder
-from cytolite.segmentation.checks import Warned, check_damage, check_plan
+from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
 from cytolite.segmentation.executors import Executor, Job, Threads
 from cytolite.segmentation.plan import Grid, Plan, plan_key, plan_slide
 from cytolite.segmentation.stitch import BAND_UM, TileCells, own_or_offer, stitch
@@ -37,6 +37,8 @@ log = logging.getLogger("cytolite")
 # What a worker needs for each pixel that the network sees, from reading to outlines; measured on the embedded models
 # (tiles of 2,000 px: 0.3 to 0.4 GB a worker), with half as much again to spare.
 BYTES_PER_PX = 150
+# On a cluster: until it is known that the worker which had a slide is dead.
+_LOCK_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def segment_slide(
     """
     start = time.perf_counter()
     work = WorkFolder(folder)
-    with work.alone():
-        plan = plan_slide(slide, bundle, settings)
+    with work.alone(0.0 if executor is None or executor.here else _LOCK_WAIT_S):
+        plan = plan_slide(slide, bundle, settings, judged=True)
         stale = work.open(plan_key(plan, slide, bundle, settings, version("cytolite")))
         tiles_left = _in_mm2(plan, slide, update)
         if todo := [tile for tile in plan.tiles if not work.has(tile)]:
@@ -171,6 +173,7 @@ def _finish(
     warnings += [_STALE] if stale else []
     warnings += check_plan(plan, slide, areas)
     warnings += check_damage(damaged, slide.mpp)
+    warnings += check_quality(plan.quality)
     with work.result_folder() as result:
         return write_results(
             result,

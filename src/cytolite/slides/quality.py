@@ -26,7 +26,7 @@ _STRIP_BLOCKS = 32
 _FOCUS, _NOISE, _LEAST_DETAIL = 0.20, 1.0, 4.0
 _STAINED_GREEN, _STAINED_SHARE, _BLUR_BLOCKS = 215, 0.3, 3
 # A fold has the density of two layers of this slide's tissue, and is narrow; something opaque is near black and grey.
-_FOLD_TIMES, _FOLD_LEAST, _FOLD_UM2, _FOLD_WIDTH_UM = 1.8, 0.8, 10_000.0, 240.0
+_FOLD_TIMES, _FOLD_LEAST, _FOLD_UM2, _FOLD_WIDTH_UM = 2.0, 1.1, 10_000.0, 240.0
 _DARK, _DARK_CHROMA, _DARK_UM2, _PEN_UM2 = 1.2, 0.3, 2_000.0, 10_000.0
 
 
@@ -123,9 +123,7 @@ def assess(slide: Slide, tissue: TissueMask) -> Quality:
     return Quality({"blur": blur, "pen": pen, "fold": fold, "dark": dark}, tissue, focus, stain, saturated)
 
 
-def _folds(
-    mean: NDArray[np.float32], stain: float | None, tissue: TissueMask, area_um2: float
-) -> NDArray[np.bool_]:
+def _folds(mean: NDArray[np.float32], stain: float | None, tissue: TissueMask, area_um2: float) -> NDArray[np.bool_]:
     """Return where tissue is as dense as two layers in a narrow stretch; wide stretches are dense tissue, as follicles."""
     if stain is None:
         return np.zeros(mean.shape, np.bool_)
@@ -148,7 +146,9 @@ def _focus(slide: Slide, tissue: TissueMask) -> tuple[NDArray[np.bool_], float |
     """Return where tissue is out of focus, the median focus, and the share of stained pixels that are saturated."""
     height, width = tissue.mask.shape
     blocks = np.zeros((math.ceil(height / _BLOCK), math.ceil(width / _BLOCK)))
-    padded = np.pad(tissue.mask, [(0, n * _BLOCK - side) for n, side in zip(blocks.shape, (height, width), strict=True)])
+    padded = np.pad(
+        tissue.mask, [(0, n * _BLOCK - side) for n, side in zip(blocks.shape, (height, width), strict=True)]
+    )
     share = padded.reshape(blocks.shape[0], _BLOCK, blocks.shape[1], _BLOCK).mean(axis=(1, 3))
     mpp = slide.mpp * tissue.scale_px / _READ
     focus = np.full(blocks.shape, np.nan)

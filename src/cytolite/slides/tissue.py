@@ -79,6 +79,10 @@ class TissueMask:
             mask[rows, cols] = False
         return replace(self, mask=mask)
 
+    def minus(self, mask: NDArray[np.bool_]) -> TissueMask:
+        """Return the mask without what another of its shape, bool (h, w), has."""
+        return replace(self, mask=self.mask & ~mask)
+
     def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether points (N, 2), (x, y) in level-0 px, lie in the mask; bool (N,)."""
         col, row = np.floor(np.asarray(xy, np.float64) / self.scale_px).astype(np.int64).T
