@@ -23,17 +23,19 @@ from cytolite.segmentation.run import Outcome, load_model, try_slide
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
+    from cytolite.evaluation.report import Section
     from cytolite.inference.predictor import Model
     from cytolite.interop.cohort import Cohort
+    from cytolite.relabel.run import Relabelled
+    from cytolite.release.variants import Comparison
     from cytolite.segmentation.cohort import Ledger
     from cytolite.segmentation.info import SlideInfo
     from cytolite.segmentation.slide_list import Entry
-    from cytolite.evaluation.report import Section
-    from cytolite.relabel.run import Relabelled
-    from cytolite.release.variants import Comparison
     from cytolite.training.teacher import Teacher
 
 Item = TypeVar("Item")
+# Further, and outlines of nuclei are triangles.
+MOST_SIMPLE_UM = 2.0
 
 
 def segment_slides(
@@ -199,7 +201,7 @@ def slide_infos(
 def collect(output: Path) -> Cohort:
     """Make the tables and the page of a cohort again, from the results in a folder.
 
-    ``cohort.parquet``, ``cohort.csv``, ``failures.csv`` and ``cohort.html``; see `cytolite.segmentation.cohort.collect`.
+    They are ``cohort.parquet``, ``cohort.csv``, ``failures.csv`` and ``cohort.html``.
     """
     from cytolite.segmentation.cohort import collect as run
 
@@ -329,6 +331,7 @@ def convert(
     mpp: float | None = None,
     outlines: bool = False,
     overwrite: bool = False,
+    simplify_um: float | None = None,
     update: Update = lambda done_mb, total_mb: None,
 ) -> tuple[int, list[str]]:
     """Convert a file of cells to another format; return the number of cells, and what was not taken over as it was.
@@ -340,7 +343,45 @@ def convert(
 
     if mpp is not None and not MPP_MIN <= mpp <= MPP_MAX:
         raise UsageError(f"--mpp {mpp} is no microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g}.")
-    return run(source, target, classes=classes, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update)
+    if simplify_um is not None and not 0 < simplify_um <= MOST_SIMPLE_UM:
+        raise UsageError(f"--simplify {simplify_um:g} is not allowed; more than 0 and up to {MOST_SIMPLE_UM:g} um are.")
+    return run(
+        source, target, classes=classes, mpp=mpp, outlines=outlines, overwrite=overwrite, simplify_um=simplify_um,
+        update=update,
+    )  # fmt: skip
+
+
+def convert_cohort(
+    source: Path,
+    target: Path,
+    ending: str,
+    *,
+    display: Display = silent,
+    **options: Any,
+) -> tuple[int, list[str]]:
+    """Convert each result in a folder of results: to ``TARGET/NAME.ENDING``; return as `convert`, of all together.
+
+    Raises
+    ------
+    CytoliteError
+        If there are no results, or one cannot be converted; those before it are there then.
+    """
+    from cytolite.interop.convert import ENDINGS
+
+    ending = f".{ending.removeprefix('.')}"
+    if ending not in ENDINGS:
+        raise UsageError(f"--to {ending} is not known; allowed are {', '.join(ENDINGS)}.")
+    folders = sorted(p.parent for p in source.glob("*/cells.parquet") if not p.parent.name.startswith("."))
+    if not folders:
+        raise UsageError(f"{source} holds no results: name the folder that was the --output of `segment`.")
+    prepare_output(target)
+    total, notes = 0, []
+    for folder in folders:
+        with display(folder.name, "MB") as update:
+            n, warned = convert(folder, target / f"{folder.name}{ending}", update=update, **options)
+        total += n
+        notes += [f"{folder.name}: {note}" for note in warned]
+    return total, notes
 
 
 def _needs(bundle: Bundle) -> str:

@@ -80,9 +80,8 @@ def _print(found: SlideInfo) -> None:
         return
     magnification = "" if found.magnification is None else f", {found.magnification:g}x"
     print(f"  format     {found.format}, {found.width_px:,} x {found.height_px:,} px, {len(found.levels)} levels")
-    print(
-        f"  resolution {found.mpp:.4g} µm/px ({'as given' if found.mpp_from == 'given' else 'from the file'}){magnification}"
-    )
+    origin = "as given" if found.mpp_from == "given" else "from the file"
+    print(f"  resolution {found.mpp:.4g} µm/px ({origin}){magnification}")
     print(f"  scanner    {one_line(found.scanner) or 'not told'}")
     expected = "" if found.expected_s is None else f", about {_time(found.expected_s)} here"
     print(f"  tissue     {found.tissue_mm2:.2f} mm², {found.tiles:,} tiles{expected}")

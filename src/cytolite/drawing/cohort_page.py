@@ -53,9 +53,10 @@ def write_page(output: Path, cohort: Cohort) -> None:
         for f in cohort.failures
     )
     template = Template(files("cytolite").joinpath("assets", "cohort.html").read_text(encoding="utf-8"))
+    nuclei, failed = sum(row["cells"] for row in slides), len(cohort.failures)
     page = template.substitute(
         notice=escape(NOTICE),
-        summary=f"{len(slides):,} slides, {sum(row['cells'] for row in slides):,} nuclei, {len(cohort.failures):,} failed",
+        summary=f"{len(slides):,} slides, {nuclei:,} nuclei, {failed:,} failed",
         # Within a script element only "<" could end it.
         data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
         failures=f"<h2>Failed</h2><table><tr><th>id<th>path<th>what went wrong</tr>{failures}</table>"

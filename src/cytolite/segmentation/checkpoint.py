@@ -167,11 +167,9 @@ class WorkFolder:
         with writing(self.final):
             self._attempts.mkdir(exist_ok=True)
             if len(list(self._attempts.glob(f"{name}.*"))) >= MOST_DEATHS:
-                x, y, right, bottom = tile.core
                 raise SlideError(
-                    f"{MOST_DEATHS} workers died while they worked on the tile at x {x}, y {y} (to {right}, {bottom}; px "
-                    "of the model's maps): look into their log; too little memory is the usual reason (--tile makes "
-                    "tiles smaller)."
+                    f"{MOST_DEATHS} workers died while they worked on tile {tile.index} of {self.final.name}: look "
+                    "into their log; too little memory is the usual reason (--tile makes tiles smaller)."
                 )
             mark = self._attempts / f"{name}.{uuid4().hex}"
             mark.touch()

@@ -126,10 +126,8 @@ def check_quality(quality: Quality | None) -> Iterator[Warned]:
     if quality.stain is not None and quality.stain < _PALE_OD:
         yield Warned("pale", f"the stain is pale (optical density {quality.stain:.2g}): nuclei may be missed")
     if quality.saturated is not None and quality.saturated > _MUCH:
-        share = f"{quality.saturated:.0%}"
-        yield Warned(
-            "saturated", f"{share} of the stained pixels are 0 or 255 in a channel: the scan is over- or underexposed"
-        )
+        lost = f"{quality.saturated:.0%} of the stained pixels are 0 or 255 in a channel"
+        yield Warned("saturated", f"{lost}: the scan is over- or underexposed")
 
 
 def check_result(area: Area, sizes: SizeTally) -> Iterator[Warned]:

@@ -1,4 +1,4 @@
-"""A run over many slides: what becomes of each, in ``cohort.json`` while it runs, and the cohort's tables at the end."""
+"""A run over many slides: what becomes of each, in ``cohort.json`` meanwhile, and the cohort's tables at the end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ class Ledger:
 
     def settle(self, outcome: Outcome) -> None:
         """Keep what became of a slide."""
-        changes = {"status": outcome.status, "message": outcome.message, "seconds": round(outcome.seconds, 1)}
+        changes: dict[str, Any] = {
+            "status": outcome.status,
+            "message": outcome.message,
+            "seconds": round(outcome.seconds, 1),
+        }
         if outcome.status != "failed":
             changes |= {"cells": outcome.cells, "done_mm2": outcome.tissue_mm2, "total_mm2": outcome.tissue_mm2}
         self.change(outcome.folder, **changes)
@@ -119,9 +123,10 @@ def status(output: Path) -> str:
     elapsed = float(state.get("elapsed_s", 0))
     ours = [slide for slide in slides.values() if slide.get("status") in {"done", "running"}]
     done_mm2 = sum(float(slide.get("done_mm2", 0)) for slide in ours)
+    word = "running" if state.get("running") else "ended"
     lines = [
         f"{len(slides):,} slides: {counts}",
-        f"{'running' if state.get('running') else 'ended'}; started {state.get('started')}, last word {state.get('updated')}",
+        f"{word}; started {state.get('started')}, last word {state.get('updated')}",
     ]
     if elapsed > 0 and done_mm2 > 0:
         lines.append(f"{done_mm2:,.2f} mm² in {elapsed:,.0f} s, {done_mm2 / elapsed:.3g} mm²/s")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker, worker_client
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker, worker_client
 from filelock import FileLock, Timeout
 
 from cytolite import machine
@@ -37,7 +38,7 @@ from cytolite.segmentation.slide_list import Entry
 from cytolite.slides.tiles import Tile
 
 _TOPIC = "cytolite"
-_WAIT_S, _JOBS_WAIT_S, _TELL_EVERY_S = 30.0, 24 * 3600.0, 1.0
+_WAIT_S, _JOBS_WAIT_S, _TELL_EVERY_S, _LOOK_EVERY_S = 30.0, 24 * 3600.0, 1.0, 0.1
 # A task is a few runs of tiles, so that the scheduler has less to do; and never more of them wait than keep all busy.
 _RUNS_A_TASK, _TASKS_A_THREAD = 4, 3
 # How often a slide is given to another worker after the one that had it died.
@@ -194,8 +195,9 @@ def connect(cluster: str, jobs: int | None) -> Iterator[Client]:
         try:
             client = Client(cluster, timeout=10)
         except (OSError, TimeoutError, ValueError) as error:
+            why = type(error).__name__
             raise UsageError(
-                f"The scheduler {cluster} cannot be reached ({type(error).__name__}): is it running, and is the address right?"
+                f"The scheduler {cluster} cannot be reached ({why}): is it running, and is the address right?"
             ) from None
         with client:
             yield client
@@ -211,9 +213,8 @@ def connect(cluster: str, jobs: int | None) -> Iterator[Client]:
             slurm.adapt(minimum=0, maximum_jobs=jobs or 1)
             yield client
     else:
-        raise UsageError(
-            f"--cluster {cluster!r} is not known; allowed are local, local:N, tcp://HOST:PORT, slurm and slurm:SETTINGS.toml."
-        )
+        allowed = "local, local:N, tcp://HOST:PORT, slurm and slurm:SETTINGS.toml"
+        raise UsageError(f"--cluster {cluster!r} is not known; allowed are {allowed}.")
 
 
 def segment_on_cluster(
@@ -247,83 +248,99 @@ def segment_on_cluster(
     InputError
         If workers have other versions, or do not see the output.
     """
-    output = folders[0].parent
     expected = [_expected(models(entry.settings)) for entry in entries]
-    _check_workers(client, sorted(set(expected), key=repr), output, waits=bool(jobs))
+    _check_workers(client, sorted(set(expected), key=repr), folders[0].parent, waits=bool(jobs))
     ledger.tell(dashboard=client.dashboard_link)
     for folder in folders:
         WorkFolder(folder).forget_attempts()
-    shares: dict[str, float] = {}
-
-    def hear(event: tuple[float, dict[str, Any]]) -> None:
-        _, told = event
-        shares[told["slide"]] = told["done_mm2"] / max(1e-9, told["total_mm2"])
-        heard.append(told)
-
-    heard: list[dict[str, Any]] = []
-    client.subscribe_topic(_TOPIC, hear)
-    outcomes: dict[int, Outcome] = {}
-    running: dict[Any, int] = {}
-    lives = dict.fromkeys(range(len(entries)), _LIVES)
-    waiting = iter(range(len(entries)))
-
-    def submit(i: int) -> Any:
-        entry = Entry(entries[i].path.resolve(), entries[i].settings, entries[i].id, entries[i].columns)
-        future = client.submit(
-            do_slide, entry, folders[i].resolve(), expected[i], pure=False, priority=-i, key=f"slide-{uuid4().hex}"
-        )
-        running[future] = i
-        ledger.change(folders[i], status="running")
-        return future
-
+    run = _Run(client, entries, folders, expected, ledger=ledger, report=report)
+    client.subscribe_topic(_TOPIC, run.hear)
     try:
         with display(f"{len(entries)} slides", "slides") as update:
-            at_once = max(2, sum(client.nthreads().values()) + 1)
-            pending = as_completed([submit(i) for i in islice(waiting, at_once)])
-            while running:
-                for future in _settled(pending, running):
-                    i = running.pop(future)
-                    outcome = _outcome(future, entries[i].path, folders[i])
-                    lives[i] -= 1
-                    if outcome is None and lives[i]:
-                        pending.update([submit(i)])
-                        continue
-                    outcomes[i] = outcome or Outcome(
-                        entries[i].path, folders[i], "failed",
-                        f"{entries[i].path}: the workers that had it died {_LIVES} times; run the same command again to go on.",
-                    )  # fmt: skip
-                    shares.pop(folders[i].name, None)
-                    ledger.settle(outcomes[i])
-                    report(outcomes[i])
-                    pending.update([submit(k) for k in islice(waiting, 1)])
-                while heard:
-                    told = heard.pop()
-                    folder = output / told.pop("slide")
-                    if not any(folders[i] == folder and i in outcomes for i in running.values()):
-                        ledger.change(folder, **told)
-                update(len(outcomes) + sum(shares.values()), len(entries))
+            while run.step():
+                update(run.slides_done, len(entries))
+                time.sleep(_LOOK_EVERY_S)
+            update(run.slides_done, len(entries))
     except KeyboardInterrupt as stop:
-        stop.args = (
-            f"Stopped with {len(entries) - len(outcomes)} slides to go; run the same command again to go on, "
-            "what is done is kept.",
-        )
+        left = len(entries) - len(run.outcomes)
+        stop.args = (f"Stopped with {left} slides to go; run the same command again to go on, what is done is kept.",)
         raise
     finally:
-        client.cancel(list(running))
+        client.cancel(list(run.running))
         client.unsubscribe_topic(_TOPIC)
-    return [outcomes[i] for i in range(len(entries))]
+    return [run.outcomes[i] for i in range(len(entries))]
 
 
-def _settled(pending: Any, running: dict[Any, int]) -> list[Any]:
-    """Return the futures that are done, after at most a second."""
-    until = time.monotonic() + _TELL_EVERY_S
-    while time.monotonic() < until:
-        if not pending.is_empty() and (done := [future for future in running if future.done()]):
-            for future in done:
-                pending.futures.pop(future, None)
-            return done
-        time.sleep(0.05)
-    return []
+class _Run:
+    """Slides on a cluster: as many at a time as keep all workers busy, each again if its worker died."""
+
+    def __init__(
+        self,
+        client: Client,
+        entries: Sequence[Entry],
+        folders: Sequence[Path],
+        expected: Sequence[Expected],
+        *,
+        ledger: Ledger,
+        report: Callable[[Outcome], None],
+    ) -> None:
+        self._client, self._entries, self._folders, self._expected = client, entries, folders, expected
+        self._ledger, self._report = ledger, report
+        self._waiting = deque(range(len(entries)))
+        self._deaths = [0] * len(entries)
+        self._heard: deque[dict[str, Any]] = deque()
+        self._shares: dict[int, float] = {}
+        self.running: dict[Future, int] = {}
+        self.outcomes: dict[int, Outcome] = {}
+
+    @property
+    def slides_done(self) -> float:
+        """Of those in work the share that is done counts, too."""
+        return len(self.outcomes) + sum(self._shares.values())
+
+    def hear(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Take what a worker tells; called by another thread."""
+        self._heard.append(event[1])
+
+    def step(self) -> bool:
+        """Do what there is to do; return whether there is more to come."""
+        while self._waiting and len(self.running) <= max(1, sum(self._client.nthreads().values())):
+            self._submit(self._waiting.popleft())
+        for future in [future for future in self.running if future.done()]:
+            i = self.running.pop(future)
+            self._shares.pop(i, None)
+            outcome = _outcome(future, self._entries[i].path, self._folders[i])
+            self._deaths[i] += outcome is None
+            if outcome is None and self._deaths[i] < _LIVES:
+                self._waiting.appendleft(i)
+            else:
+                self._settle(i, outcome or self._given_up(i))
+        in_work = {self._folders[i].name: i for i in self.running.values()}
+        while self._heard:
+            told = self._heard.popleft()
+            if (name := told.pop("slide")) in in_work:
+                self._shares[in_work[name]] = told["done_mm2"] / max(1e-9, told["total_mm2"])
+                self._ledger.change(self._folders[in_work[name]], **told)
+        return bool(self.running or self._waiting)
+
+    def _submit(self, i: int) -> None:
+        entry = replace(self._entries[i], path=self._entries[i].path.resolve())
+        task = (do_slide, entry, self._folders[i].resolve(), self._expected[i])
+        future = self._client.submit(*task, pure=False, priority=-i, key=f"slide-{uuid4().hex}")
+        self.running[future] = i
+        self._ledger.change(self._folders[i], status="running")
+
+    def _settle(self, i: int, outcome: Outcome) -> None:
+        self.outcomes[i] = outcome
+        self._ledger.settle(outcome)
+        self._report(outcome)
+
+    def _given_up(self, i: int) -> Outcome:
+        slide = self._entries[i].path
+        message = (
+            f"{slide}: the workers that had it died {_LIVES} times; look into their log, and run the command again."
+        )
+        return Outcome(slide, self._folders[i], "failed", message)
 
 
 def _outcome(future: Any, slide: Path, folder: Path) -> Outcome | None:

@@ -90,12 +90,13 @@ class Looker:
         assert quality is not None
         areas = plan.areas_mm2(slide)
         tissue_mm2 = sum(area.tissue_mm2 for area in areas)
+        size = f"{slide.width_px:,} x {slide.height_px:,} px, {slide.mpp:.4g} µm/px"
         if self._pictures is not None:
             draw_slide(
                 self._pictures / f"{name}.png", slide.thumbnail(_PICTURE_PX), slide.thumbnail_scale(_PICTURE_PX),
                 mpp=slide.mpp, tissue=plan.tissue.mask, tissue_scale_px=plan.tissue.scale_px,
                 artefacts=quality.artefacts, title=one_line(slide.path.name),
-                line=f"{slide.width_px:,} x {slide.height_px:,} px, {slide.mpp:.4g} µm/px, {tissue_mm2:.2f} mm² of tissue",
+                line=f"{size}, {tissue_mm2:.2f} mm² of tissue",
             )  # fmt: skip
         warned = [*check_plan(plan, slide, areas), *check_quality(quality)]
         return SlideInfo(
@@ -103,11 +104,11 @@ class Looker:
             tuple(max(pair) for pair in slide.downsamples), slide.mpp,
             "given" if entry.settings.mpp is not None else "file", slide.scan.magnification, slide.scan.scanner,
             round(tissue_mm2, 4), len(plan.tiles), self._expected_s(model, plan, slide, entry),
-            quality.summary(slide.mpp), tuple([*slide.notes, *(warning.message for warning in warned)]),
+            quality.summary(slide.mpp), (*slide.notes, *(warning.message for warning in warned)),
         )  # fmt: skip
 
     def _expected_s(self, model: Model, plan: Plan, slide: Slide, entry: Entry) -> float | None:
-        """Seconds of all tiles at the pace of the middle one, shared among the workers; loading and writing come on top."""
+        """Seconds of all tiles at the pace of the middle one, shared among the workers, without start and end."""
         if not self._timed:
             return None
         if not plan.tiles:

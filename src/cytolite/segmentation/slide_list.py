@@ -141,7 +141,7 @@ def _entry(path: Path, place: str, row: Mapping[str, str], settings: SegmentSett
 
 
 def _check(entry: Entry, seen: dict[str, tuple[str, bool]], checked: dict[tuple[str, str], str]) -> None:
-    """Refuse an id or a file that was there before, a folder's name that cannot be, regions or a model that cannot be used."""
+    """Refuse an id or a file that was there before, and regions or a model that cannot be used."""
     line = entry.place.rpartition(", ")[2]
     if entry.id and not folder_name(entry.id):
         raise UsageError(f"id {entry.id!r} is no name that a folder can have")
@@ -210,9 +210,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             raise UsageError(
                 f"Line {reader.line_num} of {path} has more fields than the first line; quote what has a {separator!r}."
             )
-        row = {k: (v or "").strip() for k, v in row.items()}
-        if any(row.values()):
-            yield f"line {reader.line_num}", row
+        texts = {k: (v or "").strip() for k, v in row.items()}
+        if any(texts.values()):
+            yield f"line {reader.line_num}", texts
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

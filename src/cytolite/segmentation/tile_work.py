@@ -61,7 +61,7 @@ class TileWork:
         Raises
         ------
         CytoliteError
-            If this process has another cytolite or model, does not see the files, or something cannot be read or written.
+            If this process has another cytolite or model, does not see the files, or cannot read or write something.
         """
         _opened.job(self)(tiles)
 

@@ -124,7 +124,7 @@ def assess(slide: Slide, tissue: TissueMask) -> Quality:
 
 
 def _folds(mean: NDArray[np.float32], stain: float | None, tissue: TissueMask, area_um2: float) -> NDArray[np.bool_]:
-    """Return where tissue is as dense as two layers in a narrow stretch; wide stretches are dense tissue, as follicles."""
+    """Return where tissue is as dense as two layers in a narrow stretch; wide ones are dense tissue, as follicles."""
     if stain is None:
         return np.zeros(mean.shape, np.bool_)
     smooth = _box(_box(mean))
