@@ -25,7 +25,7 @@ class Simplified:
         self._area = self._changed = self._net = 0.0
 
     def simplify(self, table: CellTable) -> CellTable:
-        """Return the cells with simpler outlines, each valid and of at least three corners; everything else is as it was."""
+        """Return the cells with simpler outlines, each a valid polygon; everything else is as it was."""
         if not len(table):
             return table
         rings = shapely.linearrings(table.vertices, indices=np.repeat(np.arange(len(table)), np.diff(table.offsets)))
@@ -53,5 +53,5 @@ class Simplified:
         whole = max(self._area, 1e-9)
         return (
             f"outlines have {self._after:,} vertices in place of {self._before:,}; their areas changed by "
-            f"{self._changed / whole:.2%} a nucleus, {self._net / whole:+.2%} in all (columns of areas and measures are as before)"
+            f"{self._changed / whole:.2%} a nucleus, {self._net / whole:+.2%} in all (areas and measures are as before)"
         )
