@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(
 IMAGE := demo/histo.jpg
 RESULTS := demo/results
 
-.PHONY: help demo test quick fix docs dist lock clean
+.PHONY: help demo test quick fix docs dist extension lock clean
 
 help:
 	@echo "make demo   install cytolite into $(VENV), outline and name the nuclei of a real H&E image"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs   build the documentation into site/; a dead link or an unknown name is an error"
 	@echo "make dist   build what is released into dist/, and try it in an empty environment"
 	@echo "make lock   write the newest versions of all packages into .ci/constraints.txt, which CI installs"
+	@echo "make extension  build the extension for QuPath (needs JDK 17 and JavaFX: apt install libopenjfx-java)"
 	@echo "make clean  remove $(VENV) and everything the other targets made"
 
 demo: $(VENV)/.base $(IMAGE)
@@ -64,6 +65,9 @@ lock: | $(BIN)/python
 	  --quiet --output-file .ci/resolved.txt
 	grep -vE '^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==' .ci/resolved.txt >.ci/constraints.txt
 	rm .ci/resolved.txt
+
+extension: $(VENV)/.test
+	$(BIN)/python qupath-extension/build.py
 
 clean:
 	rm -rf $(VENV) demo build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

@@ -1,8 +1,8 @@
-"""How long and how much memory the importer for QuPath needs: ``python benchmarks/bench_qupath.py [--quick]``.
+"""How long and how much memory the extension for QuPath needs: ``python benchmarks/bench_qupath.py [--quick]``.
 
-Writes a million cells of real size (5,000 with ``--quick``) as ``cells.geojson.gz``, and lets the script "Import a
-result" bring them into an open image, twice: the second time in place of the first. QuPath is a stand-in: small Groovy
-classes with the names of those that the script calls, which hold what QuPath's hold (float outlines, float measurements
+Writes a million cells of real size (5,000 with ``--quick``) as ``cells.geojson.gz``, and lets the extension import them
+into an open image, twice: the second time in place of the first. QuPath is a stand-in: small classes with the names
+of those that the extension calls, which hold what QuPath's hold (float outlines, float measurements
 with shared names, a parent). With QuPath's own qupath-core in ``CYTOLITE_QUPATH_CLASSPATH`` they are the real ones.
 """
 
@@ -19,11 +19,10 @@ from pathlib import Path
 
 from bench_write import tables
 from cytolite.interop.geojson.writer import GeoJSONWriter
-from cytolite.qupath.install import install, installation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from qupath_session import NoGroovyError, qupath
+from qupath_session import NoGroovyError, groovy_literal, qupath
 
 SIDE_PX = 100_000
 
@@ -35,9 +34,7 @@ def bench(n: int, heap: str, folder: Path) -> None:
         for table in tables(n):
             writer.append(table)
     print(f"{n:,} cells, {cells.stat().st_size / 1e6:.1f} MB of cells.geojson.gz, at most {heap} of heap")
-    place = installation(folder)
-    install(place)
-    step = {"script": str(place.scripts / "Import_a_result.groovy"), "choose": str(cells), "memory": True}
+    step = {"script": f"qupath.ext.cytolite.Cytolite.importResult({groovy_literal(str(cells))})", "memory": True}
     image = {"uri": (folder / "slide.svs").as_uri(), "width": SIDE_PX, "height": SIDE_PX, "mpp": 0.25}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     answers = app.play({"window": True, "image": image, "steps": [step, step]}, folder, f"-Xmx{heap}", timeout_s=3600)

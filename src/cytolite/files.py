@@ -187,6 +187,8 @@ def read_toml(path: Path, what: str, *, or_json: bool = False) -> dict[str, Any]
         content = json.loads(text) if or_json and path.suffix.lower() == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}.") from None
+    except InputError as error:
+        raise UsageError(f"{what} cannot be read: {error}") from None
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise UsageError(f"{what} {path} is not valid {allowed}: {error}.") from None
     if not isinstance(content, dict):

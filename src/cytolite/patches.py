@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES
 from cytolite.errors import InputError
+
+# Bits of `Patch.known_map`: what is known of a pixel, and so may be learnt and judged.
+OUTLINE = 1  # the instance map is right here: the outline of this nucleus was drawn, or this is background
+PRESENCE = 2  # whether this is a nucleus is known: it is one if an instance lies here, else it is background
+PSEUDO = 4  # the instance here was outlined by a model, around a point or a box that an expert set
+# `Patch.trust_map` where a type is as sure as an expert's.
+FULL_TRUST = 100
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,12 @@ class Patch:
         What it was read from: a path below the dataset's folder, and the number within it where it holds many.
     file_sha256 : str
         SHA-256 of the bytes that it was read from, first the image's, then the truth's.
+    known_map : numpy.ndarray, optional
+        uint8 (H, W), `OUTLINE`, `PRESENCE` and `PSEUDO` together. Without one the labels say it all: an instance is an
+        outline, 0 is background, a type without an instance is a cell of unknown outline, and of `IGNORE` nothing is
+        known.
+    trust_map : numpy.ndarray, optional
+        uint8 (H, W), how much the type of a pixel weighs, in per cent; without one all types weigh fully.
     """
 
     name: str
@@ -52,6 +66,43 @@ class Patch:
     fold: str = ""
     file: str = ""
     file_sha256: str = ""
+    known_map: NDArray[np.uint8] | None = None
+    trust_map: NDArray[np.uint8] | None = None
+
+    @property
+    def known(self) -> NDArray[np.uint8]:
+        """The `known_map`, or what the labels imply; uint8 (H, W)."""
+        if self.known_map is not None:
+            return self.known_map
+        drawn = (self.type_map != IGNORE) & ((self.instance_map > 0) | (self.type_map == 0))
+        return np.where(drawn, OUTLINE | PRESENCE, 0).astype(np.uint8)
+
+    @property
+    def trust(self) -> NDArray[np.uint8]:
+        """The `trust_map`, or what the labels imply; uint8 (H, W)."""
+        if self.trust_map is not None:
+            return self.trust_map
+        typed = (self.type_map != 0) & (self.type_map != IGNORE)
+        return np.where(typed, FULL_TRUST, 0).astype(np.uint8)
+
+    @property
+    def label_maps(self) -> dict[str, Any]:
+        """All maps of labels that there are, by the name of their field: what is cut and scaled like the image."""
+        maps = {name: getattr(self, name) for name in ("instance_map", "type_map", "known_map", "trust_map")}
+        return {name: array for name, array in maps.items() if array is not None}
+
+    def judged_types(self) -> NDArray[np.uint8]:
+        """Return the type map with `IGNORE` where an outline cannot be judged; uint8 (H, W).
+
+        That is on every nucleus that is not outlined all over by hand, and on ground that may hold nuclei.
+        """
+        if self.known_map is None:
+            return self.type_map
+        doubtful = np.zeros(int(self.instance_map.max(initial=0)) + 1, bool)
+        doubtful[self.instance_map[(self.known_map & OUTLINE) == 0]] = True
+        ground = (self.instance_map == 0) & (self.type_map == 0) & ((self.known_map & PRESENCE) == 0)
+        doubtful[0] = False
+        return np.where(doubtful[self.instance_map] | ground, IGNORE, self.type_map).astype(np.uint8)
 
     def validate(self) -> None:
         """Check shapes, dtypes and labels.
@@ -64,12 +115,16 @@ class Patch:
         where = f"Patch {self.name!r} of {self.source}"
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
             raise InputError(f"{where}: the image is {self.image.dtype} {self.image.shape}; uint8 (H, W, 3) is needed.")
-        for what, array, dtype in (("instance", self.instance_map, np.int32), ("type", self.type_map, np.uint8)):
+        for name, array in self.label_maps.items():
+            dtype = np.dtype(np.int32 if name == "instance_map" else np.uint8)
             if array.dtype != dtype or array.shape != self.image.shape[:2]:
                 raise InputError(
-                    f"{where}: the {what} map is {array.dtype} {array.shape}; "
-                    f"{np.dtype(dtype)} {self.image.shape[:2]} is needed."
+                    f"{where}: the {name.replace('_', ' ')} is {array.dtype} {array.shape}; "
+                    f"{dtype} {self.image.shape[:2]} is needed."
                 )
+        for name, high in (("known_map", OUTLINE | PRESENCE | PSEUDO), ("trust_map", FULL_TRUST)):
+            if name in self.label_maps and self.label_maps[name].max(initial=0) > high:
+                raise InputError(f"{where}: the {name.replace('_', ' ')} holds values above {high}.")
         if self.instance_map.min(initial=0) < 0:
             raise InputError(f"{where}: instance ids must not be negative.")
         allowed = {0, IGNORE, *range(1, N_TYPES + 1), *COARSE_LABELS}

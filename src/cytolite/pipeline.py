@@ -14,6 +14,7 @@ from cytolite.config import (
     EvaluateSettings,
     RelabelSettings,
     SegmentSettings,
+    SpatialSettings,
     TrainSettings,
 )
 from cytolite.errors import UsageError
@@ -24,13 +25,16 @@ from cytolite.segmentation.run import Outcome, load_model, try_slide
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
     from cytolite.evaluation.report import Section
-    from cytolite.inference.predictor import Model
+    from cytolite.inference.predictor import Model as NucleusModel
     from cytolite.interop.cohort import Cohort
+    from cytolite.patches import Patch
+    from cytolite.relabel.outlining import Model
     from cytolite.relabel.run import Relabelled
     from cytolite.release.variants import Comparison
     from cytolite.segmentation.cohort import Ledger
     from cytolite.segmentation.info import SlideInfo
     from cytolite.segmentation.slide_list import Entry
+    from cytolite.spatial.run import Measured
     from cytolite.training.teacher import Teacher
 
 Item = TypeVar("Item")
@@ -125,9 +129,9 @@ class Models:
     """The models that the slides of a run need, each loaded once."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str | None, str, int], Model] = {}
+        self._loaded: dict[tuple[str | None, str, int], NucleusModel] = {}
 
-    def __call__(self, settings: SegmentSettings) -> Model:
+    def __call__(self, settings: SegmentSettings) -> NucleusModel:
         """Return the model that `settings` name; raises what `load_model` raises."""
         key = (settings.model, settings.device, settings.turns)
         if key not in self._loaded:
@@ -330,6 +334,7 @@ def convert(
     classes: Mapping[str, str] | None = None,
     mpp: float | None = None,
     outlines: bool = False,
+    metadata: bool = False,
     overwrite: bool = False,
     simplify_um: float | None = None,
     update: Update = lambda done_mb, total_mb: None,
@@ -346,7 +351,8 @@ def convert(
     if simplify_um is not None and not 0 < simplify_um <= MOST_SIMPLE_UM:
         raise UsageError(f"--simplify {simplify_um:g} is not allowed; more than 0 and up to {MOST_SIMPLE_UM:g} um are.")
     return run(
-        source, target, classes=classes, mpp=mpp, outlines=outlines, overwrite=overwrite, simplify_um=simplify_um,
+        source, target, classes=classes, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
+        simplify_um=simplify_um,
         update=update,
     )  # fmt: skip
 
@@ -382,6 +388,44 @@ def convert_cohort(
         total += n
         notes += [f"{folder.name}: {note}" for note in warned]
     return total, notes
+
+
+def spatial(
+    results: Sequence[Path],
+    settings: SpatialSettings,
+    *,
+    output: Path | None = None,
+    slides: Path | None = None,
+    by: str | None = None,
+    display: Display = silent,
+) -> tuple[list[Measured], Path | None]:
+    """Measure the surroundings of tumours in results; return what became of each, and the cohort's page.
+
+    Parameters
+    ----------
+    results : sequence of pathlib.Path
+        Folders that `segment` wrote, or that hold such; each gets a folder ``spatial``.
+    settings : SpatialSettings
+        For all.
+    output : pathlib.Path, optional
+        Folder for the cohort: one table of all slides, and comparisons.
+    slides, by
+        CSV file of slides, and its column to compare by.
+    display : Display
+        Shows progress.
+
+    Raises
+    ------
+    CytoliteError
+        If nothing can be done at all: no result, or a cohort that cannot be made or written.
+    """
+    from cytolite.spatial.cohort import read_groups, write_cohort
+    from cytolite.spatial.run import measure_results
+
+    groups = read_groups(slides, by, output)
+    outcomes = measure_results(results, settings, display)
+    measured = [outcome for outcome in outcomes if not outcome.message]
+    return outcomes, write_cohort(output, measured, groups) if output is not None and measured else None
 
 
 def _needs(bundle: Bundle) -> str:
@@ -534,6 +578,83 @@ def relabel(stores: Sequence[Path], out: Path, settings: RelabelSettings, displa
     from cytolite.relabel.run import relabel as run
 
     return run(stores, out, settings, display)
+
+
+def outline(
+    stores: Sequence[Path],
+    out: Path,
+    model: str | None = None,
+    *,
+    turns: int = 1,
+    threads: int = 2,
+    display: Display = silent,
+) -> str:
+    """Outline the nuclei that experts marked by points or boxes with a model; return what became of the marks.
+
+    See `cytolite.relabel.outlining`. `out` gets ``outlined.h5``, all patches of all stores, and ``audit.parquet``, a
+    row per mark.
+
+    Parameters
+    ----------
+    stores : sequence of pathlib.Path
+        Patches without marks are taken over as they are.
+    out : pathlib.Path
+        Folder of the result.
+    model : str, optional
+        Bundle, by name or path; by default the embedded one.
+    turns, threads : int
+        As of `cytolite.inference.predictor.Predictor`.
+    display : Display
+        Shows progress.
+
+    Raises
+    ------
+    CytoliteError
+        If a store or the model cannot be read, or the result not be written.
+    """
+    import pyarrow as pa
+
+    from cytolite.bundle import load_bundle
+    from cytolite.datasets.store import Stores, write_store
+    from cytolite.relabel.audit import write_audit
+    from cytolite.relabel.outlining import SCHEMA, outline_stores, summary
+
+    bundle = load_bundle(model)
+    rows = [SCHEMA.empty_table()]
+    with Stores(stores) as opened, display("outlining", "patches") as update:
+        out.mkdir(parents=True, exist_ok=True)
+        patches = outline_stores(opened.stores, _outliner(bundle, turns, threads), rows)
+        licences = {source: text for store in opened.stores for source, text in store.licences.items()}
+        told = " ".join(["cytolite outline", *(path.name for path in stores), "-o", out.name])
+        told += f" --model {bundle.spec.name} --turns {turns}"
+        write_store(out / "outlined.h5", _counted(patches, len(opened), update), licences, told)
+    table = pa.concat_tables(rows)
+    write_audit(out / "audit.parquet", table)
+    return summary(table)
+
+
+def _outliner(bundle: Bundle, turns: int, threads: int) -> Model:
+    """Return a bundle as a model that outlines."""
+    import numpy as np
+
+    from cytolite.inference.image import locate
+    from cytolite.inference.predictor import Predictor
+    from cytolite.relabel.outlining import Model, Seen
+
+    predictor = Predictor(bundle, threads=threads, turns=turns)
+
+    def look(patch: Patch) -> Seen:
+        located = locate(predictor.maps, bundle.spec, patch.image, patch.mpp)
+        logits = located.decoded.type_logits
+        shifted = np.exp(logits - logits.max(0))
+        background = shifted[0] / shifted.sum(0)
+        ids = located.decoded.instances.ravel()
+        n = int(ids.max(initial=0))
+        sums = np.bincount(ids, 1 - background.ravel(), n + 1)[1:]
+        means = sums / np.maximum(np.bincount(ids, minlength=n + 1)[1:], 1)
+        return Seen(located.instance_map, means, located.decoded.names(bundle.spec.type_temperature)[1])
+
+    return Model(bundle.spec.name, bundle.sha256, look)
 
 
 def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:

@@ -18,28 +18,51 @@ NEEDED = {
     "bench_prepare": ["h5py"],
     "bench_relabel": ["torch", "h5py"],
     "bench_segment": ["onnx"],
+    "bench_spatial": ["scipy", "contourpy"],
 }
 SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("bench_*.py"))
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS[0].parent / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def settings_of(flags):
+    """Flags as keywords; one that is given twice is a tuple."""
+    given = {}
+    for name, value in zip(flags[::2], flags[1::2], strict=True):
+        key = name[2:].replace("-", "_")
+        given[key] = (*given.get(key, ()), value) if key == "teacher_scales" else value
+    return given
 
 
 def test_experiments_ask_for_settings_that_there_are():
     from cytolite.config import DistillSettings, TrainSettings, make_settings
 
-    spec = importlib.util.spec_from_file_location("experiments", SCRIPTS[0].parent / "experiments.py")
-    experiments = importlib.util.module_from_spec(spec)
-    sys.modules["experiments"] = experiments  # dataclasses look their module up
-    spec.loader.exec_module(experiments)
+    experiments = load("experiments")
     names = [e.name for e in experiments.EXPERIMENTS]
     assert len(set(names)) == len(names)
     for e in experiments.EXPERIMENTS:
         flags = [flag for flag in e.flags if flag != "--no-pretrained"]
-        given = {}
-        for name, value in zip(flags[::2], flags[1::2], strict=True):
-            key = name[2:].replace("-", "_")
-            given[key] = (*given.get(key, ()), value) if key == "teacher_scales" else value
-        make_settings(DistillSettings if e.teacher else TrainSettings, given)
+        make_settings(DistillSettings if e.teacher else TrainSettings, settings_of(flags))
         # A teacher is a bundle, or run before its students.
         assert e.teacher in ("", "nuclei-light") or names.index(e.teacher) < names.index(e.name)
+
+
+def test_the_ablation_asks_for_settings_and_data_sets_that_there_are():
+    from cytolite.config import SOURCE_SHARES, TrainSettings, make_settings
+    from cytolite.datasets.catalogue import DATASETS
+
+    ablation = load("ablation")
+    assert len({v.name for v in ablation.VARIANTS}) == len(ablation.VARIANTS)
+    assert set(ablation.ALL) == set(DATASETS) == set(SOURCE_SHARES)
+    for variant in ablation.VARIANTS:
+        make_settings(TrainSettings, settings_of(variant.flags))
+        assert set(variant.sources) <= set(ablation.ALL)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

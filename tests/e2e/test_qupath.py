@@ -1,6 +1,6 @@
-"""The scripts for QuPath, run as QuPath's menu does, with the real `cytolite` process; QuPath itself is a stand-in.
+"""The extension for QuPath, called by scripts as a step of its workflow is, with the real `cytolite` process.
 
-What no test here covers is QuPath's own window: how its dialogs look, and that its menu lists the scripts.
+QuPath itself is a stand-in, and so are the extension's windows; those are looked at in `test_qupath_windows`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from shapely.geometry import mapping
 import cytolite as package
 from command import cytolite
 from cytolite.celltypes import CELL_TYPES
-from cytolite.qupath.install import Installation, groovy_literal, install, installation
+from cytolite.qupath.install import write_python
 from fakes import fake_bundle, paint, random_nuclei, write_slide
-from qupath_session import NoGroovyError, QuPath, qupath
+from qupath_session import NoGroovyError, QuPath, groovy_literal, qupath
 
 SIDE = 1000
 HOLED = shapely.box(50, 60, 480, 500).difference(shapely.Point(250, 280).buffer(120))
@@ -47,7 +46,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> QuPath:
 
 
 class Work:
-    """A painted slide with known nuclei under a path with spaces and accents, and an installation."""
+    """A painted slide with known nuclei under a path with spaces and accents, and scripts that work on it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "dossier à moi #1"
@@ -55,34 +54,18 @@ class Work:
         instance_map, types = random_nuclei(np.random.default_rng(3), (SIDE, SIDE), 700, gap=2)
         self.slide = write_slide(self.folder / "lame é 1 [x].tif", paint(instance_map, types))
         fake_bundle(self.folder)
+        fake_bundle(self.folder / "slow", tile=64, halo=512)
         ids = np.arange(1, len(types))
         rows, columns = (np.bincount(instance_map.ravel(), w.ravel())[1:] for w in np.mgrid[:SIDE, :SIDE] + 0.5)
         sizes = np.bincount(instance_map.ravel())[1:]
         self.points = shapely.points(columns / sizes, rows / sizes)
         self.types = [CELL_TYPES[types[i] - 1].qupath_class for i in ids]
-        user_dir = self.folder / "QuPath" / "v0.6"
-        user_dir.mkdir(parents=True)
-        self.place = installation(user_dir)
-        self.install()
+        self.find = self.request()
 
-    def install(self, *options: object) -> None:
-        """Install, with options in the script as a user may set them."""
-        install(self.place)
-        options = ("--model", self.folder / "fake", "--tissue", "all", *options)
-        script = self.place.scripts / "Find_nuclei.groovy"
-        text = ", ".join(groovy_literal(str(option)) for option in options)
-        lines = [
-            f"def options = [{text}]" if x.startswith("def options") else x for x in script.read_text().splitlines()
-        ]
-        script.write_text("\n".join(lines))
-
-    @property
-    def find(self) -> str:
-        return str(self.place.scripts / "Find_nuclei.groovy")
-
-    @property
-    def bring(self) -> str:
-        return str(self.place.scripts / "Import_a_result.groovy")
+    def request(self, **changes: Any) -> str:
+        """Return a script that asks for something; a key that is ``None`` is left out."""
+        request = {"model": str(self.folder / "fake"), "tissue": "all"} | changes
+        return find_nuclei({key: value for key, value in request.items() if value is not None})
 
     def image(self, **changes: Any) -> dict[str, Any]:
         return {"uri": self.slide.as_uri(), "width": SIDE, "height": SIDE, "mpp": 0.5} | changes
@@ -90,6 +73,22 @@ class Work:
     def inside(self, region: shapely.Geometry) -> dict[str, int]:
         """Types of the painted nuclei inside of a region."""
         return dict(Counter(t for t, yes in zip(self.types, shapely.contains(region, self.points), strict=True) if yes))
+
+
+def find_nuclei(request: dict[str, Any]) -> str:
+    return f"qupath.ext.cytolite.Cytolite.findNuclei({groovy_literal(json.dumps(request, ensure_ascii=False))})"
+
+
+def import_result(path: object) -> str:
+    return f"qupath.ext.cytolite.Cytolite.importResult({groovy_literal(str(path))})"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of cytolite's own, which says that the extension calls this Python."""
+    monkeypatch.setenv("CYTOLITE_HOME", str(tmp_path / "home"))
+    write_python()
+    return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +100,12 @@ def play(app: QuPath, folder: Path, *steps: dict[str, Any], **plan: Any) -> list
     """Play a session with a temporary folder of its own, which must be empty at the end."""
     temporary = folder / "tmp"
     temporary.mkdir()
-    answers = app.play({"window": True, **plan, "steps": list(steps)}, folder, f"-Djava.io.tmpdir={temporary}")
+    # Each session is short: Java's best compiler would cost more than it gives.
+    options = ("-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}")
+    answers = app.play({"window": True, **plan, "steps": list(steps)}, folder, *options)
     assert not list(temporary.glob("cytolite-*"))
     assert all(answer["processes"] == 0 for answer in answers)
-    assert not any(answer["window_open"] for answer in answers)
+    assert all(answer["ended"] >= 1 for answer in answers if plan.get("window", True))
     return answers
 
 
@@ -116,7 +117,7 @@ def test_two_regions_then_one_again(app, work, tmp_path):
     """All annotations without a selection: a hole, two parts; then the selected one again, which replaces its cells."""
     first, again = play(
         app, tmp_path, {"script": work.find, "cells": True}, {"script": work.find, "select": ["parts"], "cells": True},
-        image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN, classes=["Neoplastic", "My own"],
+        image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN,
     )  # fmt: skip
     for answer in (first, again):
         assert errors(answer) == []
@@ -126,14 +127,13 @@ def test_two_regions_then_one_again(app, work, tmp_path):
             assert found["types"] == work.inside(region)
             check_cells(found["cells"], work, region)
             check_measurements(found["measurements"], work.inside(region), region)
-        # Classes stay as they were, and those that were missing are added.
-        assert answer["classes"][:2] == [["Neoplastic", 0x123456], ["My own", 0x123456]]
-        assert {name for name, _ in answer["classes"]} == {*COLOURS, "My own"}
-        assert dict(answer["classes"][2:]) == {k: v for k, v in COLOURS.items() if k != "Neoplastic"}
+        assert set(answer["classes"]) <= set(COLOURS)
     assert first["annotations"] == again["annotations"]
-    [info] = [shown["text"] for shown in first["dialogs"]]
-    assert f"{sum(map(sum, (work.inside(r).values() for r in (HOLED, PARTS)))):,} nuclei in 2 regions" in info
-    assert "not for diagnosis" in info
+    [info] = first["dialogs"]
+    assert f"{sum(map(sum, (work.inside(r).values() for r in (HOLED, PARTS)))):,} nuclei in 2 regions" in info["text"]
+    assert "not for diagnosis" in info["text"]
+    assert info["counts"] == Counter(work.inside(HOLED)) + Counter(work.inside(PARTS))
+    assert info["tissue"] == pytest.approx((HOLED.area + PARTS.area) * 0.25e-6, rel=0.02)
     assert "in the region 'Stroma'" in again["dialogs"][-1]["text"]
     assert first["bar"][-1] == -1  # reading the cells
     shares = [share for share in first["bar"] if share >= 0]
@@ -152,6 +152,7 @@ def check_cells(cells: list[dict[str, Any]], work: Work, region: shapely.Geometr
         cell = cells[j]
         assert cell["type"] == work.types[painted[i]]
         assert (cell["name"], cell["cell"]) == ("cytolite", False)
+        assert cell["colour"] == COLOURS[cell["type"]]
         probabilities = [value for name, value in cell["measurements"].items() if name.startswith("p_")]
         assert len(probabilities) == 7
         assert sum(probabilities) == pytest.approx(1, abs=5e-4)
@@ -171,11 +172,13 @@ def check_measurements(found: dict[str, float], types: dict[str, int], region: s
     assert found == {}
 
 
-def test_the_whole_image_is_asked_for(app, work, tmp_path):
-    run = {"script": work.find}
-    no, *done = play(app, tmp_path, run | {"answer": False}, run, run, image=work.image(), foreign=FOREIGN)
-    assert [shown["kind"] for shown in no["dialogs"]] == ["question", "error"]
-    assert no["root"] == {"null": 3}
+def test_the_whole_image_is_worked_on_only_if_asked_for(app, work, tmp_path):
+    """By default annotations are wanted: without any nothing is done, which is no error, so that a batch goes on."""
+    whole = {"script": work.request(area="image")}
+    no, *done = play(app, tmp_path, {"script": work.find}, whole, whole, image=work.image(), foreign=FOREIGN)
+    assert [shown["kind"] for shown in no["dialogs"]] == ["warning"]
+    assert "No area is annotated" in no["dialogs"][0]["text"]
+    assert (no["failure"], no["root"], no["steps"]) == (None, {"null": 3}, [])
     n = len(work.points)
     for answer in done:
         assert errors(answer) == []
@@ -183,20 +186,99 @@ def test_the_whole_image_is_asked_for(app, work, tmp_path):
         assert answer["root_measurements"]["cytolite: nuclei"] == n
 
 
-def test_cancel_and_interrupt_change_nothing(app, work, tmp_path):
-    work.install("--tile", "64", "--halo", "512", "--workers", "1")  # slow enough to be stopped
-    done, cancelled, interrupted, again = play(
-        app, tmp_path, {"script": work.find, "select": ["Tumour"], "cells": True},
-        {"script": work.find, "cancel_at": 0.1, "select": ["Tumour"], "cells": True},
-        {"script": work.find, "interrupt_after_s": 1.5, "cells": True}, {"script": work.find, "cells": True},
+def test_a_step_of_the_workflow_does_the_same_again(app, work, tmp_path):
+    """What *Create script* gives: found in one image, replayed without any window on another copy of it."""
+    asked = {"measurements": ["area"], "output": "cells", "threads": 2}
+    [found] = play(
+        app, tmp_path, {"script": work.request(**asked), "cells": True}, image=work.image(), annotations=ANNOTATIONS
+    )
+    assert errors(found) == []
+    [[name, script]] = found["steps"]
+    assert name == "cytolite: find nuclei"
+    assert script.isascii()
+    (tmp_path / "again").mkdir()
+    [again] = play(
+        app, tmp_path / "again", {"script": script, "cells": True}, image=work.image(), annotations=ANNOTATIONS,
+        window=False,
+    )  # fmt: skip
+    assert again["failure"] is None
+    assert again["annotations"] == found["annotations"]
+    assert again["annotations"]["Tumour"]["types"] == work.inside(HOLED)
+    assert again["steps"] == found["steps"]
+    log = (tmp_path / "again" / "log.txt").read_text()
+    assert all(option in log for option in ("--turns 1", "--workers 2", "--tissue all", str(work.folder / "fake")))
+    for cell in again["annotations"]["Tumour"]["cells"]:
+        assert cell["cell"]
+        assert list(cell["measurements"]) == ["area_um2"]
+
+
+MISTAKES = {
+    "'colour'; it can have area": {"colour": "red"},
+    "tta is 3; it can be 1, 4 or 8": {"tta": 3},
+    "'tpu'; it can be cpu or cuda": {"device": "tpu"},
+    "area is 'slide'; it can be regions or image": {"area": "slide"},
+    "'size'; it can have probabilities": {"measurements": ["size"]},
+    "cannot be read": {"threads": "many"},
+}
+
+
+def test_a_script_with_a_mistake_gets_a_sentence(app, work, tmp_path):
+    steps = [{"script": find_nuclei(request)} for request in MISTAKES.values()]
+    answers = play(app, tmp_path, *steps, image=work.image(), annotations=ANNOTATIONS, window=False)
+    for words, answer in zip(MISTAKES, answers, strict=True):
+        assert words in answer["failure"]
+
+
+def test_a_model_that_is_not_there_is_said_by_cytolite(app, work, tmp_path):
+    [answer] = play(
+        app, tmp_path, {"script": work.request(model="nuclei-lihgt")}, image=work.image(), annotations=ANNOTATIONS
+    )
+    assert "There is no model 'nuclei-lihgt'" in errors(answer)[0]
+
+
+def test_one_run_per_image(app, work, tmp_path):
+    """A second click while the first is at work: told, and nothing is doubled."""
+    [answer] = play(
+        app, tmp_path, {"script": work.find, "twice": True}, image=work.image(), annotations=ANNOTATIONS[:1]
+    )
+    assert [("at work" in text) for text in errors(answer)] == [True]
+    assert answer["annotations"]["Tumour"]["types"] == work.inside(HOLED)
+
+
+def test_regions_are_measured_again(app, work, tmp_path):
+    """After cells were deleted by hand: counts of what is left, densities per mm2 of the region."""
+    again = {"script": "qupath.ext.cytolite.Cytolite.measureAgain()"}
+    early, found, counted = play(
+        app, tmp_path, again, {"script": work.find}, again | {"delete_first": 7},
         image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN,
     )  # fmt: skip
-    work.install()
+    assert "has no cells of cytolite yet" in errors(early)[0]
+    before = sum(it["children"] for it in found["annotations"].values())
+    left = {key: it["measurements"] for key, it in counted["annotations"].items()}
+    assert sum(it["cytolite: nuclei"] for it in left.values()) == before - 7
+    for key, region in (("Tumour", HOLED), ("parts", PARTS)):
+        mm2 = region.area * 0.25e-6
+        assert left[key]["cytolite: region mm^2"] == pytest.approx(mm2, rel=1e-4)
+        n = counted["annotations"][key]["children"]
+        assert left[key]["cytolite: nuclei"] == n
+        assert left[key]["cytolite: nuclei per mm^2 of region"] == pytest.approx(n / mm2, rel=1e-4)
+        assert left[key]["of the user"] == 7
+        assert not [name for name in left[key] if name.endswith(("tissue mm^2", " per mm^2"))]
+
+
+def test_cancel_and_interrupt_change_nothing(app, work, tmp_path):
+    slow = work.request(model=str(work.folder / "slow" / "fake"), threads=1)  # slow enough to be stopped
+    done, cancelled, interrupted, again = play(
+        app, tmp_path, {"script": slow, "select": ["Tumour"], "cells": True},
+        {"script": slow, "cancel_at": 0.1, "select": ["Tumour"], "cells": True},
+        {"script": slow, "interrupt_after_s": 1.5, "cells": True}, {"script": slow, "cells": True},
+        image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN,
+    )  # fmt: skip
     assert done["annotations"]["Tumour"]["types"] == work.inside(HOLED)
     assert 0 < max(cancelled["bar"]) < 1  # it was under way
     for answer in (cancelled, interrupted):
         assert answer["annotations"] == done["annotations"]
-        assert [shown["kind"] for shown in answer["dialogs"]] == []
+        assert [shown["kind"] for shown in answer["dialogs"]] == ["cancelled"]
         assert answer["seconds"] < done["seconds"] + 6
     assert again["annotations"]["Tumour"] == done["annotations"]["Tumour"]
 
@@ -270,18 +352,26 @@ def test_the_resolution_comes_from_qupath_where_the_file_has_none(app, work, tmp
 
 
 def test_without_a_window_it_logs_and_fails_loudly(app, work, tmp_path):
-    good, bad = play(
-        app, tmp_path, {"script": work.find}, {"script": work.find, "remove": None, "select": []},
-        image=work.image(), annotations=ANNOTATIONS, window=False,
+    broken = work.folder / "other.svs"
+    broken.write_bytes(b"not a slide")
+    [good] = play(
+        app, tmp_path, {"script": work.find}, image=work.image(), annotations=ANNOTATIONS, window=False
     )  # fmt: skip
     assert good["failure"] is None
     assert good["annotations"]["Tumour"]["types"] == work.inside(HOLED)
-    assert good["dialogs"] == []
     assert "nuclei in 2 regions" in (tmp_path / "log.txt").read_text()
-    assert bad["failure"] is None
+    (tmp_path / "bad").mkdir()
+    [bad] = play(
+        app, tmp_path / "bad", {"script": work.find}, image=work.image(uri=broken.as_uri()), annotations=ANNOTATIONS,
+        window=False,
+    )  # fmt: skip
+    assert str(broken) in bad["failure"]
+    # An image without annotations is none of the failures of a batch, and never worked on as a whole.
     (tmp_path / "none").mkdir()
     [none] = play(app, tmp_path / "none", {"script": work.find}, image=work.image(), window=False)
-    assert "draw a region" in none["failure"]  # a batch never works on a whole slide unasked
+    assert none["failure"] is None
+    assert none["root"] == {}
+    assert "draw a region" in (tmp_path / "none" / "log.txt").read_text()
 
 
 def test_a_project_keeps_the_tables(app, work, tmp_path):
@@ -295,22 +385,14 @@ def test_a_project_keeps_the_tables(app, work, tmp_path):
     assert kept[0].read_bytes() == kept[1].read_bytes()
 
 
-def test_the_menu_entry_of_the_startup_script(app, work, tmp_path):
-    """Set up from inside QuPath, then started from the menu, which is on the thread of the window."""
-    show = str(work.place.scripts / "Show_in_the_Extensions_menu.groovy")
-    shown, ran = play(
-        app, tmp_path, {"script": show}, {"command": "Extensions>cytolite>Find nuclei"},
-        image=work.image(), annotations=ANNOTATIONS,
-    )  # fmt: skip
-    assert shown["failure"] is None
-    assert shown["startup"] == str(work.place.startup)
-    assert set(shown["commands"]) == {"Extensions>cytolite>Find nuclei", "Extensions>cytolite>Import a result"}
-    assert errors(ran) == []
-    assert ran["annotations"]["parts"]["types"] == work.inside(PARTS)
-    (tmp_path / "other").mkdir()
-    [kept] = play(app, tmp_path / "other", {"script": show}, image=work.image(), startup="/home/me/mine.groovy")
-    assert "add this line" in kept["failure"]
-    assert kept["startup"] == "/home/me/mine.groovy"
+def test_the_python_that_is_gone_and_the_one_that_was_never_said(app, work, tmp_path, home):
+    for content, words in (('{"python": "/gone/python"}', "cannot be started"), (None, "which Python has cytolite")):
+        (home / "qupath.json").write_text(content) if content else (home / "qupath.json").unlink()
+        folder = tmp_path / words.split()[0]
+        folder.mkdir()
+        [answer] = play(app, folder, {"script": work.find}, image=work.image(), annotations=ANNOTATIONS)
+        assert words in errors(answer)[0]
+        assert "Set up" in errors(answer)[0]
 
 
 # ---- Import a result ------------------------------------------------------------------------------------------------
@@ -335,9 +417,9 @@ def file_of(folder: Path, name: str) -> str:
 
 
 def test_import_a_result(app, work, results, tmp_path):
-    whole, regions, nothing = play(
-        app, tmp_path, {"script": work.bring, "choose": file_of(results, "whole")},
-        {"script": work.bring, "choose": file_of(results, "regions"), "cells": True}, {"script": work.bring},
+    whole, regions = play(
+        app, tmp_path, {"script": import_result(file_of(results, "whole"))},
+        {"script": import_result(file_of(results, "regions")), "cells": True},
         image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN,
     )  # fmt: skip
     n = len(work.points)
@@ -346,8 +428,7 @@ def test_import_a_result(app, work, results, tmp_path):
     inside = sum(sum(work.inside(region).values()) for region in (HOLED, PARTS))
     assert regions["root"] == {"null": 3, "cytolite": n - inside}
     check_cells(regions["annotations"]["parts"]["cells"], work, PARTS)
-    assert nothing["dialogs"] == []  # nothing was chosen
-    assert nothing["annotations"]["parts"]["types"] == regions["annotations"]["parts"]["types"]
+    assert [name for name, _ in regions["steps"]] == ["cytolite: import a result"] * 2
 
 
 def test_what_cannot_be_imported(app, work, results, tmp_path):
@@ -364,7 +445,7 @@ def test_what_cannot_be_imported(app, work, results, tmp_path):
     )
     paths = [damaged, foreign, far, tmp_path / "missing.gz", Path(file_of(results, "regions"))]
     answers = play(
-        app, tmp_path, *({"script": work.bring, "choose": str(path)} for path in paths),
+        app, tmp_path, *({"script": import_result(path)} for path in paths),
         image=work.image(), annotations=ANNOTATIONS[:1], foreign=FOREIGN,
     )  # fmt: skip
     words = [
@@ -395,10 +476,10 @@ def test_cells_with_a_nucleus_of_their_own(app, work, tmp_path):
     }  # fmt: skip
     path = tmp_path / "cells.geojson"
     path.write_text(json.dumps({"features": [feature], "type": "FeatureCollection"}), encoding="utf-8")
-    [answer] = play(app, tmp_path, {"script": work.bring, "choose": str(path)}, image=work.image())
+    [answer] = play(app, tmp_path, {"script": import_result(path)}, image=work.image())
     assert errors(answer) == []
     assert answer["root"] == {"cytolite": 1}
-    assert ["Só", 0x010203] in answer["classes"]
+    assert "Só" in answer["classes"]
 
 
 # ---- the server -----------------------------------------------------------------------------------------------------
@@ -420,9 +501,15 @@ class FakeServer:
                 self.wfile.write(content)
 
             def handle_any(self) -> None:
+                if server.dies_after == len(server.calls):
+                    self.close_connection = True
+                    server.dying.set()
+                    return
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 server.calls.append((self.command, self.path))
-                if self.headers["Authorization"] != "Bearer secret" or refuse:
+                if self.path == "/health":
+                    self.answer(200, b'{"status": "ok", "version": "0.1.0", "model": "nuclei-light 0.2.1"}')
+                elif self.headers["Authorization"] != "Bearer secret" or refuse:
                     self.answer(403, b'{"detail": "not in an allowed folder"}')
                 elif self.command == "POST":
                     server.jobs.append(json.loads(body))
@@ -441,6 +528,8 @@ class FakeServer:
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
         home.mkdir(exist_ok=True)
         self.polls_needed = 3
+        self.dies_after = -1
+        self.dying = threading.Event()
         url = f"http://127.0.0.1:{self._http.server_port}"
         (home / "server.json").write_text(json.dumps({"url": url, "token": "secret"}))
 
@@ -455,31 +544,18 @@ class FakeServer:
         self._http.server_close()
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("CYTOLITE_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+PLAIN = find_nuclei({"tissue": "all"})  # leaves the model to the server
 
 
-@pytest.fixture
-def plain(work) -> Iterator[Work]:
-    """Without options in the script, so that the server is asked."""
-    script = Path(work.find)
-    lines = ["def options = []" if x.startswith("def options") else x for x in script.read_text().splitlines()]
-    script.write_text("\n".join(lines))
-    yield work
-    work.install()
-
-
-def test_a_running_server_does_the_work(app, plain, results, home, tmp_path):
+def test_a_running_server_does_the_work(app, work, results, home, tmp_path):
     server = FakeServer(home, Path(file_of(results, "regions")).parent)
-    [answer] = play(app, tmp_path, {"script": plain.find}, image=plain.image(), annotations=ANNOTATIONS)
+    [answer] = play(app, tmp_path, {"script": PLAIN}, image=work.image(), annotations=ANNOTATIONS)
     server.stop()
     assert errors(answer) == []
-    assert answer["annotations"]["parts"]["types"] == plain.inside(PARTS)
-    assert answer["annotations"]["parts"]["measurements"]["cytolite: nuclei"] == sum(plain.inside(PARTS).values())
+    assert answer["annotations"]["parts"]["types"] == work.inside(PARTS)
+    assert answer["annotations"]["parts"]["measurements"]["cytolite: nuclei"] == sum(work.inside(PARTS).values())
     [job] = server.jobs
-    assert (job["slide"], job["mpp"], job["output"]) == (str(plain.slide), None, None)
+    assert (job["slide"], job["mpp"], job["output"], job["tissue"]) == (str(work.slide), None, None, "all")
     assert [f["properties"]["name"] for f in job["roi"]["features"]] == ["Tumour", "Stroma"]
     sent = [shapely.geometry.shape(f["geometry"]) for f in job["roi"]["features"]]
     assert all(
@@ -489,12 +565,10 @@ def test_a_running_server_does_the_work(app, plain, results, home, tmp_path):
     assert [share for share in answer["bar"] if share >= 0] == [0.25, 0.5]
 
 
-def test_cancel_reaches_the_server(app, plain, results, home, tmp_path):
+def test_cancel_reaches_the_server(app, work, results, home, tmp_path):
     server = FakeServer(home, Path(file_of(results, "regions")).parent)
     server.polls_needed = 1000
-    [answer] = play(
-        app, tmp_path, {"script": plain.find, "cancel_at": 0.5}, image=plain.image(), annotations=ANNOTATIONS
-    )
+    [answer] = play(app, tmp_path, {"script": PLAIN, "cancel_at": 0.5}, image=work.image(), annotations=ANNOTATIONS)
     server.stop()
     assert server.calls[-1] == ("DELETE", "/jobs/j1")
     assert answer["annotations"]["Tumour"]["children"] == 0
@@ -502,36 +576,60 @@ def test_cancel_reaches_the_server(app, plain, results, home, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["refuses", "is gone", "nonsense", "none"])
-def test_without_an_answer_a_process_does_the_work(app, plain, results, home, tmp_path, kind):
+def test_without_an_answer_a_process_does_the_work(app, work, results, home, tmp_path, kind):
     if kind == "nonsense":
-        home.mkdir()
         (home / "server.json").write_text("{")
     elif kind != "none":
         server = FakeServer(home, results, refuse=kind == "refuses")
         if kind == "is gone":
             server.stop()
     small = [{"name": "small", "wkt": shapely.box(100, 100, 200, 200).wkt}]
-    [answer] = play(app, tmp_path, {"script": plain.find}, image=plain.image(), annotations=small)
+    [answer] = play(app, tmp_path, {"script": PLAIN}, image=work.image(), annotations=small)
     assert errors(answer) == []
     log = (tmp_path / "log.txt").read_text()
     assert "-m cytolite segment" in log
-    assert ("running a process instead" in log) == (kind in {"refuses", "is gone"})
-    assert ("No server runs" in log) == (kind in {"none", "nonsense"})
+    assert ("running a process instead" in log) == (kind == "refuses")
+    assert ("No server runs" in log) == (kind != "refuses")
 
 
-# ---- installed paths ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("calls", [2, 4])
+def test_a_server_that_dies_is_told(app, work, results, home, tmp_path, calls):
+    """In the middle of a job: a sentence, and nothing of the image is changed."""
+    server = FakeServer(home, Path(file_of(results, "regions")).parent)
+    server.dies_after = calls
+    [answer] = play(app, tmp_path, {"script": PLAIN}, image=work.image(), annotations=ANNOTATIONS)
+    server.stop()
+    assert server.dying.is_set()
+    assert "stopped answering" in errors(answer)[0]
+    assert answer["annotations"]["Tumour"]["children"] == 0
 
 
-def test_groovy_reads_any_path_back(app, tmp_path):
+def test_a_server_that_works_in_another_way_is_left_alone(app, work, results, home, tmp_path):
+    server = FakeServer(home, Path(file_of(results, "regions")).parent)
+    small = [{"name": "small", "wkt": shapely.box(100, 100, 200, 200).wkt}]
+    [answer] = play(app, tmp_path, {"script": work.find}, image=work.image(), annotations=small)
+    server.stop()
+    assert errors(answer) == []
+    assert server.jobs == []
+    assert "-m cytolite segment" in (tmp_path / "log.txt").read_text()
+
+
+# ---- paths ----------------------------------------------------------------------------------------------------------
+
+
+def test_groovy_reads_any_text_back(app, tmp_path):
+    """What the workflow's step holds is a Groovy string of JSON: paths of all systems come back as they are."""
     paths = [r"C:\Users\new\python.exe", "/a b/it's/$HOME/${x}", "/é/日本/😀", 'quote " and \\u0041', "//server/share"]
-    script = tmp_path / "paths.groovy"
-    script.write_text(
-        f"new File({groovy_literal(str(tmp_path / 'out.json'))}).setText("
-        f"groovy.json.JsonOutput.toJson([{', '.join(map(groovy_literal, paths))}]), 'UTF-8')"
-    )
-    [answer] = play(app, tmp_path, {"script": str(script)})
+    out = tmp_path / "out.json"
+    call = groovy_literal("qupath.ext.cytolite.Cytolite.findNuclei")
+    lines = [f"new File({groovy_literal(str(out))}).setText(groovy.json.JsonOutput.toJson(["]
+    for path in paths:
+        request = groovy_literal(json.dumps({"model": path}, ensure_ascii=False))
+        lines.append(f"Eval.me(qupath.ext.cytolite.Request.fromJson({request}).script().replace({call}, '')),")
+    lines.append("]), 'UTF-8')")
+    [answer] = play(app, tmp_path, {"script": "\n".join(lines)}, window=False)
     assert answer["failure"] is None
-    assert json.loads((tmp_path / "out.json").read_text()) == paths
+    assert [json.loads(text)["model"] for text in json.loads(out.read_text(encoding="utf-8"))] == paths
 
 
 # ---- a real slide ---------------------------------------------------------------------------------------------------
@@ -540,17 +638,12 @@ def test_groovy_reads_any_path_back(app, tmp_path):
 def test_a_real_slide(app, work, shared_data, tmp_path):
     """Two regions of a TCGA slide with the embedded model: what QuPath gets is what the command writes."""
     slide = shared_data / "slides" / "TCGA-V5-A7RE_stitched_40x.tiff"
-    place: Installation = work.place
-    script = place.scripts / "Find_nuclei.groovy"
-    lines = ["def options = []" if x.startswith("def options") else x for x in script.read_text().splitlines()]
-    script.write_text("\n".join(lines))
     regions = {"a": shapely.box(9000, 3000, 9900, 3800), "b": shapely.Point(7000, 4000).buffer(400)}
     [answer] = play(
-        app, tmp_path, {"script": str(script), "cells": True},
+        app, tmp_path, {"script": find_nuclei({}), "cells": True},
         image={"uri": slide.as_uri(), "width": 12544, "height": 7744, "mpp": 0.2485},
         annotations=[{"name": name, "wkt": region.wkt} for name, region in regions.items()],
     )  # fmt: skip
-    work.install()
     assert errors(answer) == []
     roi = tmp_path / "roi.geojson"
     features = [{"type": "Feature", "properties": {"name": n}, "geometry": mapping(r)} for n, r in regions.items()]

@@ -45,6 +45,12 @@ def test_a_variant_is_smaller_answers_alike_and_says_what_it_costs(store, tmp_pa
         make_variant(variant, tmp_path / "twice", kind, [store])
     with pytest.raises(BundleError, match="cannot be started from: its weights are not float32"):
         folded_weights(variant)
+    if kind == "int8":  # whose weights are whole numbers of a known scale: near enough to start from
+        wanted = folded_weights(original)
+        for name, (weight, bias) in folded_weights(variant, scaled=True).items():
+            step = np.abs(wanted[name][0]).max() / 63
+            assert np.abs(weight - wanted[name][0]).max() <= step
+            np.testing.assert_allclose(bias, wanted[name][1], atol=1e-3)
 
 
 def test_a_variant_without_stores_is_refused(tmp_path):

@@ -1,15 +1,11 @@
-// Plays a session in QuPath from a file of JSON: opens an image with annotations, runs cytolite's scripts as the
-// menu does, presses Cancel, and writes what the user would see to another file of JSON.
+// Plays a session in QuPath from a file of JSON: opens an image with annotations, runs scripts as QuPath's script editor
+// does, presses Cancel, and writes what the user would see to another file of JSON.
 import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
-import javafx.application.Platform
-import javafx.scene.control.Dialog
 import org.locationtech.jts.io.WKTReader
-import qupath.fx.dialogs.Dialogs
-import qupath.fx.dialogs.FileChoosers
-import qupath.lib.common.ColorTools
-import qupath.lib.gui.QuPathGUI
-import qupath.lib.gui.prefs.PathPrefs
+import qupath.ext.cytolite.Outcome
+import qupath.ext.cytolite.Screen
+import qupath.ext.cytolite.Stop
 import qupath.lib.objects.PathObjects
 import qupath.lib.objects.classes.PathClass
 import qupath.lib.projects.Project
@@ -20,32 +16,73 @@ import qupath.lib.scripting.QP
 
 import java.nio.file.Paths
 
+/** Stands in for the windows: takes down what they would show. */
+class Recorder extends Screen {
+    final List<Map> shown = Collections.synchronizedList([])
+    final List<Double> bar = Collections.synchronizedList([])
+    final List<String> texts = Collections.synchronizedList([])
+    final List<String> classes = []
+    final Map step
+    int ended = 0
+
+    Recorder(Map step) { this.step = step }
+
+    @Override
+    void show(String text, double share) {
+        texts << text
+        bar << share
+        if (step.cancel_at != null && share >= (step.cancel_at as double))
+            cancelled = true
+        if (step.remove && share >= 0)
+            Session.remove(step.remove as String)
+    }
+
+    @Override
+    void done(Outcome outcome) {
+        outcome.warnings().each { warn(it) }
+        shown << [kind: 'info', text: outcome.sentence(), counts: outcome.counts(), tissue: finite(outcome.tissueMm2())]
+    }
+
+    private static Object finite(double value) { Double.isNaN(value) ? null : value }
+
+    @Override
+    void warn(String message) { shown << [kind: 'warning', text: message] }
+
+    @Override
+    void fail(Stop stop) {
+        log(stop.message)
+        shown << [kind: stop.isCancelled() ? 'cancelled' : 'error', text: stop.message]
+    }
+
+    @Override
+    void addClasses(Collection<PathClass> added) { classes.addAll(added.collect { it.name }) }
+
+    @Override
+    void end() { ended++ }
+}
+
 class Session {
     static Map plan
     static def image
     static Map named = [:]
+    static Recorder recorder
 
     static void main(String[] args) {
         plan = new JsonSlurper().parse(new File(args[0])) as Map
         image = plan.image ? SessionImage.open(plan.image as Map) : null
-        QP.currentImageData = image
-        if (plan.project)
-            QP.project = [getPath: { Paths.get(plan.project as String) }] as Project
-        if (plan.window) {
-            QuPathGUI.instance = new QuPathGUI(imageData: image)
-            QuPathGUI.instance.availablePathClasses.addAll((plan.classes ?: []).collect { PathClass.fromString(it, 0x123456) })
-        }
-        PathPrefs.startupScriptProperty().set(plan.startup as String)
+        def project = plan.project ? [getPath: { Paths.get(plan.project as String) }] as Project : null
+        SessionImage.show(image, project)
         (plan.annotations ?: []).each { annotate(it as Map) }
         (plan.foreign ?: []).each { addForeign(it as List) }
         def answers = plan.steps.collect { play(it as Map) }
         new File(args[1]).setText(JsonOutput.toJson(answers), 'UTF-8')
-        System.exit(0)  // JavaFX's thread would go on
+        System.exit(0)
     }
 
     static void annotate(Map given) {
         def roi = GeometryTools.geometryToROI(new WKTReader().read(given.wkt as String), ImagePlane.getDefaultPlane())
-        def annotation = PathObjects.createAnnotationObject(roi, given.kind ? PathClass.fromString(given.kind as String) : null)
+        def kind = given.kind ? PathClass.fromString(given.kind as String, 0x123456) : null
+        def annotation = PathObjects.createAnnotationObject(roi, kind)
         annotation.setName(given.name as String)
         annotation.getMeasurementList().put('of the user', 7d)
         image.hierarchy.addObjects([annotation])
@@ -56,66 +93,42 @@ class Session {
     static void addForeign(List at) {
         double x = at[0], y = at[1]
         def roi = ROIs.createPolygonROI([x, x + 5, x + 5, x] as double[], [y, y, y + 5, y + 5] as double[], ImagePlane.getDefaultPlane())
-        def detection = PathObjects.createDetectionObject(roi, PathClass.fromString('Other'))
-        image.hierarchy.addObjects([detection])
+        image.hierarchy.addObjects([PathObjects.createDetectionObject(roi, PathClass.fromString('Other', 0x654321))])
+    }
+
+    static synchronized void remove(String key) {
+        image.hierarchy.removeObjects([named[key]], true)
     }
 
     static Map play(Map step) {
-        Dialogs.SHOWN.clear()
-        Dialog.last = null
-        Dialogs.answer = step.answer == null || step.answer
-        FileChoosers.chosen = step.choose ? new File(step.choose as String) : null
+        recorder = new Recorder(step)
+        Screen.use { plan.window ? recorder : null }
         if (step.select != null)
             image.hierarchy.selectionModel.setSelectedObjects(step.select.collect { named[it] }, null)
-        if (step.remove)
-            Thread.start { whenShown { image.hierarchy.removeObjects([named[step.remove]], true) } }
-        def finger = step.cancel_at == null ? null : Thread.start { pressCancel(step.cancel_at as double) }
+        if (step.delete_first)
+            image.hierarchy.removeObjects(image.hierarchy.detectionObjects.take(step.delete_first as int), true)
+        def scripts = step.replay ? image.historyWorkflow.steps.collect { it.script } : [step.script]
         def failure = null
         long began = System.nanoTime()
-        if (step.script) {
-            def script = Thread.start {
-                try {
-                    new GroovyShell(Session.classLoader).evaluate(new File(step.script as String))
-                } catch (Throwable problem) {
-                    failure = problem
-                }
+        def script = Thread.start {
+            try {
+                scripts.each { new GroovyShell(Session.classLoader).evaluate(it as String) }
+            } catch (Throwable problem) {
+                failure = problem
             }
-            if (step.interrupt_after_s != null) {
-                script.join((step.interrupt_after_s * 1000) as long)
-                script.interrupt()
-            }
-            script.join()
         }
-        if (step.command) {
-            // From the menu: on JavaFX's thread, which must be free at once.
-            Platform.runLater { QuPathGUI.instance.commands[step.command].run() }
-            Platform.waitForAll()
-            while (Dialogs.SHOWN.every { it.kind == 'question' })
-                Thread.sleep(50)
+        def twin = step.twice ? Thread.start { new GroovyShell(Session.classLoader).evaluate(step.script as String) } : null
+        if (step.interrupt_after_s != null) {
+            script.join((step.interrupt_after_s * 1000) as long)
+            script.interrupt()
         }
-        def seconds = (System.nanoTime() - began) / 1e9
-        finger?.join()
-        Platform.waitForAll()
-        state(step) + [seconds: seconds, failure: failure?.message]
-    }
-
-    static void whenShown(Closure work) {
-        while (!(Dialog.last?.showing))
-            Thread.sleep(10)
-        work()
-    }
-
-    static void pressCancel(double share) {
-        whenShown { }
-        def bar = Dialog.last.dialogPane.content.children[1]
-        while (Dialog.last.showing && bar.progress < share)
-            Thread.sleep(5)
-        Platform.runLater { Dialog.last.close() }
+        script.join()
+        twin?.join()
+        state(step) + [seconds: (System.nanoTime() - began) / 1e9, failure: failure?.message]
     }
 
     static Map state(Map step) {
         def hierarchy = image?.hierarchy
-        def dialog = Dialog.last
         [
             annotations: named.collectEntries { key, it -> [key, [
                 children: it.childObjects.size(),
@@ -124,14 +137,14 @@ class Session {
                 cells: step.cells ? it.childObjects.collect { describe(it) } : null,
             ]] },
             root: hierarchy?.rootObject?.childObjects?.findAll { !it.isAnnotation() }?.countBy { String.valueOf(it.name) },
+            root_cells: step.cells ? hierarchy.rootObject.childObjects.findAll { it.name == 'cytolite' }.collect { describe(it) } : null,
             root_measurements: hierarchy == null ? null : finite(hierarchy.rootObject.measurements),
-            dialogs: Dialogs.SHOWN.collect { [kind: it.kind, text: it.text] },
-            bar: dialog?.dialogPane?.content?.children?.get(1)?.history,
-            texts: dialog?.dialogPane?.content?.children?.get(0)?.history,
-            window_open: dialog?.showing,
-            classes: QuPathGUI.instance?.availablePathClasses?.collect { [it.name, it.color == null ? null : it.color & 0xffffff] },
-            commands: QuPathGUI.instance?.commands?.keySet(),
-            startup: PathPrefs.startupScriptProperty().get(),
+            dialogs: recorder.shown,
+            bar: recorder.bar,
+            texts: recorder.texts,
+            ended: recorder.ended,
+            classes: recorder.classes,
+            steps: image?.historyWorkflow?.steps?.collect { [it.name, it.script] },
             processes: ProcessHandle.current().descendants().filter { it.isAlive() }.count(),
             used_mb: step.memory ? used() : null,
         ]

@@ -15,6 +15,9 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError, InputError
 from fakes import fake_bundle, paint, random_nuclei, write_slide
 
+# What is painted for the fake network has no stain's colours.
+pytestmark = pytest.mark.filterwarnings("ignore:this does not look like H&E")
+
 
 @pytest.fixture(scope="module")
 def painted():

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from cytolite.inference.checks import SizeTally, check_plan, check_result
 
 from cytolite.cells import CellTable
 from cytolite.config import SegmentSettings
 from cytolite.interop.summary import Area
+from cytolite.segmentation.checks import SizeTally, check_plan, check_result
 from cytolite.segmentation.plan import plan_slide
 from cytolite.segmentation.slide import segment_slide
 from cytolite.slides.reader import open_slide

@@ -33,11 +33,10 @@ def members(tmp_path_factory):
     kernel.CopyFrom(numpy_helper.from_array(swapped, kernel.name))
     folder = tmp_path_factory.mktemp("members")
     onnx.save(graph, str(folder / "other.onnx"))
-    spec = first.spec.model_copy(update={"name": "other", "version": "3", "halo": 128, "data": ("consep", "puma")})
-    card = (
-        "# other\n\n## How it was made\n\n```bash\ncytolite prepare consep data/consep -o consep.h5\nmake other\n```\n"
-    )
-    return first, write_bundle(folder / "other", folder / "other.onnx", spec, card)
+    made_with = ("cytolite prepare consep data/consep -o consep.h5", "make other")
+    other = {"name": "other", "version": "3", "halo": 128, "data": ("consep", "puma"), "held_back": None}
+    spec = first.spec.model_copy(update={**other, "made_with": made_with})
+    return first, write_bundle(folder / "other", folder / "other.onnx", spec, "")
 
 
 def test_the_answer_is_the_mean_and_the_members_are_named(members, store, tmp_path):
@@ -77,9 +76,11 @@ def test_a_committee_can_be_as_many_as_one_likes(members):
         np.testing.assert_allclose(found, (2 * a + b) / 3, atol=1e-4)
 
 
-def test_a_member_without_a_card_is_said_to_have_none(members, tmp_path):
-    bare = write_bundle(tmp_path / "bare", members[1].onnx_path, members[1].spec, "")
-    assert "# other has no card that says how it was made" in commands([bare, bare], bare.spec)
+def test_a_member_that_does_not_say_how_it_was_made_is_named(members, tmp_path):
+    bare = write_bundle(
+        tmp_path / "bare", members[1].onnx_path, members[1].spec.model_copy(update={"made_with": ()}), ""
+    )
+    assert "# other does not say how it was made" in commands([bare, bare], bare.spec)
 
 
 def test_what_does_not_fit_is_refused(members, store, tmp_path):

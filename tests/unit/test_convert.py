@@ -113,6 +113,18 @@ def test_ids_follow_from_slide_model_and_number_also_in_chunks(tmp_path, parquet
     assert [f["id"] for f in whole] == [str(object_id("größe 1", "fake", i)) for i in range(1, 138)]
 
 
+@pytest.mark.parametrize("name", ["c.geojson", "c.geojson.gz", "chunks"])
+def test_metadata_are_written_on_request_alone(tmp_path, parquet, name):
+    """QuPath 0.5.1 logs a stack trace for each object that has them."""
+    for folder, wanted in (("without", False), ("with", True)):
+        (tmp_path / folder).mkdir()
+        target = tmp_path / folder / name
+        convert(parquet, target, metadata=wanted)
+        [file] = target.iterdir() if target.is_dir() else [target]
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        assert all(("metadata" in each["properties"]) is wanted for each in json.loads(data)["features"])
+
+
 def test_parquet_to_parquet_is_bit_for_bit(tmp_path, parquet, cells):
     convert(parquet, tmp_path / "b.parquet")
     assert_same(read_cells(tmp_path / "b.parquet"), read_cells(parquet), 0, 0)
@@ -237,7 +249,7 @@ def test_measurements_of_others(tmp_path):
     np.testing.assert_array_equal(table.area_um2, np.array([12.5, 3, np.nan, np.nan], np.float32))
     assert list(table.features) == ['Ki67 "x"', "b", "c", "later"]
     np.testing.assert_array_equal(table.features["c"], np.array([-1.5e-3, 4, np.nan, np.nan], np.float32))
-    assert left_out == {"cells have no area in um2, which needs --mpp": 2}
+    assert left_out == {"cells have no area in µm², which needs --mpp": 2}
     table, left_out = read(tmp_path / "a.geojson", *cells, mpp=0.5)
     np.testing.assert_array_equal(table.area_um2, np.array([12.5, 3, 25, 25], np.float32))
     assert left_out == {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cytolite.config import EvaluateSettings, RelabelSettings, SegmentSettings, Settings
+from cytolite.config import EvaluateSettings, RelabelSettings, SegmentSettings, Settings, SpatialSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -16,6 +16,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
     [
         ("segment", SegmentSettings, {"output", "slides", "dry_run", "cluster", "jobs", "config", "progress"}),
         ("relabel", RelabelSettings, set()),
+        ("spatial", SpatialSettings, {"output", "slides", "by", "config"}),
         ("evaluate", EvaluateSettings, {"truth", "predicted", "model", "baseline", "output", "page", "config"}),
     ],
 )
@@ -48,6 +49,16 @@ def test_every_metric_and_count_is_explained():
     formats = (ROOT / "docs" / "reference" / "file-formats.md").read_text().split("## A report of evaluate")[1]
     for name in FIELDS:
         assert f"`{name}`" in formats, name
+
+
+def test_every_spatial_measure_is_explained():
+    pytest.importorskip("scipy", reason="needs the extra spatial")
+    from cytolite.spatial import analysis  # noqa: F401 - registers all
+    from cytolite.spatial.definition import MEASURES
+
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "concepts" / "spatial").glob("*.md"))
+    for name in MEASURES:
+        assert re.search(rf"`{name}(_\w+)?`", pages), name
 
 
 def test_every_verb_is_in_the_reference():

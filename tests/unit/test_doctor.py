@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+import cytolite
 from cytolite import bundle, doctor
-from cytolite.cli import main
+from cytolite.cli import app, main
 from cytolite.doctor import examine
-from cytolite.qupath.install import install, installation
+from cytolite.interop import qupath_menu
+from cytolite.qupath.install import install, write_python
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setenv("CYTOLITE_HOME", str(tmp_path / "home"))
     return tmp_path
+
+
+@pytest.fixture
+def user_dir(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user directory of a QuPath 0.6 that was started."""
+    folder = home / "anywhere"
+    folder.mkdir()
+    monkeypatch.setattr(doctor, "started_versions", lambda: {"0.6": {"userPath": str(folder)}})
+    return folder
 
 
 def findings() -> dict[str, doctor.Finding]:
     return {finding.what: finding for finding in examine()}
 
 
-def test_a_good_installation(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (home / "QuPath" / "v0.6").mkdir(parents=True)
-    install(installation(home / "QuPath" / "v0.6"))
+def test_a_good_installation(user_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(user_dir)
+    write_python()
     with pytest.raises(SystemExit) as left:
         main(["doctor"])
     out = capsys.readouterr().out
     assert left.value.code == 0, out
     assert "All that is essential works." in out
-    for words in ("Python: 3.", "ONNX Runtime: 1.", "nuclei-light", "OpenSlide: ", "GB free", "QuPath 0.6: scripts in"):
+    for words in (
+        "Python: 3.",
+        "ONNX Runtime: 1.",
+        "nuclei-light",
+        "OpenSlide: ",
+        "GB free",
+        "has the extension",
+        "the extension calls this one",
+    ):
         assert words in out
     assert all((finding.state == "good") == (finding.mend == "") for finding in examine())
 
@@ -44,21 +65,55 @@ def test_without_qupath_it_is_a_note(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("preferences", "words"),
+    [({}, "no user directory yet"), ({"userPath": "/gone"}, "/gone is not there any more")],
+)
+def test_what_is_really_so_in_a_qupath_without_a_folder(home: Path, monkeypatch, preferences, words) -> None:  # type: ignore[no-untyped-def]
+    (home / "QuPath" / "v0.6").mkdir(parents=True)  # made by hand, which counts for nothing
+    monkeypatch.setattr(doctor, "started_versions", lambda: {"0.6": preferences})
+    found = findings()["QuPath 0.6"]
+    assert (found.state, words in found.found) == ("note", True)
+    assert "onto its window" in found.mend
+
+
+def test_an_extension_that_is_missing_or_of_another_version(user_dir: Path) -> None:
+    assert "has no extension of cytolite" in findings()["QuPath 0.6"].found
+    install(user_dir).rename(user_dir / "extensions" / "cytolite-qupath-0.0.1.jar")
+    found = findings()["QuPath 0.6"]
+    assert (found.state, "the extension 0.0.1" in found.found) == ("bad", True)
+    assert "cytolite qupath install" in found.mend
+
+
+@pytest.mark.parametrize(
     ("python", "state", "words"),
     [
         ("/gone/python", "bad", "not there any more"),
-        (shutil.which("sh"), "note", "another Python"),
-        (None, "note", "has no scripts"),
+        (shutil.which("sh"), "note", "another one"),
+        (None, "note", "names none"),
     ],
 )
-def test_scripts_that_call_another_python(home: Path, python: str | None, state: str, words: str) -> None:
-    folder = home / "QuPath" / "v0.7"
-    folder.mkdir(parents=True)
+def test_an_extension_that_calls_another_python(user_dir: Path, python: str | None, state: str, words: str) -> None:
     if python:
-        install(installation(folder), python)
-    found = findings()["QuPath 0.7"]
+        write_python(python)
+    found = findings()["QuPath's Python"]
     assert (found.state, words in found.found) == (state, True)
     assert "cytolite qupath install" in found.mend
+
+
+def test_for_programs_it_is_one_object(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What QuPath's extension reads; its menu has entries for commands that are there, and no others."""
+    with pytest.raises(SystemExit) as left:
+        main(["doctor", "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert left.value.code == 0
+    assert answer["version"] == cytolite.__version__
+    assert answer["models"] == bundle.embedded_names()
+    assert {"what", "state", "found", "mend"} == set(answer["findings"][0])
+    for entry in answer["menu"]:
+        assert entry["arguments"][0] in app
+    verbs = {entry.arguments[0] for entry in qupath_menu.ENTRIES}
+    assert [entry.arguments[0] for entry in qupath_menu.offered({"view", "convert"})] == ["view"]
+    assert len(qupath_menu.offered(verbs)) == len(qupath_menu.ENTRIES)
 
 
 @pytest.mark.parametrize("name", bundle.embedded_names())

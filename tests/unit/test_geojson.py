@@ -223,6 +223,11 @@ def test_each_cell_says_its_region(tmp_path: Path) -> None:
     features = validate(write(tmp_path / "d.geojson.gz", cells, region_names=names))
     assert "metadata" not in features[0]["properties"]
     assert features[1]["properties"]["metadata"] == {"region": "Tumour"}
+    bare = validate(write(tmp_path / "e.geojson.gz", cells, model="m", region_names=names, metadata=False))
+    assert not any("metadata" in feature["properties"] for feature in bare)
+    assert [feature["id"] for feature in bare] == [
+        feature["id"] for feature in validate(write(tmp_path / "f.geojson.gz", cells, model="m", region_names=names))
+    ]
 
 
 def plain(vertex: np.ndarray) -> list[float]:

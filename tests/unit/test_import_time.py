@@ -29,6 +29,7 @@ def help_of(arguments: str) -> str:
         help_of("--help"),
         help_of("segment --help"),
         help_of("evaluate --help"),
+        help_of("spatial --help"),
         help_of("--version"),
     ],
 )

@@ -7,6 +7,7 @@ from cytolite.celltypes import IGNORE, INFLAMMATORY, UNKNOWN_NUCLEUS  # noqa: E4
 from cytolite.training.losses import (  # noqa: E402
     allowed_table,
     distillation_loss,
+    effective_number_weights,
     flow_loss,
     focal_loss,
     frequency_weights,
@@ -205,3 +206,32 @@ def test_unknown_pixels_teach_nothing_in_the_papers_losses():
     assert losses() == before
     everything_unknown = smoothed_cross_entropy(logits, torch.full((1, 1, 3), -1), TABLE, torch.ones(1, 1, 3))
     assert everything_unknown.item() == 0
+
+
+def test_adjusted_logits_ask_less_of_the_frequent_by_hand():
+    """ODDS give the types 2:1:3:1:1:1:1; with a prior of 2 for the first type they are 4:1:3:1:1:1:1."""
+    prior = torch.tensor([2.0, 1, 1, 1, 1, 1, 1]).log()
+    found = type_loss(one_pixel(*ODDS), label(1), allowed_table(), ONE, log_prior=prior)
+    assert found.item() == pytest.approx(-np.log(4 / 12))
+    coarse = type_loss(one_pixel(*ODDS), label(INFLAMMATORY), allowed_table(), ONE, log_prior=prior)
+    assert coarse.item() == pytest.approx(-np.log(5 / 12))
+
+
+def test_focal_type_loss_by_hand():
+    found = type_loss(one_pixel(*ODDS), label(3), allowed_table(), ONE, gamma=2.0)
+    assert found.item() == pytest.approx(0.7**2 * -np.log(0.3), rel=1e-5)
+    # A nucleus of unknown type costs nothing, and moves nothing.
+    logits = one_pixel(*ODDS)
+    loss = type_loss(logits, label(UNKNOWN_NUCLEUS), allowed_table(), ONE, gamma=2.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad.abs().max() < 1e-5
+
+
+def test_effective_number_weights_by_hand():
+    """With beta = 0.9: 1 nucleus counts as 1, 10 as (1 - 0.9^10) / 0.1; a type without nuclei weighs 1."""
+    ten = 1 / ((1 - 0.9**10) / 0.1)
+    mean = (1 + ten) / 2
+    found = effective_number_weights(torch.tensor([1.0, 10.0, 0.0]), 0.9)
+    np.testing.assert_allclose(found.numpy(), [1 / mean, ten / mean, 1], rtol=1e-6)

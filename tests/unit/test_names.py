@@ -55,6 +55,7 @@ def test_an_ascii_locale_gives_the_same_folder():
 def test_names_that_no_file_can_have_fail_alone_and_first(tmp_path):
     """As only a Python program can give them."""
     bad = [tmp_path / "a\0b.png", tmp_path / "\ud800.png"]
+    (tmp_path / "good.png").write_bytes(b"no image, but there")
     found = find_slides([*bad, tmp_path / "good.png"])
     assert found == [*bad, tmp_path / "good.png"]
     settings = SegmentSettings(model=str(fake_bundle(tmp_path).path))

@@ -23,7 +23,7 @@ from cytolite.files import cell_text, decode, is_debris, read_text, to_number
 from cytolite.interop.convert import convert
 from cytolite.interop.parquet import read_cells
 from cytolite.interop.roi import read_regions
-from cytolite.interop.summary import SummaryCounter, write_summary_csv
+from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv
 from cytolite.patches import Patch
 from cytolite.segmentation.results import find_slides
 from cytolite.slides.reader import open_slide
@@ -186,7 +186,7 @@ def test_names_of_regions_are_distinct_and_safe_in_tables(tmp_path):
     (tmp_path / "r.geojson").write_text(text)
     names = [region.name for region in read_regions(tmp_path / "r.geojson")]
     assert names == ["total 2", "Total 3", "A", "a 2", '=cmd|1, "x" new', "+1", "-1", "@x", "=2", "=3", "=4", "A 3"]
-    rows = SummaryCounter(names).rows(1.0, [1.0] * len(names))
+    rows = SummaryCounter(names).rows(Area(1.0, 1.0), [Area(1.0, 1.0)] * len(names))
     write_summary_csv(tmp_path / "s.csv", rows)
     assert (tmp_path / "s.csv").read_bytes().startswith(b"\xef\xbb\xbfregion,")
     table = pd.read_csv(tmp_path / "s.csv")

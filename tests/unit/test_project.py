@@ -17,7 +17,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 def test_the_table_in_contributing_is_the_list_of_layers():
     [layers] = [c["layers"] for c in PROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = text.split("| module | what |\n|---|---|\n")[1].split("\n\n")[0].splitlines()
+    rows = text.split("| rooms | what |\n|---|---|\n")[1].split("\n\n")[0].splitlines()
     table = [set(re.findall(r"`(\w+)`", row.split("|")[1])) for row in rows]
     assert table == [set(re.findall(r"\w+", layer)) for layer in layers]
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cytolite.qupath.preferences import read_preferences, startup_script, user_folders
+from cytolite.qupath.preferences import read_preferences, started_versions, user_folders
 
 
 def write_by_java(home: Path, version: str, values: dict[str, str]) -> None:
@@ -41,18 +41,16 @@ def test_what_java_writes_is_read(tmp_path: Path) -> None:
     write_by_java(tmp_path, "0.4", {"userPath": str(folder)})
     found = read_preferences(tmp_path, "linux")
     assert found["0.6"] == {"userPath": str(folder), "startupScriptPath": "/a b/é.groovy", "other": "<&>"}
-    assert user_folders(tmp_path, "linux") == {"0.6": folder, "0.7": tmp_path / "QuPath" / "v0.7"}
-    assert startup_script("0.6", tmp_path, "linux") == Path("/a b/é.groovy")
-    assert startup_script("0.7", tmp_path, "linux") is None
+    assert list(started_versions(tmp_path, "linux")) == ["0.6"]
+    assert user_folders(tmp_path, "linux") == {"0.6": folder}  # ~/QuPath/v0.7 was made by hand
 
 
-def test_without_any_preferences_the_usual_folder_counts(tmp_path: Path) -> None:
-    for version in ("v0.5", "v0.6", "v0.4", "v1.0"):
+def test_without_preferences_there_is_no_folder(tmp_path: Path) -> None:
+    for version in ("v0.5", "v0.6", "v1.0"):
         (tmp_path / "QuPath" / version).mkdir(parents=True)
-    (tmp_path / "QuPath" / "v0.9").write_text("a file")
     for platform in ("linux", "darwin"):
-        assert list(user_folders(tmp_path, platform)) == ["0.5", "0.6", "1.0"]
-        assert startup_script("0.6", tmp_path, platform) is None
+        assert started_versions(tmp_path, platform) == {}
+        assert user_folders(tmp_path, platform) == {}
 
 
 def test_damaged_preferences_count_as_none(tmp_path: Path) -> None:
@@ -72,7 +70,6 @@ def test_macos(tmp_path: Path) -> None:
     node = {"0.6/": {"userPath": str(tmp_path), "startupScriptPath": "/me/start.groovy"}, "some": "value"}
     plist.write_bytes(plistlib.dumps({"/": {"io.github.qupath/": node, "other/": {}}}, fmt=plistlib.FMT_BINARY))
     assert user_folders(tmp_path, "darwin") == {"0.6": tmp_path}
-    assert startup_script("0.6", tmp_path, "darwin") == Path("/me/start.groovy")
 
 
 class Registry:

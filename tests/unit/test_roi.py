@@ -99,6 +99,32 @@ def test_detections_and_cells_are_skipped(tmp_path: Path, caplog: pytest.LogCapt
     assert "3 detections or cells were skipped" in caplog.text
 
 
+NO_AREA = {
+    "point": {"type": "Point", "coordinates": [1, 1]},
+    "points": {"type": "MultiPoint", "coordinates": [[1, 1], [2, 2]]},
+    "line": {"type": "LineString", "coordinates": [[0, 0], [1, 1]]},
+    "flat": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [2, 2], [0, 0]]]},
+    "empty": {"type": "Polygon", "coordinates": []},
+    "nothing": None,
+    "collection": {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [1, 1]}]},
+}
+
+
+@pytest.mark.parametrize("name", NO_AREA)
+def test_one_annotation_without_area_does_not_spoil_the_others(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = collection(feature(), feature(NO_AREA[name], name=name), feature())
+    with caplog.at_level(logging.WARNING):
+        assert [region.name for region in read(tmp_path, content)] == ["region 1", "region 2"]
+    assert f"1 annotations are no areas and were skipped: '{name}'." in caplog.text
+
+
+def test_the_areas_of_a_mixed_collection_count(tmp_path: Path) -> None:
+    mixed = {"type": "GeometryCollection", "geometries": [NO_AREA["line"], SQUARE, NO_AREA["point"]]}
+    assert read(tmp_path, feature(mixed))[0].polygon.area == 100
+
+
 def test_crossing_outlines_are_repaired(tmp_path: Path) -> None:
     bow_tie = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
     overlapping = {"type": "MultiPolygon", "coordinates": [[ring(0, 0, 6, 6)], [ring(3, 3, 9, 9)]]}

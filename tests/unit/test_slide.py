@@ -13,6 +13,7 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, OutputError, SlideError
 from cytolite.interop.parquet import read_cells
 from cytolite.segmentation import slide as slide_module
+from cytolite.segmentation.checks import check_plan
 from cytolite.segmentation.plan import _area_px, plan_slide
 from cytolite.segmentation.executors import Threads
 from cytolite.segmentation.slide import batches, segment_slide
@@ -190,12 +191,12 @@ def test_many_regions_without_tissue_are_one_warning(painted, bundle, tmp_path):
     settings = SETTINGS.model_copy(update={"roi": tmp_path / "roi.geojson"})
     with open_slide(painted) as slide:
         plan = slide_module.plan_slide(slide, bundle, settings)
-        mask = np.zeros_like(plan.tissue.mask)
-        scale = plan.tissue.scale_px
+        mask = np.zeros_like(plan.searched.mask)
+        scale = plan.searched.scale_px
         mask[round(50 // scale) :, round(50 // scale) :] = True
-        plan = replace(plan, tissue=replace(plan.tissue, mask=mask))
-        [warning] = slide_module._warnings(plan, slide, False)
-    assert warning == "4 regions hold no tissue of this slide: '1', '2', '3' and 1 more"
+        plan = replace(plan, searched=replace(plan.searched, mask=mask))
+        found = [w.message for w in check_plan(plan, slide, plan.areas_mm2(slide)) if w.code == "empty_region"]
+    assert found == ["4 regions hold no tissue of this slide: '1', '2', '3' and 1 more"]
 
 
 def write_regions(path, regions):

@@ -55,7 +55,13 @@ def test_all_bad_rows_are_named_with_their_lines(slides):
         read_slide_list(path, SETTINGS)
     message = str(caught.value)
     assert message.startswith(f"5 of 6 rows of {path} cannot be used: ")
-    for said in ("line 2: mpp 'half' is no number", "line 3: mpp = 99", "line 5: it has no path", "line 6: ", "line 7: "):
+    for said in (
+        "line 2: mpp 'half' is no number",
+        "line 3: mpp = 99",
+        "line 5: it has no path",
+        "line 6: ",
+        "line 7: ",
+    ):
         assert said in message
     assert "no-model" in message
 

@@ -50,3 +50,14 @@ def test_without_duplicates_the_split_is_what_it_was():
 def test_a_source_that_is_all_duplicates_is_named():
     with pytest.raises(InputError, match="All of the source 'b' is linked"):
         held_back(["a", "a", "a", "b", "b"], ["1", "2", "3", "x", "y"], 0.4, 0, [(0, 3), (0, 4)])
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 12, 23])
+def test_folds_hold_every_group_back_once_and_the_first_is_the_usual_split(n):
+    sources, groups = ["a"] * n + ["b"] * 10, [str(i) for i in range(n + 10)]
+    folds = [held_back(sources, groups, 0.2, 0, fold=k) for k in range(5)]
+    assert (np.sum(folds, axis=0) == 1).all()
+    np.testing.assert_array_equal(folds[0], held_back(sources, groups, 0.2, 0))
+    for bad in (-1, 5):
+        with pytest.raises(InputError, match="allowed are 0 to 4"):
+            held_back(sources, groups, 0.2, 0, fold=bad)

@@ -84,7 +84,7 @@ def test_stores_of_format_1_are_read_and_have_the_hash_of_today(tmp_path):
     write_format_1(tmp_path / "old.h5", patches)
     write_store(tmp_path / "new.h5", patches)
     with Store(tmp_path / "old.h5") as old, Store(tmp_path / "new.h5") as new:
-        assert (old.format, new.format) == (1, 2)
+        assert (old.format, new.format) == (1, 3)
         assert old.sha256 == new.sha256
         for key in ("name", "group", "tissue", "fold", "file"):
             assert old.texts(key) == new.texts(key)
@@ -142,7 +142,7 @@ def test_what_is_no_store_is_refused(tmp_path):
         Store(tmp_path / "text.h5")
     with h5py.File(tmp_path / "newer.h5", "w") as file:
         file.attrs["cytolite_store"] = 99
-    with pytest.raises(InputError, match="format 2 or older"):
+    with pytest.raises(InputError, match="format 3 or older"):
         Store(tmp_path / "newer.h5")
 
 
@@ -162,3 +162,29 @@ def test_a_bad_patch_is_named(tmp_path, change, message):
     }  # fmt: skip
     with pytest.raises(InputError, match=f"Patch 'p' of a: .*{message}"):
         write_store(tmp_path / "s.h5", [Patch(**{**good, **change})])
+
+
+def test_what_a_pixel_teaches_is_kept_and_part_of_the_hash(tmp_path):
+    plain = patch("p", 1)
+    maps = {
+        "known_map": np.full(plain.type_map.shape, 2, np.uint8),
+        "trust_map": np.full(plain.type_map.shape, 40, np.uint8),
+    }
+    hashes = set()
+    for name, changes in (("plain", {}), ("known", {"known_map": maps["known_map"]}), ("both", maps)):
+        write_store(tmp_path / name, [replace(plain, **changes)])
+        with Store(tmp_path / name) as store:
+            hashes.add(store.sha256)
+            for key, wanted in maps.items():
+                found = getattr(store[0], key)
+                assert (found is None) == (key not in changes)
+                if found is not None:
+                    np.testing.assert_array_equal(found, wanted)
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(("key", "value"), [("known_map", 8), ("trust_map", 101)])
+def test_maps_of_what_is_known_have_their_range(tmp_path, key, value):
+    plain = patch("p", 1)
+    with pytest.raises(InputError, match="holds values above"):
+        write_store(tmp_path / "s.h5", [replace(plain, **{key: np.full(plain.type_map.shape, value, np.uint8)})])

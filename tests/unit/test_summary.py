@@ -78,7 +78,7 @@ def test_json(tmp_path: Path, rows: list[dict]) -> None:
 def test_names_with_commas_and_quotes_survive(tmp_path: Path) -> None:
     counter = SummaryCounter(['a, "b"\nc'])
     write_summary_csv(tmp_path / "summary.csv", counter.rows(Area(1, 1), [Area(1, 1)]))
-    with (tmp_path / "summary.csv").open(newline="") as file:
+    with (tmp_path / "summary.csv").open(newline="", encoding="utf-8-sig") as file:
         assert next(iter(csv.DictReader(file)))["region"] == 'a, "b"\nc'
 
 

@@ -31,6 +31,7 @@ def convert(
         float | None, Parameter(help="Outlines with fewer vertices, none further than this from where it was, µm.")
     ] = None,
     outlines: Annotated[bool, Parameter(help="Write outlines into a .csv too.")] = False,
+    metadata: Annotated[bool, Parameter(help="Write each cell's model and region into GeoJSON too.")] = False,
     overwrite: Annotated[bool, Parameter(help="Replace a file that is there.")] = False,
     quiet: Annotated[bool, Parameter(help="No progress; errors and warnings are still printed.")] = False,
 ) -> int:
@@ -46,11 +47,12 @@ def convert(
         if to is not None:
             return pipeline.convert_cohort(
                 source, target, to, display=progress.choose(quiet), classes=types, mpp=mpp, outlines=outlines,
-                overwrite=overwrite, simplify_um=simplify,
+                metadata=metadata, overwrite=overwrite, simplify_um=simplify,
             )  # fmt: skip
         with progress.choose(quiet)(source.name, "MB") as update:
             return pipeline.convert(
-                source, target, classes=types, mpp=mpp, outlines=outlines, overwrite=overwrite, simplify_um=simplify,
+                source, target, classes=types, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
+                simplify_um=simplify,
                 update=update,
             )  # fmt: skip
 

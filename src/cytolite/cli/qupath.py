@@ -3,58 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from cytolite.cli.qupath_app import qupath
-from cytolite.errors import UsageError
 
-if TYPE_CHECKING:
-    from cytolite.qupath.install import Installation
-
-UserDir = Annotated[Path | None, Parameter(help="QuPath's user folder; default: those of all versions from 0.5 on.")]
+UserDir = Annotated[Path | None, Parameter(help="QuPath's user directory; default: those that its preferences name.")]
 
 
 @qupath.command
 def install(*, user_dir: UserDir = None) -> int:
-    """Put cytolite into QuPath's menu; again after Python, cytolite or QuPath has moved or is new."""
-    from cytolite.qupath.install import STARTUP, install
+    """Put the extension into QuPath, and tell it of this Python; again when Python or cytolite has moved or is new.
 
-    for place in _places(user_dir):
-        install(place)
-        print(f"{place.scripts}: in QuPath, Automate > User scripts > cytolite")
-        if place.startup == place.user_dir / STARTUP:
-            print("  once, for the Extensions menu too: run 'Show in the Extensions menu' from there")
-        else:
-            print(f"  {place.startup}: adds Extensions > cytolite when QuPath starts")
+    A QuPath that is new has no folder for extensions yet: then this says which file to drag onto its window.
+    """
+    from cytolite.qupath.install import extension_jar, install, write_python
+
+    print(f"{write_python()}: the extension calls this Python")
+    folders = _folders(user_dir)
+    for folder in folders:
+        print(f"{install(folder)}: in QuPath, after its next start, Extensions > cytolite")
+    if not folders:
+        print(f"Drag this file onto QuPath's window, and let QuPath make its folder: {extension_jar()}")
     return 0
 
 
 @qupath.command
 def uninstall(*, user_dir: UserDir = None) -> int:
-    """Take cytolite out of QuPath's menu; nothing else of QuPath's folder is touched."""
-    from cytolite.qupath.install import uninstall
+    """Take the extension out of QuPath; nothing else of QuPath's folder is touched."""
+    from cytolite.files import plain_refusal
+    from cytolite.qupath.install import python_file, uninstall
 
-    removed = [path for place in _places(user_dir) for path in uninstall(place)]
+    removed = [path for folder in _folders(user_dir) for path in uninstall(folder)]
+    if python_file().is_file():
+        with plain_refusal(python_file()):
+            python_file().unlink()
+        removed.append(python_file())
     for path in removed:
-        print(f"{path}: {'changed' if path.exists() else 'removed'}")
+        print(f"{path}: removed")
     if not removed:
         print("There was nothing of cytolite.")
     return 0
 
 
-def _places(user_dir: Path | None) -> list[Installation]:
-    from cytolite.qupath.install import installation
-    from cytolite.qupath.preferences import startup_script, user_folders
+def _folders(user_dir: Path | None) -> list[Path]:
+    from cytolite.qupath.preferences import user_folders
 
-    folders = user_folders()
-    if user_dir is not None:
-        versions = {path.absolute(): version for version, path in folders.items()}
-        return [installation(user_dir, startup_script(versions.get(user_dir.absolute())))]
-    if not folders:
-        raise UsageError(
-            f"No user folder of QuPath 0.5 or newer was found in {Path.home() / 'QuPath'} or in QuPath's preferences; "
-            "start QuPath once, so that it makes one, or name it with --user-dir."
-        )
-    return [installation(path, startup_script(version)) for version, path in folders.items()]
+    return [user_dir] if user_dir is not None else list(dict.fromkeys(user_folders().values()))

@@ -1,4 +1,4 @@
-"""`cytolite relabel`."""
+"""Verbs that give stores more labels: `relabel`, `outline`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cytolite.cli.app import RESEARCH_USE, Config, app, with_extra
-from cytolite.config import RelabelSettings, make_settings
+from cytolite.cli.data import Quiet
+from cytolite.config import RelabelSettings, Turns, make_settings
 
 
 @app.command(usage="Usage: cytolite relabel STORE... -o RUN [OPTIONS]")
@@ -36,4 +37,27 @@ def relabel(
     if not resolved.quiet:
         print((output / "report.md").read_text(encoding="utf-8"))
     print(f"{output}: {result.changed:,} of {result.cells:,} cells were given a finer type. {RESEARCH_USE}")
+    return 0
+
+
+@app.command(usage="Usage: cytolite outline STORE... -o RUN [OPTIONS]")
+def outline(
+    *stores: Annotated[Path, Parameter(name="STORE", help="Stores that `prepare` wrote.")],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for the new store and its audit.")],
+    model: Annotated[str | None, Parameter(help="Model bundle, by name or path; default: the embedded one.")] = None,
+    turns: Annotated[
+        Turns, Parameter(help="4 or 8: show images turned, and mirrored too; slower, a little better.")
+    ] = 1,
+    threads: Annotated[int, Parameter(help="Threads of the network.")] = 2,
+    quiet: Quiet = False,
+) -> int:
+    """Outline nuclei that experts marked by points or boxes with a model; their types stay the experts'.
+
+    RUN gets outlined.h5 and audit.parquet (a row per mark: what the model found there, and what became of it).
+    """
+    from cytolite import pipeline, progress
+
+    display = progress.choose(quiet)
+    print(with_extra(lambda: pipeline.outline(stores, output, model, turns=turns, threads=threads, display=display)))
+    print(f"{output}: {RESEARCH_USE}")
     return 0

@@ -11,6 +11,7 @@ _TALKATIVE = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.fabric.utilities.rank_zero",
     "lightning.fabric.utilities.seed",
+    "torch",
 )
 # What they warn of is for the user: a GPU that cannot be used.
 _HEARD = r"torch\.cuda(\.|$)"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from cytolite.celltypes import UNKNOWN_NUCLEUS
 from cytolite.errors import InputError, UsageError
 from cytolite.files import is_debris, require_regular, sha256_of
 from cytolite.patches import Patch
@@ -180,23 +183,107 @@ def map_labels(types: NDArray[np.int32], mapping: Mapping[int, int], where: str)
     return table[types]
 
 
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a CSV file with a header.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or lacks a column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, found = list(reader), reader.fieldnames or ()
+    except FileNotFoundError:
+        raise InputError(f"There is no table {path}.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a table: {error}.") from None
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; needed are {', '.join(columns)}.")
+    return rows
+
+
+def read_numbers(path: Path, columns: Sequence[str]) -> NDArray[np.float64]:
+    """Read columns of numbers of a CSV file, float64 (n, columns).
+
+    Raises
+    ------
+    InputError
+        As `read_rows`, or if an entry is not a number.
+    """
+    rows = [[row[name] for name in columns] for row in read_rows(path, columns)]
+    try:
+        numbers = np.array(rows, np.float64).reshape(-1, len(columns))
+    except (TypeError, ValueError):
+        numbers = np.full((1, 1), np.nan)
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{path} has an entry that is not a number in {', '.join(columns)}.")
+    return numbers
+
+
+def stated_mpp(folder: Path, default: float) -> Callable[[str], float]:
+    """Return a function of the stem: the resolution that ``meta.json`` states, of all images or of each.
+
+    Parameters
+    ----------
+    folder : Path
+        May hold a ``meta.json`` whose ``um_per_px`` is a number, or a table of numbers by stem.
+    default : float
+        Of images of which nothing is stated.
+
+    Raises
+    ------
+    InputError
+        If the file is not JSON, or a resolution is not a number.
+    """
+    path = folder / "meta.json"
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))["um_per_px"] if path.exists() else None
+        if isinstance(stated, dict):
+            table = {stem: float(mpp) for stem, mpp in stated.items()}
+            return lambda stem: table.get(stem, default)
+        mpp = default if stated is None else float(stated)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not state um_per_px as a number, or as numbers by image: {error}.") from None
+    return lambda stem: mpp
+
+
+def image_files(folder: Path, needed: str) -> list[Path]:
+    """Return the files of ``image/``, sorted.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder or no image in it; `needed` says what it should hold.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.")
+    files = below(folder / "image", "*", depth=0) if (folder / "image").is_dir() else []
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise InputError(f"{folder} is not {needed}.")
+    return images
+
+
 def read_label_folder(
     folder: Path,
-    mapping: Mapping[int, int],
+    mapping: Mapping[int, int] | None,
     *,
     source: str,
     mpp: float | Callable[[str], float],
     group: Callable[[str], str] = lambda stem: stem,
     published: str = "",
 ) -> Reading:
-    """Read a folder of ``image/``, ``inst/`` and ``type/`` files of the same stems.
+    """Read a folder of ``image/``, ``inst/`` and, where nuclei have types, ``type/`` files of the same stems.
 
     Parameters
     ----------
     folder : Path
         Holds the three folders; images may be PNG, JPEG or TIFF, label maps PNG or TIFF.
-    mapping : mapping of int to int
-        The dataset's type ids to the labels of `cytolite.celltypes`.
+    mapping : mapping of int to int, optional
+        The dataset's type ids to the labels of `cytolite.celltypes`; without one all nuclei are of unknown type.
     source : str
         Name of the dataset.
     mpp : float or callable
@@ -211,24 +298,23 @@ def read_label_folder(
     InputError
         If a folder is missing or empty, or a file does not fit its neighbours.
     """
-    if not folder.is_dir():
-        raise UsageError(f"There is no folder {folder}.")
-    files = below(folder / "image", "*", depth=0) if (folder / "image").is_dir() else []
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise InputError(
-            f"{folder} is not a label folder (image/, inst/ and type/ with files of the same stems)"
-            + (f", nor {source} as it is published ({published})." if published else ".")
-        )
+    kinds = ("inst",) if mapping is None else ("inst", "type")
+    folders = f"image/{', inst/' if len(kinds) > 1 else ''} and {kinds[-1]}/"
+    layout = f"a label folder ({folders} with files of the same stems)"
+    images = image_files(folder, layout + (f", nor {source} as it is published ({published})" if published else ""))
 
     def read(path: Path) -> Patch:
-        image, labels = read_rgb(path), [label_file(folder / name, path.stem) for name in ("inst", "type")]
-        instances, types = (read_labels(label, image.shape[:2]) for label in labels)
+        image, labels = read_rgb(path), [label_file(folder / kind, path.stem) for kind in kinds]
+        instances, *types = (read_labels(label, image.shape[:2]) for label in labels)
+        if mapping is None:
+            type_map = np.where(instances > 0, UNKNOWN_NUCLEUS, 0).astype(np.uint8)
+        else:
+            type_map = map_labels(types[0], mapping, str(labels[1]))
         return Patch(
             name=path.stem,
             image=image,
             instance_map=instances,
-            type_map=map_labels(types, mapping, str(labels[1])),
+            type_map=type_map,
             mpp=mpp(path.stem) if callable(mpp) else mpp,
             source=source,
             group=group(path.stem),

@@ -7,15 +7,26 @@ from types import MappingProxyType
 
 from cytolite.datasets import labels
 from cytolite.datasets.base import Dataset, Reading
+from cytolite.datasets.brecahad import BRECAHAD
 from cytolite.datasets.consep import CONSEP
-from cytolite.datasets.monusac import MONUSAC
+from cytolite.datasets.mitoses import MITOSES
+from cytolite.datasets.monusac import MONUSAC, MONUSAC_MACROPHAGES
 from cytolite.datasets.monuseg import MONUSEG
+from cytolite.datasets.nuinsseg import NUINSSEG
 from cytolite.datasets.pannuke import PANNUKE
+from cytolite.datasets.points import POINTS
 from cytolite.datasets.puma import PUMA
+from cytolite.datasets.untyped import UNTYPED
 from cytolite.errors import UsageError, did_you_mean
 
 DATASETS: MappingProxyType[str, Dataset] = MappingProxyType(
-    {d.name: d for d in (CONSEP, MONUSAC, MONUSEG, PANNUKE, PUMA)}
+    {
+        d.name: d
+        for d in (
+            *(CONSEP, MONUSAC, MONUSEG, PANNUKE, PUMA),
+            *(*UNTYPED, NUINSSEG, *POINTS, BRECAHAD, *MITOSES, MONUSAC_MACROPHAGES),
+        )
+    }
 )
 # Stands for any other dataset, as label images with a file of types.
 LABELS = "labels"

@@ -3,19 +3,19 @@
 An image with a side below half a patch is dropped. One with a side below a patch is enlarged until that side fits,
 in both directions alike, so that nuclei keep their shape; its resolution is finer then. What is larger is cut from the
 upper left, and the rest at the right and at the bottom is filled up with its mirror image. The paper says nothing of
-patches about which nothing is known (all `IGNORE`): they are dropped.
+patches about which nothing is known (all `IGNORE`, for instance): they are dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytolite.celltypes import IGNORE
 from cytolite.errors import UsageError
 from cytolite.patches import Patch
 
@@ -77,7 +77,7 @@ def cut(patches: Iterable[Patch], side_px: int, tally: Tally) -> Iterator[Patch]
             tally.too_small += 1
             continue
         for patch, made_by in _cut_one(image, side_px):
-            if (patch.type_map == IGNORE).all():
+            if not (patch.known.any() or patch.trust.any()):
                 tally.nothing_known += 1
                 continue
             setattr(tally, made_by, getattr(tally, made_by) + 1)
@@ -100,8 +100,7 @@ def _cut_one(image: Patch, side_px: int) -> Iterator[tuple[Patch, str]]:
                 full,
                 name=f"{image.name}_{row // side_px}_{col // side_px}",
                 image=full.image[window].copy(),
-                instance_map=full.instance_map[window].copy(),
-                type_map=full.type_map[window].copy(),
+                **{key: labels[window].copy() for key, labels in full.label_maps.items()},
             )
             yield patch, "mirrored" if edge else "cut"
 
@@ -117,8 +116,7 @@ def enlarge(patch: Patch, side_px: int) -> Patch:
     return replace(
         patch,
         image=np.asarray(Image.fromarray(patch.image).resize((cols, rows), Image.Resampling.BICUBIC)),
-        instance_map=patch.instance_map[nearest],
-        type_map=patch.type_map[nearest],
+        **{key: labels[nearest] for key, labels in patch.label_maps.items()},
         mpp=patch.mpp / scale,
     )
 
@@ -130,11 +128,13 @@ def fill_up(patch: Patch, side_px: int) -> Patch:
     """
     below, right = (-side % side_px for side in patch.instance_map.shape)
     instances = _mirror_ids(_mirror_ids(patch.instance_map, below).T, right).T
+    mirrored: dict[str, Any] = {
+        key: np.pad(labels, ((0, below), (0, right)), mode="reflect") for key, labels in patch.label_maps.items()
+    }
     return replace(
         patch,
         image=np.pad(patch.image, ((0, below), (0, right), (0, 0)), mode="reflect"),
-        instance_map=np.ascontiguousarray(instances),
-        type_map=np.pad(patch.type_map, ((0, below), (0, right)), mode="reflect"),
+        **mirrored | {"instance_map": np.ascontiguousarray(instances)},
     )
 
 

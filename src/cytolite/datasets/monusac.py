@@ -146,3 +146,25 @@ MONUSAC = Dataset(
     citation="Verma et al., IEEE Transactions on Medical Imaging 40 (2021)",
     read=read,
 )
+
+
+def read_pieces(folder: Path) -> Reading:
+    """Read further pieces of MoNuSAC's training images, rich in macrophages, from a label folder.
+
+    Which patient each is from is not known: they are one group.
+
+    Raises
+    ------
+    InputError
+        If it is no label folder.
+    """
+    pieces = read_label_folder(folder, TYPES, source="monusac_macrophages", mpp=MPP, group=lambda stem: "pieces")
+    return Reading(len(pieces), (partial_truth(patch) for patch in pieces))
+
+
+MONUSAC_MACROPHAGES = Dataset(
+    name="monusac_macrophages",
+    licence="CC-BY-NC-SA-4.0",
+    citation=MONUSAC.citation,
+    read=read_pieces,
+)

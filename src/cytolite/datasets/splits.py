@@ -16,8 +16,10 @@ def held_back(
     fraction: float,
     seed: int,
     duplicates: Iterable[tuple[int, int]] = (),
+    *,
+    fold: int = 0,
 ) -> NDArray[np.bool_]:
-    """Choose the patches that validate: of every source, `fraction` of its groups, at least one.
+    """Choose the patches that validate: of every source, `fraction` of its groups, in fold 0 at least one.
 
     Parameters
     ----------
@@ -30,6 +32,9 @@ def held_back(
     duplicates : iterable of pairs of int
         Patches that show the same tissue (`cytolite.datasets.duplicates`). What a chosen group is linked to, in its
         source or another, is held back as well; so that more than `fraction` may be. Without pairs nothing changes.
+    fold : int
+        Which `fraction` of the groups: folds 0 to 1 / `fraction` - 1 hold each group back once. A source of few groups
+        has none in some folds.
 
     Returns
     -------
@@ -44,6 +49,8 @@ def held_back(
     """
     if not 0 < fraction < 1:
         raise UsageError(f"A fraction of {fraction} cannot be held back; it must lie between 0 and 1.")
+    if not 0 <= fold < round(1 / fraction):
+        raise UsageError(f"There is no fold {fold} of {fraction}; allowed are 0 to {round(1 / fraction) - 1}.")
     source_of, group_of = np.asarray(sources), np.asarray(groups)
     chosen = np.zeros(len(source_of), bool)
     for source in np.unique(source_of):
@@ -51,8 +58,9 @@ def held_back(
         if len(names) < 2:
             raise InputError(f"The source {str(source)!r} has one group alone ({str(names[0])!r}); it cannot be split.")
         rng = np.random.default_rng([seed, *source.encode()])
-        n = max(1, round(fraction * len(names)))
-        chosen |= (source_of == source) & np.isin(group_of, rng.permutation(names)[:n])
+        # Fold 0 is never empty; where the others begin and end, the next and the one before end and begin.
+        first, last = (max(min(k, 1), round(k * fraction * len(names))) for k in (fold, fold + 1))
+        chosen |= (source_of == source) & np.isin(group_of, rng.permutation(names)[first:last])
     cluster = clusters(sources, groups, duplicates)
     chosen = np.isin(cluster, cluster[chosen])
     for source in np.unique(source_of):

@@ -1,10 +1,11 @@
 """The one on-disk form of patches, raw and refined alike: an HDF5 file that is read patch by patch.
 
-Layout of format 2: a group per patch, named by its index, with the datasets ``image``, ``instance_map`` (16 bits where
-that is enough) and ``type_map`` (gzip, chunks of 256 x 256 px); the group ``table`` with one dataset per column, so
-that what is known of all patches is read at once; the file's attributes hold format, number, content hash, licences
-and, of a store made of others, the command that made it.
-Format 1, which kept the columns as attributes of each group, is still read.
+Layout of format 3: a group per patch, named by its index, with the datasets ``image``, ``instance_map`` (16 bits where
+that is enough), ``type_map`` and, of patches that have them, ``known_map`` and ``trust_map`` (gzip, chunks of 256 x 256
+px); the group ``table`` with one dataset per column, so that what is known of all patches is read at once; the file's
+attributes hold format, number, content hash, licences and, of a store made of others, the command that made it.
+Format 2, which had neither of the optional maps, and format 1, which kept the columns as attributes of each group, are
+still read.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.files import whole_path
 from cytolite.patches import Patch
 
-FORMAT = 2
+FORMAT = 3
 ARRAYS = ("image", "instance_map", "type_map")
+OPTIONAL_ARRAYS = ("known_map", "trust_map")
 TEXTS = ("name", "source", "group", "tissue", "fold", "file", "file_sha256")
 TEXTS_OF_FORMAT_1 = TEXTS[:4]
 CHUNK_PX = 256
@@ -82,13 +84,12 @@ def write_store(
 
 
 def _write_arrays(group: h5py.Group, patch: Patch) -> None:
-    for key in ARRAYS:
-        array = getattr(patch, key)
-        if key == "instance_map" and array.max(initial=0) <= np.iinfo(np.uint16).max:
-            array = array.astype(np.uint16)
-        chunks = (*(min(side, CHUNK_PX) for side in array.shape[:2]), *array.shape[2:])
+    for key, array in {"image": patch.image, **patch.label_maps}.items():
+        small = key == "instance_map" and array.max(initial=0) <= np.iinfo(np.uint16).max
+        data = array.astype(np.uint16) if small else array
+        chunks = (*(min(side, CHUNK_PX) for side in data.shape[:2]), *data.shape[2:])
         group.create_dataset(
-            key, data=array, chunks=chunks, compression="gzip", compression_opts=1, shuffle=array.itemsize > 1
+            key, data=data, chunks=chunks, compression="gzip", compression_opts=1, shuffle=data.itemsize > 1
         )
 
 
@@ -98,6 +99,10 @@ def _update(digest: hashlib._Hash, patch: Patch) -> None:
         digest.update(np.ascontiguousarray(getattr(patch, key)).tobytes())
     for key in TEXTS_OF_FORMAT_1:
         digest.update(getattr(patch, key).encode())
+    for key in OPTIONAL_ARRAYS:
+        # Of what a patch has not, nothing is hashed: as before there were these maps.
+        if (array := getattr(patch, key)) is not None:
+            digest.update(key.encode() + np.ascontiguousarray(array).tobytes())
     digest.update(repr(float(patch.mpp)).encode())
     # Empty before there were folds, and then no part of the hash.
     digest.update(patch.fold.encode())
@@ -182,7 +187,7 @@ class Store:
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = self._file[f"{index:06d}"]
-        arrays = {key: group[key][()] for key in ARRAYS}
+        arrays = {key: group[key][()] for key in (*ARRAYS, *OPTIONAL_ARRAYS) if key in group}
         arrays["instance_map"] = arrays["instance_map"].astype(np.int32, copy=False)
         texts: dict[str, Any] = {key: self._text_column(key)[index] for key in TEXTS}
         return Patch(**arrays, **texts, mpp=float(self.mpp[index]))

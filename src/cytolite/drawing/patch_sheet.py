@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from PIL.ImageFont import FreeTypeFont
 
-from cytolite.celltypes import IGNORE, LABEL_COLOURS, LABEL_NAMES
+from cytolite.celltypes import LABEL_COLOURS, LABEL_NAMES
 from cytolite.fonts import drawable, font
-from cytolite.patches import Patch
+from cytolite.patches import OUTLINE, Patch
 
 WINDOW_PX, ZOOM, COLUMNS, ROWS, GAP_PX = 160, 2, 6, 5, 8
 CAPTION_PX, LEGEND_PX = 18, 26
 PAPER, INK = (255, 255, 255), (33, 37, 41)
+# Laid thinly over what is known to be a nucleus, or background, but whose outline is not to be learnt.
+DOUBTFUL = (255, 230, 0)
 
 
 def draw_sheet(
@@ -37,7 +41,8 @@ def draw_sheet(
     Returns
     -------
     PIL.Image.Image
-        Outlines have the colours of the labels; what is to be ignored is pale.
+        Outlines have the colours of the labels; ground of which nothing is known is pale, and what has no outline to
+        learn is yellowish.
     """
     rng = np.random.default_rng(seed)
     chosen = choose(sources, nuclei, rng)
@@ -87,16 +92,11 @@ def window(patch: Patch, label: int, rng: np.random.Generator) -> Patch:
     )
     cut = np.s_[top : top + WINDOW_PX, left : left + WINDOW_PX]
     below, right = (max(0, WINDOW_PX - side) for side in (rows, cols))
-    return Patch(
-        patch.name,
-        np.pad(patch.image[cut], ((0, below), (0, right), (0, 0)), constant_values=255),
-        np.pad(patch.instance_map[cut], ((0, below), (0, right))),
-        np.pad(patch.type_map[cut], ((0, below), (0, right))),
-        patch.mpp,
-        patch.source,
-        patch.group,
-        patch.tissue,
-    )
+    image = np.pad(patch.image[cut], ((0, below), (0, right), (0, 0)), constant_values=255)
+    maps: dict[str, Any] = {
+        key: np.pad(labels[cut], ((0, below), (0, right))) for key, labels in patch.label_maps.items()
+    }
+    return replace(patch, image=image, **maps)
 
 
 def paint(patch: Patch) -> NDArray[np.uint8]:
@@ -104,8 +104,11 @@ def paint(patch: Patch) -> NDArray[np.uint8]:
     size = [side * ZOOM for side in patch.type_map.shape[::-1]]
     picture = np.array(Image.fromarray(patch.image).resize(size, Image.Resampling.BICUBIC))
     instances, types = (a.repeat(ZOOM, 0).repeat(ZOOM, 1) for a in (patch.instance_map, patch.type_map))
-    ignored = types == IGNORE
+    known, trust = (a.repeat(ZOOM, 0).repeat(ZOOM, 1) for a in (patch.known, patch.trust))
+    ignored = (known == 0) & (trust == 0)
     picture[ignored] = picture[ignored] // 2 + 127
+    unoutlined = (known > 0) & (known & OUTLINE == 0)
+    picture[unoutlined] = picture[unoutlined] // 4 * 3 + np.array(DOUBTFUL, np.uint8) // 4
     # A typed area without an instance (a cell whose nucleus is not outlined) is outlined as an area.
     areas = np.where(instances > 0, instances, -types.astype(np.int32))
     edge = np.zeros(areas.shape, bool)

@@ -78,7 +78,7 @@ Predict = Callable[[Case, Labelled], Prediction]
 def label_of_patch(patch: Patch) -> Labelled:
     """Return a patch of a store as truth."""
     return Labelled(
-        f"Patch {patch.name!r} of {patch.source}", patch.instance_map, patch.type_map, patch.image, patch.mpp
+        f"Patch {patch.name!r} of {patch.source}", patch.instance_map, patch.judged_types(), patch.image, patch.mpp
     )
 
 

@@ -7,7 +7,7 @@ One observation per cell: shape and stain are the matrix, everything else is in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,14 @@ def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
     return cells, [] if region is None else [str(name) for name in region.cat.categories]
 
 
-def write_h5ad(path: Path, cells: CellTable, region_names: Sequence[str], about: dict[str, Any]) -> None:
-    """Write an ``.h5ad``; it gets its name when it is whole.
+def write_h5ad(
+    path: Path,
+    cells: CellTable,
+    region_names: Sequence[str],
+    about: dict[str, Any],
+    extend: Callable[[Any], None] = lambda data: None,
+) -> None:
+    """Write an ``.h5ad``; it gets its name when it is whole. `extend` may add to the AnnData before.
 
     Raises
     ------
@@ -107,6 +113,7 @@ def write_h5ad(path: Path, cells: CellTable, region_names: Sequence[str], about:
         If it cannot be written.
     """
     data = to_anndata(cells, region_names, about)
+    extend(data)
     with whole_path(path) as part:
         data.write_h5ad(part, compression="gzip")
 

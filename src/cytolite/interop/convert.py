@@ -66,6 +66,7 @@ def convert(
     classes: Mapping[str, str] | None = None,
     mpp: float | None = None,
     outlines: bool = False,
+    metadata: bool = False,
     overwrite: bool = False,
     simplify_um: float | None = None,
     update: Callable[[float, float], None] = lambda done_mb, total_mb: None,
@@ -83,6 +84,8 @@ def convert(
         As for `GeoJSONReader`.
     outlines : bool
         Whether a CSV gets the outlines.
+    metadata : bool
+        Whether GeoJSON gets model and region of each cell; QuPath 0.5.1 logs a stack trace for each that has them.
     overwrite : bool
         Whether to replace a file that is there; folders never are.
     simplify_um : float, optional
@@ -113,7 +116,7 @@ def convert(
         notes: list[str] = []
         if simplify_um is not None:
             _simplify(cells, simplify_um, mpp, notes)
-        n = _write(target, wanted, cells, _watched(cells, update), outlines)
+        n = _write(target, wanted, cells, _watched(cells, update), outlines=outlines, metadata=metadata)
         return n, [*(f"{count:,} {what}" for what, count in cells.left_out.items() if count), *notes]
 
 
@@ -249,17 +252,19 @@ def _open_whole(path: Path, kind: Format) -> Source:
     return Source(iter([cells]), list(cells.features), regions, about)
 
 
-def _write(target: Path, kind: Format, source: Source, tables: Iterator[CellTable], outlines: bool) -> int:
+def _write(
+    target: Path, kind: Format, source: Source, tables: Iterator[CellTable], *, outlines: bool, metadata: bool
+) -> int:
     if kind == "parquet":
         with CellsWriter(target, source.feature_names, source.region_names, source.about) as writer:
             return _append_all(writer, tables)
     slide, model = _identity(source)
     measured = [name for name in source.feature_names if name in MEASUREMENTS] or source.feature_names
     if kind == "geojson":
-        with GeoJSONWriter(target, slide, model, measured, region_names=source.region_names) as geojson:
+        with GeoJSONWriter(target, slide, model, measured, source.region_names, metadata=metadata) as geojson:
             return _append_all(geojson, tables)
     if kind == "chunks":
-        return _write_chunks(target, tables, source, measured)
+        return _write_chunks(target, tables, source, measured, metadata)
     if kind == "csv":
         from cytolite.interop.csv_table import CSVWriter
 
@@ -289,7 +294,9 @@ def _identity(source: Source) -> tuple[str, str]:
     return Path(str(source.about.get("slide") or source.about.get("converted_from", ""))).stem, str(name)
 
 
-def _write_chunks(folder: Path, tables: Iterator[CellTable], source: Source, measured: list[str]) -> int:
+def _write_chunks(
+    folder: Path, tables: Iterator[CellTable], source: Source, measured: list[str], metadata: bool
+) -> int:
     """Write files of at most `CHUNK` cells each, numbered from 1."""
     slide, model = _identity(source)
     n, waiting = 0, CellTable.empty()
@@ -298,7 +305,9 @@ def _write_chunks(folder: Path, tables: Iterator[CellTable], source: Source, mea
         def write(cells: CellTable) -> None:
             nonlocal n
             name = f"cells-{n // CHUNK + 1:04d}.geojson.gz"
-            with GeoJSONWriter(part / name, slide, model, measured, source.region_names, first_id=n + 1) as writer:
+            with GeoJSONWriter(
+                part / name, slide, model, measured, source.region_names, first_id=n + 1, metadata=metadata
+            ) as writer:
                 writer.append(cells)
             n += len(cells)
 

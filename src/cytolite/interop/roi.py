@@ -284,7 +284,7 @@ def _region_geometry(content: Any, where: str) -> Polygon | MultiPolygon:
     repaired = shapely.union_all([shapely.make_valid(part) for part in areas])
     polygons = [part for part in _simple_parts(repaired) if part.geom_type == "Polygon" and part.area > 0]
     if not polygons:
-        raise InputError(f"{where}: its polygon has no area.")
+        return None
     return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
 
 

@@ -5,7 +5,7 @@ Needs the extra `spatialdata`. Coordinates are level-0 pixels, in the coordinate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,14 @@ from cytolite.interop.frames import polygons
 SHAPES, TABLE = "nuclei", "cells"
 
 
-def write_zarr(path: Path, cells: CellTable, region_names: Sequence[str], about: dict[str, Any]) -> None:
-    """Write a SpatialData store; it gets its name when it is whole.
+def write_zarr(
+    path: Path,
+    cells: CellTable,
+    region_names: Sequence[str],
+    about: dict[str, Any],
+    extend: Callable[[Any], None] = lambda table: None,
+) -> None:
+    """Write a SpatialData store; it gets its name when it is whole. `extend` may add to its table before.
 
     Raises
     ------
@@ -34,6 +40,7 @@ def write_zarr(path: Path, cells: CellTable, region_names: Sequence[str], about:
     from spatialdata.models import ShapesModel, TableModel
 
     table = to_anndata(cells, region_names, about)
+    extend(table)
     frame = gpd.GeoDataFrame({"geometry": polygons(cells)}, index=table.obs["cell_id"].to_numpy())
     del table.uns["outlines"]
     table.obs["shapes"] = SHAPES

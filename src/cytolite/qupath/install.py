@@ -1,240 +1,125 @@
-"""Put the scripts for QuPath into its user folder, and take them out again.
+"""Put the extension for QuPath into its user folder, and take it out again.
 
-Three places, and in each only what cytolite wrote is ever replaced or removed::
+Two files, and nothing else of the user's is touched::
 
-    <user folder>/scripts/cytolite/   what QuPath lists under Automate > User scripts > cytolite
-    <user folder>/cytolite/           the library that these scripts load
-    the startup script                a marked block that adds cytolite to the Extensions menu
+    <user folder>/extensions/cytolite-qupath-<version>.jar   what QuPath loads when it starts
+    ~/.cytolite/qupath.json                                  the Python that the extension calls
+
+QuPath has no user folder until it was asked for one, and only its preferences know which it is: it asks when an
+extension is dragged onto its window, so that is the way where there is none yet.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from cytolite.errors import InputError, OutputError, UsageError
+import cytolite
+from cytolite.errors import UsageError
 from cytolite.files import plain_refusal, whole_file
+from cytolite.home import home_folder
 
-SCRIPTS, LIBRARY, STARTUP = Path("scripts", "cytolite"), Path("cytolite"), Path("startup.groovy")
-MARK = b"by `cytolite qupath install`"
-BEGIN = b"// >>> cytolite: written by `cytolite qupath install`, removed by `cytolite qupath uninstall`"
-END = b"// <<< cytolite"
-_OPTIONS = re.compile(r"^def options = .*$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Installation:
-    """Where everything of one QuPath user folder lies.
-
-    Attributes
-    ----------
-    user_dir : pathlib.Path
-        QuPath's user folder.
-    startup : pathlib.Path
-        The script that QuPath's preferences name, or the one that they will.
-    """
-
-    user_dir: Path
-    startup: Path
-
-    @property
-    def scripts(self) -> Path:
-        return self.user_dir / SCRIPTS
-
-    @property
-    def library(self) -> Path:
-        return self.user_dir / LIBRARY
+EXTENSIONS = "extensions"
+PYTHON_FILE = "qupath.json"
+_JAR = re.compile(r"cytolite-qupath-(.+)\.jar")
 
 
-def installation(user_dir: Path, startup: Path | None = None) -> Installation:
-    """Return where things lie, or will lie, in a user folder; `startup` as the preferences say it, if they do.
+def extension_jar() -> Path:
+    """Return the extension that comes with this package."""
+    return Path(str(resources.files("cytolite") / "assets" / "qupath" / "cytolite-qupath.jar"))
+
+
+def jar_name() -> str:
+    """Return the name under which it is installed and released."""
+    return f"cytolite-qupath-{cytolite.__version__}.jar"
+
+
+def install(user_dir: Path) -> Path:
+    """Copy the extension into a user folder of QuPath, in place of other versions of it; return where it is.
 
     Raises
     ------
     InputError
         If the folder does not exist: QuPath makes it, not we.
+    OutputError
+        If the extension cannot be written, or an older one not removed: on Windows while QuPath runs.
     """
-    user_dir = user_dir.absolute()
     if not user_dir.is_dir():
         raise UsageError(
-            f"There is no folder {user_dir}; start QuPath once, so that it makes its user folder, "
-            "or name another with --user-dir."
+            f"There is no folder {user_dir}; name the one that QuPath shows as its user directory in Edit > "
+            f"Preferences, or drag {extension_jar()} onto QuPath's window, which then asks for one."
         )
-    return Installation(user_dir, (startup or user_dir / STARTUP).absolute())
+    target = user_dir.absolute() / EXTENSIONS / jar_name()
+    with plain_refusal(target):
+        target.parent.mkdir(exist_ok=True)
+    with whole_file(target) as file, plain_refusal(target):
+        file.write(extension_jar().read_bytes())
+    _remove(path for path in installed(user_dir) if path != target)
+    return target
 
 
-def install(place: Installation, python: str | None = None) -> None:
-    """Write the scripts; what is there from an earlier installation is replaced, options set in it are kept.
-
-    Parameters
-    ----------
-    place : Installation
-        Where to.
-    python : str, optional
-        Absolute path of the Python that has cytolite; default: this one.
-
-    Raises
-    ------
-    InputError
-        If a file of the same name is there that cytolite did not write, or the startup script's block is damaged.
-    OutputError
-        If something cannot be written.
-    """
-    files = _files(place, python or sys.executable)
-    before = {path: _read(path) for path in (*files, place.startup)}
-    foreign = [path for path in files if before[path] and MARK not in before[path].splitlines()[0]]
-    if foreign:
-        raise InputError(f"{foreign[0]} was not written by cytolite; rename it, and install again.")
-    block = _block(place)
-    startup = _with_block(before[place.startup], block, place.startup)
-    for path, text in files.items():
-        _write(path, _keep_options(text, before[path]).encode("ascii"))
-    _write(place.startup, startup)
-
-
-def uninstall(place: Installation) -> list[Path]:
-    """Remove what `install` wrote, and nothing else; return what was removed or changed.
+def uninstall(user_dir: Path) -> list[Path]:
+    """Remove the extension, of whatever version, from a user folder; return what was removed.
 
     Raises
     ------
-    InputError
-        If the startup script's block is damaged.
     OutputError
-        If something cannot be removed.
+        If something cannot be removed: on Windows while QuPath runs.
     """
-    found = [
-        path
-        for folder in (place.scripts, place.library)
-        for path in sorted(folder.glob("*.groovy"))
-        if MARK in _read(path).split(b"\n", 1)[0]
-    ]
-    before = _read(place.startup)
-    after = _without_block(before, place.startup)
-    for path in found:
+    return _remove(installed(user_dir))
+
+
+def installed(user_dir: Path) -> list[Path]:
+    """Return the extension's files in a user folder: one, unless somebody put more there by hand."""
+    return sorted(path for path in (user_dir / EXTENSIONS).glob("*.jar") if _JAR.fullmatch(path.name))
+
+
+def installed_version(path: Path) -> str:
+    """Return the version that the name of an installed extension says."""
+    match = _JAR.fullmatch(path.name)
+    return match[1] if match else ""
+
+
+def _remove(paths: Iterable[Path]) -> list[Path]:
+    removed = list(paths)
+    for path in removed:
         with plain_refusal(path):
             path.unlink()
-    for folder in (place.scripts, place.scripts.parent, place.library):
-        if folder.is_dir() and not any(folder.iterdir()):
-            with plain_refusal(folder):
-                folder.rmdir()
-    if after == before:
-        return found
-    if after == b"" and before.startswith(BEGIN):  # it was ours alone
-        with plain_refusal(place.startup):
-            place.startup.unlink()
-    else:
-        _write(place.startup, after)
-    return [*found, place.startup]
+    return removed
 
 
-def installed_python(place: Installation) -> str | None:
-    """Return the Python that the installed script calls, ``None`` if there is no script."""
-    match = re.search(r"^def python = '(.*)'$", _read(place.scripts / "Find_nuclei.groovy").decode(), re.MULTILINE)
-    return _meaning(match[1]) if match else None
+# ---- the Python that QuPath calls -----------------------------------------------------------------------------------
 
 
-def groovy_literal(text: str) -> str:
-    """Return a Groovy string that means `text`, in ASCII, whatever encoding QuPath reads the script in."""
-    units = text.encode("utf-16-be", "surrogatepass")
-    codes = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
-    return "'" + "".join(map(_escape, codes)) + "'"
+def python_file() -> Path:
+    """Return the file that says which Python the extension calls."""
+    return home_folder() / PYTHON_FILE
 
 
-def _escape(code: int) -> str:
-    if chr(code) in "'\\":  # by a backslash: Groovy puts in characters for numbers before it reads strings
-        return "\\" + chr(code)
-    return chr(code) if 32 <= code < 127 else f"\\u{code:04x}"
+def write_python(python: str | None = None) -> Path:
+    """Let the extension call this Python, by default the one that runs this.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written down.
+    """
+    path = python_file()
+    with plain_refusal(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file, plain_refusal(path):
+        file.write((json.dumps({"python": python or sys.executable}) + "\n").encode())
+    return path
 
 
-def _meaning(literal: str) -> str:
-    """Undo `groovy_literal`, whose numbers are halves of characters where one is rare."""
-    halves = re.sub(r"\\u([0-9a-f]{4})|\\(.)", lambda m: chr(int(m[1], 16)) if m[1] else m[2], literal)
-    return halves.encode("utf-16", "surrogatepass").decode("utf-16")
-
-
-# ---- content --------------------------------------------------------------------------------------------------------
-
-
-def _assets() -> Traversable:
-    return resources.files("cytolite") / "assets" / "qupath"
-
-
-def _files(place: Installation, python: str) -> dict[Path, str]:
-    """Return every file with its text, each begun by the line that marks it as ours."""
-    values = {"PYTHON": python, "LIBRARY": str(place.library), "STARTUP": str(place.startup)}
-    head = f"// Part of cytolite; written {MARK.decode()}, which replaces it.\n"
-    texts = {
-        folder / asset.name: head + _fill(asset.read_text("ascii"), values)
-        for folder, name in ((place.scripts, "menu"), (place.library, "library"))
-        for asset in (_assets() / name).iterdir()
-        if asset.name.endswith(".groovy")
-    }
-    return dict(sorted(texts.items()))
-
-
-def _fill(text: str, values: dict[str, str]) -> str:
-    return re.sub(r"'@([A-Z]+)@'", lambda match: groovy_literal(values[match[1]]), text)
-
-
-def _block(place: Installation) -> bytes:
-    text = _fill((_assets() / "startup.groovy").read_text("ascii"), {"SCRIPTS": str(place.scripts)})
-    return BEGIN + b"\n" + text.encode("ascii") + END + b"\n"
-
-
-def _keep_options(text: str, before: bytes) -> str:
-    """Carry over the line of options, which the user may have set."""
-    kept = _OPTIONS.search(before.decode("utf-8", "replace"))
-    return _OPTIONS.sub(lambda _: kept[0], text) if kept and kept[0].isascii() else text
-
-
-def _with_block(content: bytes, block: bytes, path: Path) -> bytes:
-    """Return `content` with our block in place of an older one, else at its end, after a line break of ours."""
-    span = _find_block(content, path)
-    if span is None:
-        return content + b"\n" + block if path.exists() else block
-    return content[: span[0]] + block + content[span[1] :]
-
-
-def _without_block(content: bytes, path: Path) -> bytes:
-    span = _find_block(content, path)
-    if span is None:
-        return content
-    start, end = span
-    return content[: max(0, start - 1)] + content[end:]  # with the line break that came before it
-
-
-def _find_block(content: bytes, path: Path) -> tuple[int, int] | None:
-    start, end = content.find(BEGIN), content.find(END + b"\n")
-    if start < 0 and end < 0:
-        return None
-    if not 0 <= start < end or content.count(BEGIN) > 1:
-        raise InputError(
-            f"The lines of cytolite in {path} were changed; remove them, from '>>> cytolite' to '<<< cytolite'."
-        )
-    return start, end + len(END) + 1
-
-
-# ---- files ----------------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> bytes:
+def read_python() -> str | None:
+    """Return the Python that the extension calls, ``None`` if it was never said, or the file is damaged."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise OutputError(f"{path} cannot be read ({error.strerror or error}).") from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    target = path.resolve()  # through a link, which stays
-    if target.exists() and _read(target) == content:
-        return
-    with plain_refusal(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as file, plain_refusal(target):
-        file.write(content)
+        python = json.loads(python_file().read_text(encoding="utf-8"))["python"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return python if isinstance(python, str) else None

@@ -1,4 +1,4 @@
-"""A QuPath project with slides, classes and colours, written without QuPath: versions 0.6 and 0.7 open it.
+"""A QuPath project with slides, classes and colours, written without QuPath: versions 0.5.1 to 0.7 open it.
 
 ``data.qpdata``, where objects are kept, is a stream of Java objects and is never written here.
 """
@@ -16,7 +16,19 @@ from cytolite.celltypes import CELL_TYPES
 from cytolite.files import whole_folder
 
 PROJECT_FILE = "project.qpproj"
-# What QuPath's own projects of the oldest version that was tried say.
+# QuPath's own classes, as a new project of its has them, in the order of its list.
+_OWN_CLASSES = {
+    "Tumor": (200, 0, 0),
+    "Stroma": (150, 200, 150),
+    "Immune cells": (160, 90, 160),
+    "Necrosis": (50, 50, 50),
+    "Other": (255, 200, 0),
+    "Region*": (0, 0, 180),
+    "Ignore*": (180, 180, 180),
+    "Positive": (250, 62, 62),
+    "Negative": (112, 112, 225),
+}
+# What QuPath's own projects of the version say that this was tried with first.
 _VERSION = "0.6.0"
 
 
@@ -67,8 +79,9 @@ def write_project(
 
 
 def path_classes() -> list[dict[str, Any]]:
-    """Return cytolite's classes as QuPath lists them: the colour is a signed number of alpha, red, green and blue."""
-    return [{"name": t.qupath_class, "color": packed_colour(t.colour)} for t in CELL_TYPES]
+    """Return QuPath's classes, then cytolite's, as QuPath lists them: a colour is a signed number of ARGB."""
+    ours = {t.qupath_class: t.colour for t in CELL_TYPES}
+    return [{"name": name, "color": packed_colour(rgb)} for name, rgb in ({**_OWN_CLASSES, **ours}).items()]
 
 
 def packed_colour(rgb: tuple[int, int, int]) -> int:

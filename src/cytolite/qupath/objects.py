@@ -87,7 +87,8 @@ class ImageRegions:
 
     def mpp(self) -> float | None:
         """Return the um/px that QuPath has for the image, which may have been set by hand; None if it has none."""
-        calibration = self.entry._image_data.getServerMetadata().getPixelCalibration()
+        # Not by ImageData.getServerMetadata, which is new in 0.6.
+        calibration = self.entry._image_data.getServer().getMetadata().getPixelCalibration()
         size = float(calibration.getAveragedPixelSizeMicrons())
         return size if calibration.hasPixelSizeMicrons() and np.isfinite(size) else None
 
@@ -314,7 +315,7 @@ def _read_objects(result: Path, region: int, image: ImageRegions) -> Iterator[An
     with tempfile.TemporaryDirectory(prefix="cytolite-") as folder:
         for number, (first_id, cells) in enumerate(_chunks(result / "cells.parquet", region)):
             path = Path(folder) / f"{number}.geojson"
-            with GeoJSONWriter(path, image.name, model, first_id=first_id) as writer:
+            with GeoJSONWriter(path, image.name, model, first_id=first_id, metadata=False) as writer:
                 writer.append(cells)
             yield PathIO.readObjects(File(str(path)))
             path.unlink()

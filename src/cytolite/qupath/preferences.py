@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 NODE = "io.github.qupath"  # below it one node a version, "0.6"
-USER_PATH, STARTUP_SCRIPT = "userPath", "startupScriptPath"
+USER_PATH = "userPath"
 OLDEST = (0, 5)
 _BASE64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
 # java.util.prefs.Base64: its alphabet without capitals, for file systems that do not tell them apart.
@@ -36,26 +36,21 @@ def read_preferences(home: Path | None = None, platform: str = sys.platform) -> 
 def user_folders(home: Path | None = None, platform: str = sys.platform) -> dict[str, Path]:
     """Return QuPath's user folder for each version from 0.5 on that has one, oldest first: ``"0.6" -> path``.
 
-    The folder that the preferences name, else ``QuPath/v0.x`` in the home folder, as QuPath does it.
+    That is what its preferences say. A folder of the usual name that was made by hand counts for nothing, to QuPath
+    as to us; one that the preferences name but that is gone is left out.
     """
-    home = home or Path.home()
-    found = {path.name[1:]: path for path in (home / "QuPath").glob("v*.*")}
-    found |= {
+    folders = {
         version: Path(values[USER_PATH])
-        for version, values in read_preferences(home, platform).items()
+        for version, values in started_versions(home, platform).items()
         if values.get(USER_PATH)
     }
-    return {
-        version: path
-        for version, path in sorted(found.items(), key=lambda item: _numbers(item[0]))
-        if _numbers(version) >= OLDEST and path.is_dir()
-    }
+    return {version: path for version, path in folders.items() if path.is_dir()}
 
 
-def startup_script(version: str | None, home: Path | None = None, platform: str = sys.platform) -> Path | None:
-    """Return the script that QuPath of this version runs when it starts, ``None`` if none is set."""
-    value = read_preferences(home, platform).get(version or "", {}).get(STARTUP_SCRIPT)
-    return Path(value) if value else None
+def started_versions(home: Path | None = None, platform: str = sys.platform) -> dict[str, dict[str, str]]:
+    """Return the preferences of each version from 0.5 on that this user has started, oldest first."""
+    found = read_preferences(home, platform)
+    return {version: found[version] for version in sorted(found, key=_numbers) if _numbers(version) >= OLDEST}
 
 
 def _numbers(version: str) -> tuple[int, ...]:

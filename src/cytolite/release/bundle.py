@@ -36,7 +36,7 @@ from cytolite.metrics.truth import Prediction
 from cytolite.networks.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.provenance import option, options
-from cytolite.release.card import CardFacts, SourceRow, TypeRow, render
+from cytolite.release.card import CardFacts, SourceRow, TypeRow, few_examples, render
 from cytolite.release.onnx_export import export_onnx
 from cytolite.release.origin import record_split
 from cytolite.release.temperature import temperature_over_sources
@@ -76,8 +76,6 @@ class Making:
         What it was trained on, and what it is scored on.
     network : str
         What the network consists of.
-    commands : sequence of str
-        That make it again.
     note : str
         A sentence on what is not known of the images held back; empty if all is.
     """
@@ -85,7 +83,6 @@ class Making:
     training: Sequence[Patch]
     held_back: Sequence[Patch]
     network: str
-    commands: Sequence[str]
     note: str = ""
 
 
@@ -120,7 +117,8 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         export_onnx(network, onnx_path, [model_input(p.image, p.mpp, spec.mpp).image[None] for p in samples])
         decoder = settings.decoder or encoder.decoder
         text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
-        making = Making(training, held_back, text, commands(settings, spec, origin))
+        spec = spec.model_copy(update={"made_with": tuple(commands(settings, spec, origin))})
+        making = Making(training, held_back, text)
         return write_scored(out, onnx_path, spec, making)[0]
 
 
@@ -148,8 +146,10 @@ def write_scored(out: Path, onnx_path: Path, spec: ModelSpec, making: Making) ->
     temperature = temperature_over_sources(patches, located)
     counts = count_located(patches, located, temperature)
     numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
-    spec = spec.model_copy(update={"type_temperature": temperature, "validation": numbers})
-    return write_bundle(out, onnx_path, spec, card(spec, counts, making)), counts
+    facts = facts_of(spec, counts, making)
+    told = {"validation": numbers, "few_examples": few_examples(facts.types)}
+    spec = spec.model_copy(update={"type_temperature": temperature, **told})
+    return write_bundle(out, onnx_path, spec, render(spec, facts)), counts
 
 
 def teacher_of(run: Path) -> str:
@@ -184,12 +184,12 @@ def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: Tra
     return labelled
 
 
-def card(spec: ModelSpec, counts: Counts, making: Making) -> str:
-    """Return a bundle's card, scored by the functions of `cytolite evaluate` from what it found in held-back images."""
+def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
+    """Return what a card states, scored by the functions of `cytolite evaluate` from what was found in held-back images."""
     training, held_back = making.training, making.held_back
     bootstrap = Bootstrap()
     found = sections(counts, ["source"], bootstrap)
-    facts = CardFacts(
+    return CardFacts(
         network=making.network,
         sources=source_rows(training, held_back),
         types=type_rows(found[0], training, held_back),
@@ -197,9 +197,8 @@ def card(spec: ModelSpec, counts: Counts, making: Making) -> str:
         scores=page.overall_table(found[1:]),
         type_scores={section.title: page.type_table(section) for section in found[1:]},
         intervals=f"{page.interval_text(bootstrap)} {making.note}".strip(),
-        commands=making.commands,
+        commands=spec.made_with,
     )
-    return render(spec, facts)
 
 
 def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:

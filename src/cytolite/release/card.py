@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -138,11 +137,19 @@ def _sources(facts: CardFacts) -> str:
     return f"## Data\n\n{_table(header, rows)}"
 
 
+def few_examples(types: Sequence[TypeRow]) -> dict[str, tuple[int, int]]:
+    """Return the types with too few nuclei to be relied on, with how many trained and tested."""
+    return {
+        cell_type.name: (row.trained, row.tested)
+        for cell_type, row in zip(CELL_TYPES, types, strict=True)
+        if min(row.trained, row.tested) < FEW_NUCLEI
+    }
+
+
 def _limits(facts: CardFacts) -> str:
     few = [
-        f"{cell_type.name} ({row.trained:,} trained, {row.tested:,} tested)"
-        for cell_type, row in zip(CELL_TYPES, facts.types, strict=True)
-        if min(row.trained, row.tested) < FEW_NUCLEI
+        f"{name} ({trained:,} trained, {tested:,} tested)"
+        for name, (trained, tested) in few_examples(facts.types).items()
     ]
     return f"""## Limits
 
@@ -156,9 +163,3 @@ def _limits(facts: CardFacts) -> str:
 def _making(facts: CardFacts) -> str:
     commands = "\n".join(facts.commands)
     return f"## How it was made\n\n```bash\n{commands}\n```"
-
-
-def commands_of(card: str) -> list[str]:
-    """Return the commands that a card says its bundle was made by; none if it does not say."""
-    block = re.search(r"^## How it was made\n\n```bash\n(.*?)\n```", card, re.MULTILINE | re.DOTALL)
-    return block[1].splitlines() if block else []

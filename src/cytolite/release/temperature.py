@@ -75,7 +75,7 @@ def _likelihoods(patch: Patch, located: Located) -> NDArray[np.float64]:
     """Probability of each matched nucleus's true type at every temperature tried, and in the last column at 1."""
     found = match(patch.instance_map, located.instance_map)
     ids, first = np.unique(patch.instance_map, return_index=True)
-    allowed = allowed_table().numpy()[patch.type_map.ravel()[first][np.searchsorted(ids, found.true_ids)]]
+    allowed = allowed_table().numpy()[patch.judged_types().ravel()[first][np.searchsorted(ids, found.true_ids)]]
     known = allowed.any(1) & ~allowed.all(1)
     columns = []
     for temperature in (*TEMPERATURES, 1.0):

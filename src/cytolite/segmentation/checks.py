@@ -99,7 +99,7 @@ def check_plan(plan: Plan, slide: Slide, areas: Sequence[Area]) -> Iterator[Warn
 
 
 def damage(places: Sequence[Rectangle], mpp: float) -> dict[str, Any]:
-    """Return what a summary says of places that could not be read (x, y, width, height, level-0 px); nothing of none."""
+    """Return what a summary says of what could not be read: x, y, width, height of places, level-0 px; {} of none."""
     if not places:
         return {}
     area = sum(width * height for _, _, width, height in places) * mpp**2 / 1e6

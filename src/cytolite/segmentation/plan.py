@@ -181,7 +181,7 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
     regions = [(region.name, region.polygon.wkb_hex) for region in plan.regions or []]
     return {
         "slide": [fingerprint(slide.path), slide.width_px, slide.height_px, slide.mpp],
-        "model": [bundle.sha256, hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()],
+        "model": [bundle.sha256, bundle.spec_sha256],
         "mpp": [plan.mpp, plan.stride],
         "read": [slide.scene, settings.rgb, settings.damaged],
         "tile": plan.tile,

@@ -211,5 +211,5 @@ def _roi_sha256(settings: SegmentSettings) -> str | None:
 
 def _model_record(bundle: Bundle) -> dict[str, str]:
     """Tell a bundle from another: the same network with other thresholds finds other cells."""
-    spec = hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()
-    return {"name": bundle.spec.name, "version": bundle.spec.version, "onnx_sha256": bundle.sha256, "spec_sha256": spec}
+    hashes = {"onnx_sha256": bundle.sha256, "spec_sha256": bundle.spec_sha256}
+    return {"name": bundle.spec.name, "version": bundle.spec.version, **hashes}

@@ -19,17 +19,13 @@ import uvicorn
 
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, OutputError, UsageError
+from cytolite.home import home_folder
 from cytolite.segmentation.run import load_model
 from cytolite.serving.allowed import AllowedFolders
 from cytolite.serving.api import MAX_BODY_BYTES, make_app
 from cytolite.serving.jobs import JobQueue
 
 SERVER_FILE = "server.json"
-
-
-def home_folder() -> Path:
-    """Return cytolite's own folder: that of the environment's CYTOLITE_HOME, else ``.cytolite`` in the user's."""
-    return Path(os.environ.get("CYTOLITE_HOME") or Path.home() / ".cytolite")
 
 
 def serve(

@@ -37,14 +37,16 @@ class Crop:
         float32 (2, H, W), unit scale.
     instance_map : numpy.ndarray
         int32 (H, W).
-    type_map : numpy.ndarray
-        uint8 (H, W).
+    type_map, known_map, trust_map : numpy.ndarray
+        uint8 (H, W), as of `Patch`.
     """
 
     image: NDArray[np.uint8]
     flows: NDArray[np.float32]
     instance_map: NDArray[np.int32]
     type_map: NDArray[np.uint8]
+    known_map: NDArray[np.uint8]
+    trust_map: NDArray[np.uint8]
 
 
 def warp_matrix(centre: tuple[float, float], scale: float, angle: float, flip: bool, size: int) -> NDArray[np.float64]:
@@ -97,7 +99,7 @@ def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int,
 def crop(patch: Patch, matrix: NDArray[np.float64], size: int, stride: int = 1) -> Crop:
     """Cut a square of `size` px out of a patch by `matrix`, with the flows of its nuclei on a grid `stride` coarser.
 
-    Beyond the patch the image is mirrored and the truth is `IGNORE`: a mirrored nucleus would carry the id of its
+    Beyond the patch the image is mirrored and nothing is known: a mirrored nucleus would carry the id of its
     original, and the two would be one nucleus in two parts.
     """
     scale = float(np.hypot(*matrix[:, 0]))
@@ -112,6 +114,8 @@ def crop(patch: Patch, matrix: NDArray[np.float64], size: int, stride: int = 1) 
         flows=np.ascontiguousarray(flows.encode(instances)[(slice(None), *inner)]),
         instance_map=np.ascontiguousarray(instances[inner]),
         type_map=warp_labels(patch.type_map, coarse, side, IGNORE).astype(np.uint8),
+        known_map=warp_labels(patch.known, coarse, side, 0).astype(np.uint8),
+        trust_map=warp_labels(patch.trust, coarse, side, 0).astype(np.uint8),
     )
 
 
@@ -131,10 +135,12 @@ def jitter_stain(image: NDArray[np.uint8], rng: np.random.Generator, strength: f
     return cv2.transform(cv2.exp(density), colour).clip(0, 255).astype(np.uint8)
 
 
-def degrade(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Now and then blur, add noise or compress, as scanners do."""
-    if rng.random() < 0.2:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0))
+def degrade(
+    image: NDArray[np.uint8], rng: np.random.Generator, blur_share: float = 0.2, blur_px: float = 1.0
+) -> NDArray[np.uint8]:
+    """Now and then blur (by a sigma of 0.3 to `blur_px`), add noise or compress, as scanners do."""
+    if rng.random() < blur_share:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, blur_px))
     if rng.random() < 0.15:
         noise = rng.normal(0, rng.uniform(1, 6), image.shape)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)

@@ -65,7 +65,13 @@ def nucleus_loss(type_logits: torch.Tensor, nucleus: torch.Tensor, weights: torc
 
 
 def type_loss(
-    type_logits: torch.Tensor, labels: torch.Tensor, allowed: torch.Tensor, weights: torch.Tensor
+    type_logits: torch.Tensor,
+    labels: torch.Tensor,
+    allowed: torch.Tensor,
+    weights: torch.Tensor,
+    *,
+    log_prior: torch.Tensor | None = None,
+    gamma: float = 0.0,
 ) -> torch.Tensor:
     """Cross-entropy of the type of nucleus pixels, where a coarse label asks only for its set.
 
@@ -82,13 +88,22 @@ def type_loss(
         bool (256, 7), from `allowed_table`.
     weights : torch.Tensor
         float (B, H, W); taken as 0 where the label names no types.
+    log_prior : torch.Tensor, optional
+        float (7,), added to the logits (logit adjustment, Menon et al. 2021): what the network then says without it
+        is what it would say if all types were equally frequent.
+    gamma : float
+        The loss is multiplied by ``(1 - p)^gamma`` (Lin et al. 2017), p being the probability of the allowed set.
     """
-    log_probs = type_logits[:, 1:].log_softmax(1)
+    logits = type_logits[:, 1:] if log_prior is None else type_logits[:, 1:] + log_prior[:, None, None]
+    log_probs = logits.log_softmax(1)
     open_types = allowed[labels].permute(0, 3, 1, 2)
     known = open_types.any(1)
     # A finite floor instead of -inf keeps the gradient of unlabelled pixels at 0 and not NaN.
     within = log_probs.masked_fill(~open_types, -1e4).logsumexp(1)
-    return weighted_mean(-within.where(known, torch.zeros_like(within)), weights * known)
+    loss = -within.where(known, torch.zeros_like(within))
+    if gamma:
+        loss = loss * (1 - torch.exp(-loss)).clamp_min(1e-6) ** gamma
+    return weighted_mean(loss, weights * known)
 
 
 def set_table() -> torch.Tensor:
@@ -233,6 +248,22 @@ def frequency_weights(counts: Mapping[int, int], power: float = 0.5) -> torch.Te
     raw = n.clamp_min(1) ** -power
     types = torch.where(n > 0, (raw / raw[n > 0].mean()).clamp(0.1, 10), torch.ones_like(n))
     return torch.cat([types[n > 0].min()[None], types])
+
+
+def effective_number_weights(counts: torch.Tensor, beta: float = 0.999) -> torch.Tensor:
+    """Class-balanced weights ``(1 - beta) / (1 - beta^n)`` (Cui et al. 2019), mean 1; of a type without nuclei 1.
+
+    Parameters
+    ----------
+    counts : torch.Tensor
+        float (types,), nuclei of each.
+    beta : float
+        1 / (1 - beta) nuclei count as many; more add nothing.
+    """
+    weights = (1 - beta) / (1 - torch.pow(beta, counts.double().clamp_min(1)))
+    there = counts > 0
+    scaled = weights / weights[there].mean() if bool(there.any()) else torch.ones_like(weights)
+    return torch.where(there, scaled, torch.ones_like(scaled)).float()
 
 
 def distillation_loss(

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from cytolite.celltypes import N_TYPES
 from cytolite.config import TrainSettings
 from cytolite.datasets.census import nuclei_per_label
 from cytolite.patches import Patch
 from cytolite.training.losses import (
     allowed_table,
+    effective_number_weights,
     flow_loss,
     focal_loss,
     frequency_weights,
@@ -39,17 +41,21 @@ class LightObjective(nn.Module):
         }
         allowed = allowed_table()
         self.register_buffer("allowed", allowed, persistent=False)
+        weights, log_prior, self.gamma = rare_types(settings.rare_loss, patches, allowed)
         # A coarse label weighs as the mean of its types.
-        label_weights = (allowed * class_weights(patches, allowed)).sum(1) / allowed.sum(1).clamp_min(1)
+        label_weights = (allowed * weights).sum(1) / allowed.sum(1).clamp_min(1)
         self.register_buffer("label_weights", label_weights, persistent=False)
+        self.register_buffer("log_prior", log_prior, persistent=False)
 
     def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the losses by name, not weighted yet."""
         labels = batch["labels"].long()
+        weights = batch["type_weight"] * self.label_weights[labels]
+        options = {"log_prior": self.log_prior, "gamma": self.gamma}
         return {
             "flow": flow_loss(flows, batch["flows"], batch["flow_weight"]),
             "nucleus": nucleus_loss(type_logits, batch["nucleus"], batch["nucleus_weight"]),
-            "type": type_loss(type_logits, labels, self.allowed, batch["type_weight"] * self.label_weights[labels]),
+            "type": type_loss(type_logits, labels, self.allowed, weights, **options),
         }
 
 
@@ -71,7 +77,7 @@ class PaperObjective(nn.Module):
     def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the losses by name, not weighted yet."""
         codes = set_codes(batch["labels"].long(), batch["nucleus"])
-        known = (codes >= 0).float()
+        known = batch["class_weight"]
         sigma, gamma = self.settings.smoothing_px, self.settings.focal_gamma
         return {
             "flow": flow_loss(flows, batch["flows"], batch["flow_weight"]),
@@ -84,6 +90,19 @@ class PaperObjective(nn.Module):
 def objective(settings: TrainSettings, patches: Sequence[Patch]) -> LightObjective | PaperObjective:
     """Return the objective that the settings name, with class weights from the patches that train."""
     return (PaperObjective if settings.loss == "paper" else LightObjective)(settings, patches)
+
+
+def rare_types(
+    kind: str, patches: Sequence[Patch], allowed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None, float]:
+    """Return the types' weights, float (7,), what is added to their logits, float (7,) or none, and focal's gamma."""
+    if kind == "weights":
+        return class_weights(patches, allowed), None, 0.0
+    counts = nuclei_per_label(patches)
+    n = torch.tensor([float(counts.get(t, 0)) for t in range(1, N_TYPES + 1)])
+    if kind == "focal":
+        return effective_number_weights(n), None, 2.0
+    return torch.ones(N_TYPES), ((n + 1) / (n + 1).sum()).log(), 0.0
 
 
 def class_weights(patches: Sequence[Patch], allowed: torch.Tensor) -> torch.Tensor:

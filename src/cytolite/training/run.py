@@ -48,7 +48,10 @@ ANSWERS = "answers"
 # Crops that show a bundle's network what its inner activations look like.
 CALIBRATION_CROPS = 64
 # Settings that decide which crops there are, and so what is cached of them.
-CROP_SETTINGS = {"seed", "mpp", "crop_px", "balanced_share", "source_shares", "held_back", "duplicates"}
+CROP_SETTINGS = {
+    "seed", "mpp", "crop_px", "balanced_share", "rare_power", "source_shares", "source_power", "stain_jitter",
+    "blur_share", "blur_px", "held_back", "fold", "duplicates",
+}  # fmt: skip
 
 
 def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch]]:
@@ -59,7 +62,7 @@ def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch],
             patches += list(store)
     sources, groups = [p.source for p in patches], [p.group for p in patches]
     pairs = read_pairs(settings.duplicates, sources, [p.name for p in patches]) if settings.duplicates else []
-    out = held_back(sources, groups, settings.held_back, settings.seed, pairs)
+    out = held_back(sources, groups, settings.held_back, settings.seed, pairs, fold=settings.fold)
     return [p for p, o in zip(patches, out, strict=True) if not o], [p for p, o in zip(patches, out, strict=True) if o]
 
 
@@ -314,7 +317,7 @@ def _answers(
     asked: Committee, stores: Sequence[Path], out: Path, settings: DistillSettings, stride: int
 ) -> ImageAnswers:
     decisive = {
-        **settings.model_dump(mode="json", include={"seed", "held_back", "duplicates"}),
+        **settings.model_dump(mode="json", include={"seed", "held_back", "fold", "duplicates"}),
         "stores": [store["sha256"] for store in store_hashes(stores)],
         "teacher": asked.sha256,
     }

@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from cytolite.celltypes import IGNORE, N_TYPES, UNKNOWN_NUCLEUS
 from cytolite.config import TrainSettings
-from cytolite.patches import Patch
+from cytolite.errors import InputError
+from cytolite.patches import FULL_TRUST, OUTLINE, PRESENCE, Patch
 from cytolite.training.augment import Crop, crop, degrade, jitter_stain, rescale, warp_matrix
 from cytolite.training.cache import CropCache
 from cytolite.training.soft_targets import ImageAnswers
@@ -20,30 +21,69 @@ from cytolite.training.soft_targets import ImageAnswers
 POINTS_PER_PATCH = 64
 # Nuclei weigh by the inverse root of their area, so that small and slender ones count; this area weighs 1.
 REFERENCE_AREA_UM2 = 30.0
+# Weight of background in the flow loss: its flows are 0, and most of an image is background.
+BACKGROUND_FLOWS = 0.1
 
 
 @dataclass(frozen=True)
 class Points:
-    """Pixels of one type over all patches: patch index, row and column."""
+    """Pixels of one type over all patches: patch index, row and column; how many nuclei of it there are."""
 
     patch: NDArray[np.intp]
     row: NDArray[np.intp]
     col: NDArray[np.intp]
+    nuclei: int
 
 
 def points_of_types(patches: Sequence[Patch], rng: np.random.Generator) -> list[Points]:
     """Draw up to 64 pixels per type and patch, for crops centred on a type; types that occur nowhere are left out."""
     found = []
     for type_id in range(1, N_TYPES + 1):
-        parts = []
+        parts, nuclei = [], 0
         for i, patch in enumerate(patches):
             flat = np.flatnonzero(patch.type_map == type_id)
             if len(flat):
+                nuclei += len(np.unique(patch.instance_map.ravel()[flat]))
                 flat = rng.choice(flat, min(len(flat), POINTS_PER_PATCH), replace=False)
                 rows, cols = np.unravel_index(flat, patch.type_map.shape)
                 parts.append((np.full(len(flat), i), rows, cols))
         if parts:
-            found.append(Points(*(np.concatenate(column) for column in zip(*parts, strict=True))))
+            columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+            found.append(Points(columns[0], columns[1], columns[2], nuclei))
+    return found
+
+
+def source_chances(patches: Sequence[Patch], settings: TrainSettings) -> NDArray[np.float64]:
+    """Return the chance of each patch, float64 (n,), sum 1: sources by their share, patches of a source by their area.
+
+    Raises
+    ------
+    InputError
+        If none of the patches' sources has a share.
+    """
+    area = np.array([p.image.shape[0] * p.image.shape[1] * p.mpp**2 for p in patches])
+    source_of = np.array([p.source for p in patches])
+    chance = np.zeros(len(patches))
+    for source in np.unique(source_of).tolist():
+        mine = source_of == source
+        power = settings.source_power
+        share = settings.source_shares.get(source, 0.0) if power is None else area[mine].sum() ** power
+        chance[mine] = share * area[mine] / area[mine].sum()
+    if not chance.any():
+        raise InputError(
+            f"None of the sources {', '.join(np.unique(source_of).tolist())} has a share; set source_shares, or "
+            "source_power."
+        )
+    return chance / chance.sum()
+
+
+def point_chances(points: Points, patches: Sequence[Patch], chance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the chance of each pixel of a type, not normalised: a source has its share, however many it has."""
+    source_of = np.array([p.source for p in patches])
+    found = np.zeros(len(points.patch))
+    for source in np.unique(source_of[points.patch]):
+        mine = source_of[points.patch] == source
+        found[mine] = chance[source_of == source].sum() / mine.sum()
     return found
 
 
@@ -77,14 +117,14 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         self.first = 0
         self.cache: CropCache | None = None
         self.answers: ImageAnswers | None = None
-        self.points = points_of_types(patches, np.random.default_rng(settings.seed))
-        area = np.array([p.image.shape[0] * p.image.shape[1] * p.mpp**2 for p in patches])
-        self.chance = np.zeros(len(patches))
-        for source, share in settings.source_shares.items():
-            mine = np.array([p.source == source for p in patches])
-            if mine.any():
-                self.chance[mine] = share * area[mine] / area[mine].sum()
-        self.chance /= self.chance.sum()
+        self.chance = source_chances(patches, settings)
+        found = points_of_types(patches, np.random.default_rng(settings.seed))
+        chances = [point_chances(points, patches, self.chance) for points in found]
+        self.points = [points for points, chance in zip(found, chances, strict=True) if chance.any()]
+        self.point_ends = [np.cumsum(chance) / chance.sum() for chance in chances if chance.any()]
+        nuclei = np.array([max(points.nuclei, 1) for points in self.points], float)
+        self.type_chance = nuclei ** (1 - settings.rare_power)
+        self.type_chance /= self.type_chance.sum()
 
     def start_epoch(self, epoch: int) -> None:
         """Move to the stretch of the endless sequence of crops that belongs to an epoch."""
@@ -114,7 +154,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         scale = self.settings.mpp / patch.mpp * np.exp(rng.uniform(-0.2, 0.2))
         matrix = warp_matrix((x, y), scale, rng.uniform(0, 2 * np.pi), rng.random() < 0.5, self.settings.crop_px)
         taken = crop(patch, matrix, self.settings.crop_px, self.stride)
-        image = degrade(jitter_stain(taken.image, rng), rng)
+        s = self.settings
+        image = degrade(jitter_stain(taken.image, rng, s.stain_jitter), rng, s.blur_share, s.blur_px)
         item = as_tensors(taken, image, self.settings.mpp * self.stride)
         if self.answers is None:
             return item
@@ -123,8 +164,9 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
     def _place(self, rng: np.random.Generator) -> tuple[int, float, float]:
         """Choose a patch, by its index, and the point, (x, y) in its pixels, that comes to lie at the crop's centre."""
         if self.points and rng.random() < self.settings.balanced_share:
-            points = self.points[rng.integers(len(self.points))]
-            i = rng.integers(len(points.patch))
+            kind = int(rng.choice(len(self.points), p=self.type_chance))
+            points = self.points[kind]
+            i = int(np.searchsorted(self.point_ends[kind], rng.random(), side="right"))
             reach = self.settings.crop_px / 4
             x, y = points.col[i] + rng.uniform(-reach, reach), points.row[i] + rng.uniform(-reach, reach)
             return int(points.patch[i]), x, y
@@ -138,27 +180,31 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 def as_tensors(taken: Crop, image: NDArray[np.uint8], mpp: float) -> dict[str, torch.Tensor]:
-    """Return what the losses need: image, flows, labels, and per-pixel weights of outline and type.
+    """Return what the losses need: image, flows, labels, and per-pixel weights of outline, presence and type.
 
-    `mpp` is that of the labels.
-
-    A typed pixel without an instance has a known type but no known outline (`cytolite.datasets.monusac`); an `IGNORE`
-    pixel has neither.
+    What is known of a pixel decides: flows are learnt where the outline is, nucleus or background where presence is, a
+    type as much as it is trusted. Of a nucleus whose type is not trusted the label says no type; of a pixel of which
+    nothing is known it is `IGNORE`. `mpp` is that of the labels.
     """
-    nucleus = taken.instance_map > 0
-    labels = np.where(nucleus & (taken.type_map == 0), UNKNOWN_NUCLEUS, taken.type_map)
-    background = (labels == 0) & ~nucleus
+    nucleus, typed = taken.instance_map > 0, (taken.trust_map > 0) & (taken.type_map > 0)
+    present, outlined = (taken.known_map & bit > 0 for bit in (PRESENCE, OUTLINE))
+    labels = np.where(typed, taken.type_map, np.where(present, np.where(nucleus, UNKNOWN_NUCLEUS, 0), IGNORE))
     area_um2 = np.bincount(taken.instance_map.ravel())[taken.instance_map] * mpp**2
-    weight = np.clip(np.sqrt(REFERENCE_AREA_UM2 / np.maximum(area_um2, 1)), 0.5, 2).astype(np.float32)
-    known = nucleus & (labels != IGNORE)
+    weight = np.where(nucleus, np.clip(np.sqrt(REFERENCE_AREA_UM2 / np.maximum(area_um2, 1)), 0.5, 2), 1)
+    trust = taken.trust_map / FULL_TRUST
+    maps = {
+        "flow_weight": np.where(nucleus, weight, BACKGROUND_FLOWS) * outlined,
+        "nucleus_weight": weight * present,
+        "type_weight": weight * trust,
+        # Of classes with background among them, as the paper's losses see them.
+        "class_weight": np.where(typed, trust, present),
+    }
     return {
         "image": channels_first(image),
         "flows": torch.from_numpy(taken.flows),
         "labels": torch.from_numpy(labels.astype(np.uint8)),
-        "nucleus": torch.from_numpy(nucleus),
-        "flow_weight": torch.from_numpy(np.where(known, weight, np.where(background, 0.1, 0)).astype(np.float32)),
-        "nucleus_weight": torch.from_numpy(np.where(known, weight, background).astype(np.float32)),
-        "type_weight": torch.from_numpy(np.where(nucleus, weight, 1).astype(np.float32)),
+        "nucleus": torch.from_numpy(nucleus & present),
+        **{name: torch.from_numpy(values.astype(np.float32)) for name, values in maps.items()},
     }
 
 

@@ -36,7 +36,7 @@ def score_network(
     classes, counted = own_classes(), []
     for patch in patches:
         nuclei = predict_patch(network, patch, mpp)
-        truth = true_nuclei(patch.instance_map, patch.type_map, classes, patch.name)
+        truth = true_nuclei(patch.instance_map, patch.judged_types(), classes, patch.name)
         found = Prediction(nuclei.instance_map, np.arange(1, len(nuclei.types) + 1), nuclei.types)
         counted.append(count_image(truth, found, classes, patch.mpp))
         seen(patch, nuclei.instance_map, nuclei.types)

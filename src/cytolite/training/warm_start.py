@@ -44,7 +44,7 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
     """
     training = network.training
     network.eval()
-    given = folded_weights(bundle)
+    given = folded_weights(bundle, scaled=True)
     convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
     unknown = sorted(set(given) ^ set(convolutions))
     if unknown:
@@ -69,8 +69,16 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
     network.train(training)
 
 
-def folded_weights(bundle: Bundle, purpose: str = "started from") -> dict[str, Weights]:
+def folded_weights(bundle: Bundle, purpose: str = "started from", *, scaled: bool = False) -> dict[str, Weights]:
     """Return weight and bias of each convolution of the bundle's graph, by its module's name in the network.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    purpose : str
+        For the error.
+    scaled : bool
+        Take whole numbers that the graph scales to float32 (an int8 variant), too.
 
     Raises
     ------
@@ -78,7 +86,7 @@ def folded_weights(bundle: Bundle, purpose: str = "started from") -> dict[str, W
         If they are not float32.
     """
     graph = onnx.load(str(bundle.onnx_path)).graph
-    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    constants = float_constants(graph, scaled)
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     if not all(name in constants for node in convolutions for name in node.input[1:3]):
         raise BundleError(
@@ -86,9 +94,23 @@ def folded_weights(bundle: Bundle, purpose: str = "started from") -> dict[str, W
             "this variant was made of."
         )
     return {
-        module_name(node.name): tuple(numpy_helper.to_array(constants[name]) for name in node.input[1:3])  # type: ignore[misc]
+        module_name(node.name): tuple(constants[name] for name in node.input[1:3])  # type: ignore[misc]
         for node in convolutions
     }
+
+
+def float_constants(graph: onnx.GraphProto, scaled: bool) -> dict[str, NDArray[np.float32]]:
+    """Return the graph's float32 constants by name and, if asked for, the whole numbers that it scales to float32."""
+    given = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    found = {tensor.name: given[tensor.name] for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    for node in graph.node if scaled else ():
+        if node.op_type == "DequantizeLinear" and all(name in given for name in node.input):
+            values, scale, *zero = (given[name] for name in node.input)
+            # Scales are one for all, or one per output channel, which is the first axis of weights and of biases.
+            shape = (-1, *(1,) * (values.ndim - 1)) if scale.ndim else ()
+            offset = zero[0].astype(np.float32).reshape(shape) if zero else np.float32(0)
+            found[node.output[0]] = (values.astype(np.float32) - offset) * scale.reshape(shape)
+    return found
 
 
 def module_name(node: str) -> str:

@@ -60,6 +60,8 @@ class GeoJSONWriter:
         Names that `CellTable.regions` points to; a cell's goes into its metadata.
     first_id : int
         Id of the first cell, where a file is the continuation of another.
+    metadata : bool
+        Whether objects carry model and region; QuPath 0.5.1 drops them and logs a stack trace for each object.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class GeoJSONWriter:
         region_names: Sequence[str] = (),
         *,
         first_id: int = 1,
+        metadata: bool = True,
     ) -> None:
         self.path = Path(path)
         self.n_cells = 0
@@ -83,7 +86,7 @@ class GeoJSONWriter:
         self._key = _id_key(slide, model)
         self._measurements = tuple(measurements)
         # What ends an object: one for cells outside of any region (-1), then one for each region.
-        self._tails = _ragged([_tail(model, name) for name in (None, *region_names)])
+        self._tails = _ragged([_tail(model, name) if metadata else _tail("", None) for name in (None, *region_names)])
         self._stack = ExitStack()
 
     def __enter__(self) -> GeoJSONWriter:

@@ -1,0 +1,5 @@
+package qupath.lib.plugins.workflow;
+
+public interface WorkflowStep {
+    String getName();
+}

@@ -1,0 +1,7 @@
+package qupath.lib.projects;
+
+import java.nio.file.Path;
+
+public interface Project<T> {
+    Path getPath();
+}

@@ -1,7 +1,0 @@
-package qupath.lib.projects
-
-import java.nio.file.Path
-
-interface Project<T> {
-    Path getPath()
-}

@@ -1,5 +1,0 @@
-package javafx.event
-
-interface EventHandler<T> {
-    void handle(T event)
-}

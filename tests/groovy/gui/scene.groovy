@@ -1,3 +1,0 @@
-package javafx.scene
-
-class Node { }

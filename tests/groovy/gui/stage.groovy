@@ -1,9 +1,0 @@
-package javafx.stage
-
-class Stage { }
-
-enum Modality { NONE }
-
-class FileChooser {
-    static class ExtensionFilter { }
-}
