@@ -40,5 +40,5 @@ def cytolite(*arguments: object, cwd: Path | None = None, before: Callable[[], N
 
 
 def finished(output: Path) -> list[str]:
-    """Names under which results may be found: all but the hidden ones of work that is not done."""
-    return sorted(path.name for path in output.glob("*") if not path.name.startswith(".")) if output.is_dir() else []
+    """Names under which results may be found: all folders but the hidden ones of work that is not done."""
+    return sorted(path.name for path in output.glob("*") if path.is_dir() and not path.name.startswith("."))

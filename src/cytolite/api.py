@@ -131,7 +131,7 @@ class Model:
             Of what makes the result doubtful: a resolution, a stain or nuclei that cannot be right.
         """
         from cytolite.segmentation.memory import find_cells
-        from cytolite.segmentation.run import open_as_set
+        from cytolite.segmentation.opening import open_as_set
         from cytolite.slides.reader import slide_of
 
         if isinstance(image, str | Path):

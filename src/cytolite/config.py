@@ -62,6 +62,9 @@ class SlideSettings(Settings):
     workers: int | None = Field(
         None, description="Threads that work on tiles; default: one per core, if memory allows."
     )
+    exclude_artefacts: bool = Field(
+        False, description="Search no nuclei, and count no tissue, where it is out of focus, inked, folded or covered."
+    )
     overwrite: bool = Field(False, description="Replace results that are already there, instead of skipping them.")
     quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
 

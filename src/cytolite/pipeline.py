@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -18,20 +19,27 @@ from cytolite.config import (
 )
 from cytolite.errors import UsageError
 from cytolite.progress import Batch, Display, Update, silent
-from cytolite.segmentation.results import find_slides, is_result, prepare_output, result_folders
+from cytolite.segmentation.results import is_result, prepare_output
 from cytolite.segmentation.run import Outcome, load_model, try_slide
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
     from cytolite.evaluation.report import Section
+    from cytolite.inference.predictor import Model as NucleusModel
+    from cytolite.interop.cohort import Cohort
     from cytolite.patches import Patch
     from cytolite.relabel.outlining import Model
     from cytolite.relabel.run import Relabelled
     from cytolite.release.variants import Comparison
+    from cytolite.segmentation.cohort import Ledger
+    from cytolite.segmentation.info import SlideInfo
+    from cytolite.segmentation.slide_list import Entry
     from cytolite.spatial.run import Measured
     from cytolite.training.teacher import Teacher
 
 Item = TypeVar("Item")
+# Further, and outlines of nuclei are triangles.
+MOST_SIMPLE_UM = 2.0
 
 
 def segment_slides(
@@ -40,8 +48,14 @@ def segment_slides(
     settings: SegmentSettings,
     display: Display = silent,
     report: Callable[[Outcome], None] = lambda outcome: None,
+    *,
+    slide_list: Path | None = None,
+    cluster: str | None = None,
+    jobs: int | None = None,
 ) -> list[Outcome]:
-    """Segment many slides, one after the other; when one fails the others go on.
+    """Segment many slides, one after the other or on a cluster; when one fails the others go on.
+
+    Of several slides the folder gets the cohort's tables, too; see `collect`.
 
     Parameters
     ----------
@@ -50,11 +64,17 @@ def segment_slides(
     output : pathlib.Path
         Folder that gets one folder per slide.
     settings : SegmentSettings
-        For all slides.
+        For all slides, where the list says nothing else.
     display : Display
         Shows progress.
     report : callable
         Called with each outcome as soon as it is known.
+    slide_list : pathlib.Path, optional
+        More slides, with settings and columns of their own; see `cytolite.segmentation.slide_list`.
+    cluster : str, optional
+        See `cytolite.segmentation.dask_executor.connect`; needs the extra `cluster`.
+    jobs : int, optional
+        Of the cluster, at most.
 
     Returns
     -------
@@ -66,21 +86,137 @@ def segment_slides(
     CytoliteError
         If nothing can be done at all: no slide, no model, regions that cannot be read, no writable output.
     """
-    found = find_slides(slides)
-    model = load_model(settings)
+    from cytolite.segmentation.slide_list import entries_of, folders_of
+
+    models = Models()
+    models(settings)
+    entries = entries_of(slides, slide_list, settings)
     if settings.roi is not None:
         from cytolite.interop.roi import read_regions
 
         read_regions(settings.roi)
     prepare_output(output)
-    folders = result_folders(found, output)
-    to_do = [settings.overwrite or not is_result(folder) for folder in folders]
-    batch = Batch(display, len(found))
+    folders = folders_of(entries, output)
+    if len(entries) == 1 and slide_list is None and cluster is None:
+        outcomes = [try_slide(entries[0].path, folders[0], models(settings), settings, display)]
+        report(outcomes[0])
+        return outcomes
+    if cluster is None:
+        with _kept(output, entries, folders) as ledger:
+            return _one_by_one(entries, folders, models, ledger=ledger, display=display, report=report)
+    from cytolite.segmentation.dask_executor import alone, connect, segment_on_cluster
+
+    with alone(output), connect(cluster, jobs) as client, _kept(output, entries, folders) as ledger:
+        return segment_on_cluster(
+            client, entries, folders, models, ledger=ledger, display=display, report=report, jobs=jobs
+        )
+
+
+@contextmanager
+def _kept(output: Path, entries: Sequence[Entry], folders: Sequence[Path]) -> Iterator[Ledger]:
+    """Give the ledger of a run over several slides; when it ends, however it ends, the cohort's tables are made."""
+    from cytolite.segmentation.cohort import Ledger
+
+    ledger = Ledger(output, entries, folders)
+    try:
+        yield ledger
+    finally:
+        ledger.write(running=False)
+        collect(output)
+
+
+class Models:
+    """The models that the slides of a run need, each loaded once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[str | None, str, int], NucleusModel] = {}
+
+    def __call__(self, settings: SegmentSettings) -> NucleusModel:
+        """Return the model that `settings` name; raises what `load_model` raises."""
+        key = (settings.model, settings.device, settings.turns)
+        if key not in self._loaded:
+            self._loaded[key] = load_model(settings)
+        return self._loaded[key]
+
+
+def _one_by_one(
+    entries: Sequence[Entry],
+    folders: Sequence[Path],
+    models: Models,
+    *,
+    ledger: Ledger,
+    display: Display,
+    report: Callable[[Outcome], None],
+) -> list[Outcome]:
+    to_do = [entry.settings.overwrite or not is_result(folder) for entry, folder in zip(entries, folders, strict=True)]
+    batch = Batch(display, len(entries))
     outcomes = []
-    for i, (slide, folder) in enumerate(zip(found, folders, strict=True)):
-        outcomes.append(try_slide(slide, folder, model, settings, batch.display(i + 1, sum(to_do[i:]))))
-        report(outcomes[-1])
+    for i, (entry, folder) in enumerate(zip(entries, folders, strict=True)):
+        shown = ledger.watch(batch.display(i + 1, sum(to_do[i:])), folder)
+        outcome = try_slide(entry.path, folder, models(entry.settings), entry.settings, shown, columns=entry.columns)
+        ledger.settle(outcome)
+        report(outcome)
+        outcomes.append(outcome)
     return outcomes
+
+
+def slide_infos(
+    slides: Sequence[str | Path],
+    settings: SegmentSettings,
+    *,
+    slide_list: Path | None = None,
+    pictures: Path | None = None,
+    timed: bool = True,
+    report: Callable[[SlideInfo], None] = lambda info: None,
+) -> list[SlideInfo]:
+    """Return what is known of slides before a run: file, tissue, quality, tiles, and the time that it would take here.
+
+    Parameters
+    ----------
+    slides, settings, slide_list
+        As for `segment_slides`.
+    pictures : pathlib.Path, optional
+        Folder that gets a picture of each slide with its tissue and artefacts.
+    timed : bool
+        Whether to measure how fast the model is, on a tile.
+    report : callable
+        Called with each as soon as it is known.
+
+    Raises
+    ------
+    CytoliteError
+        If nothing can be said at all; what is wrong with one slide is part of what is returned.
+    """
+    from cytolite.segmentation.info import Looker
+    from cytolite.segmentation.slide_list import entries_of, folders_of
+
+    entries = entries_of(slides, slide_list, settings)
+    if pictures is not None:
+        prepare_output(pictures)
+    names = [folder.name for folder in folders_of(entries, pictures or Path())]
+    looker = Looker(Models(), timed=timed, pictures=pictures)
+    infos = []
+    for entry, name in zip(entries, names, strict=True):
+        infos.append(looker.look(entry, name))
+        report(infos[-1])
+    return infos
+
+
+def collect(output: Path) -> Cohort:
+    """Make the tables and the page of a cohort again, from the results in a folder.
+
+    They are ``cohort.parquet``, ``cohort.csv``, ``failures.csv`` and ``cohort.html``.
+    """
+    from cytolite.segmentation.cohort import collect as run
+
+    return run(output)
+
+
+def status(output: Path) -> str:
+    """Return how far the run is that works, or worked last, on a folder of results."""
+    from cytolite.segmentation.cohort import status as run
+
+    return run(output)
 
 
 def models() -> list[dict[str, Any]]:
@@ -200,6 +336,7 @@ def convert(
     outlines: bool = False,
     metadata: bool = False,
     overwrite: bool = False,
+    simplify_um: float | None = None,
     update: Update = lambda done_mb, total_mb: None,
 ) -> tuple[int, list[str]]:
     """Convert a file of cells to another format; return the number of cells, and what was not taken over as it was.
@@ -211,10 +348,46 @@ def convert(
 
     if mpp is not None and not MPP_MIN <= mpp <= MPP_MAX:
         raise UsageError(f"--mpp {mpp} is no microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g}.")
+    if simplify_um is not None and not 0 < simplify_um <= MOST_SIMPLE_UM:
+        raise UsageError(f"--simplify {simplify_um:g} is not allowed; more than 0 and up to {MOST_SIMPLE_UM:g} um are.")
     return run(
         source, target, classes=classes, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
+        simplify_um=simplify_um,
         update=update,
     )  # fmt: skip
+
+
+def convert_cohort(
+    source: Path,
+    target: Path,
+    ending: str,
+    *,
+    display: Display = silent,
+    **options: Any,
+) -> tuple[int, list[str]]:
+    """Convert each result in a folder of results: to ``TARGET/NAME.ENDING``; return as `convert`, of all together.
+
+    Raises
+    ------
+    CytoliteError
+        If there are no results, or one cannot be converted; those before it are there then.
+    """
+    from cytolite.interop.convert import ENDINGS
+
+    ending = f".{ending.removeprefix('.')}"
+    if ending not in ENDINGS:
+        raise UsageError(f"--to {ending} is not known; allowed are {', '.join(ENDINGS)}.")
+    folders = sorted(p.parent for p in source.glob("*/cells.parquet") if not p.parent.name.startswith("."))
+    if not folders:
+        raise UsageError(f"{source} holds no results: name the folder that was the --output of `segment`.")
+    prepare_output(target)
+    total, notes = 0, []
+    for folder in folders:
+        with display(folder.name, "MB") as update:
+            n, warned = convert(folder, target / f"{folder.name}{ending}", update=update, **options)
+        total += n
+        notes += [f"{folder.name}: {note}" for note in warned]
+    return total, notes
 
 
 def spatial(

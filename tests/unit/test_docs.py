@@ -14,7 +14,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 @pytest.mark.parametrize(
     ("verb", "kind", "own"),
     [
-        ("segment", SegmentSettings, {"output", "config", "progress"}),
+        ("segment", SegmentSettings, {"output", "slides", "dry_run", "cluster", "jobs", "config", "progress"}),
         ("relabel", RelabelSettings, set()),
         ("spatial", SpatialSettings, {"output", "slides", "by", "config"}),
         ("evaluate", EvaluateSettings, {"truth", "predicted", "model", "baseline", "output", "page", "config"}),

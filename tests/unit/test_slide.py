@@ -14,8 +14,9 @@ from cytolite.errors import InputError, OutputError, SlideError
 from cytolite.interop.parquet import read_cells
 from cytolite.segmentation import slide as slide_module
 from cytolite.segmentation.checks import check_plan
+from cytolite.segmentation.executors import Threads
 from cytolite.segmentation.plan import _area_px, plan_slide
-from cytolite.segmentation.slide import batches, run_tiles, segment_slide
+from cytolite.segmentation.slide import batches, segment_slide
 from cytolite.slides.reader import open_slide
 from cytolite.slides.tiles import plan_tiles
 from cytolite.slides.tissue import TissueMask
@@ -53,7 +54,7 @@ def test_batches_hold_neighbours_of_one_shape():
 def test_every_tile_is_done_once_and_counted_down():
     tiles = plan_tiles(1000, 1000, 100, 0)
     done, left = [], []
-    run_tiles(done.extend, batches(tiles, 7), 4, left.append)
+    Threads(4).run(done.extend, batches(tiles, 7), left.append)
     assert sorted(tile.index for tile in done) == list(range(100))
     assert left[-1] == 0
     assert left == sorted(left, reverse=True)
@@ -69,7 +70,7 @@ def test_the_first_error_stops_the_others():
             raise SlideError("It cannot be read.")
 
     with pytest.raises(SlideError, match="cannot be read"):
-        run_tiles(job, [[tile] for tile in plan_tiles(1000, 1000, 100, 0)], 2)
+        Threads(2).run(job, [[tile] for tile in plan_tiles(1000, 1000, 100, 0)])
     assert len(started) < 20
 
 
@@ -85,7 +86,7 @@ def test_an_interruption_stops_soon_and_says_that_work_is_kept():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match="95 tiles to go; run the same command again"):
-        run_tiles(job, [[tile] for tile in plan_tiles(1000, 1000, 100, 0)], 2, interrupt)
+        Threads(2).run(job, [[tile] for tile in plan_tiles(1000, 1000, 100, 0)], interrupt)
     assert len(started) < 20
     assert threading.main_thread() not in started
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 # Imported in the order in which help lists their verbs.
 from cytolite.cli import (  # noqa: F401 - registers the verbs
+    cohort,
     convert,
     data,
     doctor,

@@ -23,6 +23,13 @@ def convert(
         Parameter(name="--class", help="Type of a class that others named, as 'Tumor=neoplastic'; may be repeated."),
     ] = (),
     mpp: Annotated[float | None, Parameter(help="µm per pixel, for areas that the source does not say.")] = None,
+    to: Annotated[
+        str | None,
+        Parameter(help="SOURCE is a folder of results: write each as TARGET/NAME of this ending, e.g. .csv."),
+    ] = None,
+    simplify: Annotated[
+        float | None, Parameter(help="Outlines with fewer vertices, none further than this from where it was, µm.")
+    ] = None,
     outlines: Annotated[bool, Parameter(help="Write outlines into a .csv too.")] = False,
     metadata: Annotated[bool, Parameter(help="Write each cell's model and region into GeoJSON too.")] = False,
     overwrite: Annotated[bool, Parameter(help="Replace a file that is there.")] = False,
@@ -37,13 +44,19 @@ def convert(
     types = dict(_pair(text) for text in classes)
 
     def work() -> tuple[int, list[str]]:
+        if to is not None:
+            return pipeline.convert_cohort(
+                source, target, to, display=progress.choose(quiet), classes=types, mpp=mpp, outlines=outlines,
+                metadata=metadata, overwrite=overwrite, simplify_um=simplify,
+            )  # fmt: skip
         with progress.choose(quiet)(source.name, "MB") as update:
             return pipeline.convert(
                 source, target, classes=types, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
+                simplify_um=simplify,
                 update=update,
             )  # fmt: skip
 
-    extra = "spatialdata" if ".zarr" in (source.suffix, target.suffix) else "anndata"
+    extra = "spatialdata" if ".zarr" in (source.suffix, target.suffix, to) else "anndata"
     n, warnings = with_extra(work, extra)
     for warning in warnings:
         print(f"warning: {source}: {warning}", file=sys.stderr)

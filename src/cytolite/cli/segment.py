@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from cytolite.cli.app import FAILED, RESEARCH_USE, Config, app, print_error
+from cytolite.cli.app import FAILED, RESEARCH_USE, Config, app, print_error, with_extra
 from cytolite.config import SegmentSettings, make_settings
+from cytolite.errors import UsageError
 from cytolite.names import one_line
 
 if TYPE_CHECKING:
@@ -26,10 +27,23 @@ Progress = Annotated[
 ]
 
 
+SlideList = Annotated[
+    Path | None,
+    Parameter(name="--slides", help="CSV or Parquet list: path, and id, mpp, roi, scene, model or any other columns."),
+]
+
+
 @app.command(usage="Usage: cytolite segment SLIDE... -o OUTPUT [OPTIONS]")
 def segment(
     *slides: Slides,
     output: Output,
+    slide_list: SlideList = None,
+    dry_run: Annotated[bool, Parameter(help="Look at all slides, say what a run would do and take, and stop.")] = False,
+    cluster: Annotated[
+        str | None,
+        Parameter(help="local:N processes, tcp://HOST:PORT of a Dask scheduler, or slurm:SETTINGS.toml."),
+    ] = None,
+    jobs: Annotated[int | None, Parameter(help="Jobs that the cluster may start.")] = None,
     config: Config = None,
     progress: Progress = "auto",
     settings: Annotated[SegmentSettings | None, Parameter(name="*")] = None,
@@ -38,7 +52,8 @@ def segment(
 
     Each slide's results go to a folder of its name in OUTPUT: cells.parquet, cells.geojson.gz (QuPath),
     summary.csv, summary.json, tissue.geojson,
-    overview.png and run.json. A run that was stopped goes on where it was
+    artefacts.geojson, overview.png and run.json; of several slides OUTPUT gets cohort.csv, cohort.parquet,
+    cohort.html and failures.csv. A run that was stopped goes on where it was
     when it is started again; results that are there already are skipped.
     """
     given = settings.model_dump(exclude_unset=True) if settings else {}
@@ -46,10 +61,21 @@ def segment(
     from cytolite import pipeline
     from cytolite.progress import choose
 
+    if dry_run:
+        from cytolite.cli.cohort import show_infos
+
+        return show_infos(slides, resolved, slide_list=slide_list, expect=True)
+    if jobs is not None and (cluster is None or jobs < 1):
+        raise UsageError(f"--jobs {jobs} needs --cluster, and a number from 1.")
     display = choose(resolved.quiet, progress)
-    return print_outcomes(
-        resolved.quiet, lambda report: pipeline.segment_slides(slides, output, resolved, display, report)
-    )
+
+    def work(report: Callable[[Outcome], None]) -> list[Outcome]:
+        return pipeline.segment_slides(
+            slides, output, resolved, display, report, slide_list=slide_list, cluster=cluster, jobs=jobs
+        )
+
+    run = work if cluster is None else lambda report: with_extra(lambda: work(report), "cluster")
+    return print_outcomes(resolved.quiet, run)
 
 
 def print_outcomes(quiet: bool, work: Callable[[Callable[[Outcome], None]], list[Outcome]]) -> int:

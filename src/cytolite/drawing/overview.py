@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import shapely
@@ -24,6 +25,12 @@ _OUTLINES_BELOW_UM = 1.5  # um per pixel: finer, nuclei are drawn as they are; c
 _DOTS_BELOW_UM = 5.0  # finer, a nucleus is a dot of several pixels
 _SMALLEST_PANEL_PX = 900  # a small image is enlarged to this, so that there is something to see
 _NUCLEUS_UM = 20.0  # no nucleus reaches further from its centre
+ARTEFACT_COLOURS = {
+    "blur": ("orange", (255, 150, 0)),
+    "pen": ("blue", (0, 90, 255)),
+    "fold": ("purple", (220, 0, 160)),
+    "dark": ("red", (255, 0, 0)),
+}
 _FINER = 3  # lines are drawn this much larger and averaged: that makes them smooth
 
 
@@ -38,6 +45,7 @@ def draw_overview(
     tissue_scale_px: float = 1.0,
     tissue_mm2: float | None = None,
     regions: Sequence[Region] = (),
+    artefacts: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
     title: str = "",
     footer: str = "",
     warnings: Sequence[str] = (),
@@ -68,6 +76,8 @@ def draw_overview(
         Area of the tissue itself, for the density.
     regions : sequence of Region
         Outlined and named.
+    artefacts : mapping of str to numpy.ndarray
+        bool (h, w) on the grid of `tissue`, for each kind: shaded in the first picture, and named below it.
     title, footer : str
         Text above and below; the notice "research use only" always follows the footer.
     warnings : sequence of str
@@ -88,6 +98,8 @@ def draw_overview(
         types, counts = _draw_dots(stain, view, cells)
     if tissue is not None:
         stain = _draw_tissue(stain, view, tissue, tissue_scale_px)
+    stain, shaded = _draw_artefacts(stain, view, artefacts, tissue_scale_px)
+    footer = "   |   ".join(filter(None, (footer, shaded)))
     for panel in (stain, types):
         _draw_regions(panel, view, regions)
         _draw_scale_bar(panel, view)
@@ -97,6 +109,42 @@ def draw_overview(
     panels.paste(stain, (0, 0))
     panels.paste(types, (0, size[1] + gap) if below else (size[0] + gap, 0))
     _save(path, _frame(panels, title, _count_line(counts, tissue_mm2), counts, footer, warnings=warnings))
+
+
+def draw_slide(
+    path: str | Path,
+    thumbnail: NDArray[np.uint8],
+    scale_px: float,
+    *,
+    mpp: float,
+    tissue: NDArray[np.bool_],
+    tissue_scale_px: float,
+    artefacts: Mapping[str, NDArray[np.bool_]],
+    title: str = "",
+    line: str = "",
+) -> None:
+    """Draw a slide with the outline of its tissue and its artefacts shaded, before any cells are known.
+
+    Parameters as for `draw_overview`; `line` stands below the title.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    view = _View((0.0, 0.0), scale_px, mpp, (thumbnail.shape[1], thumbnail.shape[0]))
+    picture = _draw_tissue(Image.fromarray(thumbnail), view, tissue, tissue_scale_px)
+    picture, shaded = _draw_artefacts(picture, view, artefacts, tissue_scale_px)
+    _draw_scale_bar(picture, view)
+    base = max(15, min(34, picture.width // 75))
+    paper = Image.new("RGB", (max(picture.width, 40 * base) + 4 * base, picture.height + 10 * base), _PAPER)
+    draw = ImageDraw.Draw(paper)
+    draw.text((2 * base, 2 * base), drawable(title), _INK, font(round(base * 1.6)), anchor="lt")
+    draw.text((2 * base, 4 * base), drawable(line), _FAINT, font(base), anchor="lt")
+    paper.paste(picture, (2 * base, 6 * base))
+    words = "   |   ".join(filter(None, (shaded, NOTICE)))
+    draw.text((2 * base, 7 * base + picture.height), words, _FAINT, font(round(base * 0.8)), anchor="lt")
+    _save(path, paper)
 
 
 def draw_crop(
@@ -278,6 +326,22 @@ def _draw_tissue(picture: Image.Image, view: _View, tissue: NDArray[np.bool_], t
 
 # Of more regions than this the names would cover the picture, and wide lines the tissue.
 _MOST_NAMED = 60
+
+
+def _draw_artefacts(
+    picture: Image.Image, view: _View, artefacts: Mapping[str, NDArray[np.bool_]], scale_px: float
+) -> tuple[Image.Image, str]:
+    """Return a copy with artefacts shaded, each kind in its colour, and the words that say so; empty without any."""
+    named = []
+    for kind, mask in artefacts.items():
+        if mask.any():
+            name, colour = ARTEFACT_COLOURS.get(kind, ("grey", _FAINT))
+            box = (0, 0, picture.width * view.scale_px / scale_px, picture.height * view.scale_px / scale_px)
+            box = (0, 0, min(box[2], mask.shape[1]), min(box[3], mask.shape[0]))
+            shade = Image.fromarray(mask.astype(np.uint8) * 120).resize(picture.size, Image.Resampling.NEAREST, box)
+            picture = Image.composite(Image.new("RGB", picture.size, colour), picture, shade)
+            named.append(f"{kind} ({name})")
+    return picture, f"Shaded: {', '.join(named)}" if named else ""
 
 
 def _draw_regions(picture: Image.Image, view: _View, regions: Sequence[Region]) -> None:

@@ -68,6 +68,7 @@ def convert(
     outlines: bool = False,
     metadata: bool = False,
     overwrite: bool = False,
+    simplify_um: float | None = None,
     update: Callable[[float, float], None] = lambda done_mb, total_mb: None,
 ) -> tuple[int, list[str]]:
     """Convert a file of cells; the formats follow from the names.
@@ -87,6 +88,8 @@ def convert(
         Whether GeoJSON gets model and region of each cell; QuPath 0.5.1 logs a stack trace for each that has them.
     overwrite : bool
         Whether to replace a file that is there; folders never are.
+    simplify_um : float, optional
+        Draw outlines with fewer vertices, each at most so far from where it was; areas and measures stay.
     update : callable
         Called with the MB read and the MB there are.
 
@@ -110,8 +113,29 @@ def convert(
     if os.path.lexists(target) and wanted not in {"chunks", "zarr"} and not overwrite:
         raise OutputError(f"{target} is there already; --overwrite replaces it.")
     with open_cells(source, classes, mpp) as cells:
+        notes: list[str] = []
+        if simplify_um is not None:
+            _simplify(cells, simplify_um, mpp, notes)
         n = _write(target, wanted, cells, _watched(cells, update), outlines=outlines, metadata=metadata)
-        return n, [f"{count:,} {what}" for what, count in cells.left_out.items() if count]
+        return n, [*(f"{count:,} {what}" for what, count in cells.left_out.items() if count), *notes]
+
+
+def _simplify(cells: Source, tolerance_um: float, mpp: float | None, notes: list[str]) -> None:
+    """Simplify the outlines of a source as it is read; then `notes` say what that did."""
+    from cytolite.interop.simplify import Simplified
+
+    known = cells.about.get("mpp", mpp)
+    if not isinstance(known, int | float):
+        raise UsageError("--simplify is in um, and the source does not say its resolution: give it with --mpp.")
+    simplified = Simplified(tolerance_um / known)
+    tables = cells.tables
+
+    def simpler() -> Iterator[CellTable]:
+        for table in tables:
+            yield simplified.simplify(table)
+        notes.append(simplified.note)
+
+    cells.tables = simpler()
 
 
 def _watched(source: Source, update: Callable[[float, float], None]) -> Iterator[CellTable]:

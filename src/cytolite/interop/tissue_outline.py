@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from shapely.geometry import mapping
 
 from cytolite.files import NOTICE, plain_refusal, whole_file
 
-TISSUE_COLOUR = (0, 121, 107)
+TISSUE_COLOUR, ARTEFACT_COLOUR = (0, 121, 107), (216, 100, 20)
 _GRID_PX = 0.01
 
 
@@ -31,21 +31,36 @@ def write_tissue(path: str | Path, tissue: shapely.Geometry) -> None:
     OutputError
         If the file cannot be written.
     """
-    polygons = [part for part in shapely.get_parts(shapely.set_precision(tissue, _GRID_PX)) if part.area > 0]
-    content = {"type": "FeatureCollection", "notice": NOTICE, "features": [_feature(polygons)] if polygons else []}
+    _write(path, {"Tissue": tissue}, "Tissue", TISSUE_COLOUR)
+
+
+def write_artefacts(path: str | Path, found: Mapping[str, shapely.Geometry]) -> None:
+    """Write what is no good of a slide, as `write_tissue`: a Feature for each kind, named "Artefact: blur" and so on.
+
+    A file of its own: whoever takes ``tissue.geojson`` for regions, or for an area, wants tissue alone.
+    """
+    _write(path, {f"Artefact: {kind}": outline for kind, outline in found.items()}, "Artefact", ARTEFACT_COLOUR)
+
+
+def _write(path: str | Path, outlines: Mapping[str, shapely.Geometry], kind: str, colour: tuple[int, int, int]) -> None:
+    features = []
+    for name, outline in outlines.items():
+        polygons = [part for part in shapely.get_parts(shapely.set_precision(outline, _GRID_PX)) if part.area > 0]
+        features += [_feature(polygons, name, kind, colour)] if polygons else []
+    content = {"type": "FeatureCollection", "notice": NOTICE, "features": features}
     with whole_file(path) as file, plain_refusal(Path(path)):
         file.write(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _feature(polygons: Sequence[shapely.Polygon]) -> dict[str, Any]:
+def _feature(polygons: Sequence[shapely.Polygon], name: str, kind: str, colour: tuple[int, int, int]) -> dict[str, Any]:
     outline = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
     return {
         "type": "Feature",
         "geometry": {"type": outline.geom_type, "coordinates": _rounded(mapping(outline)["coordinates"])},
         "properties": {
             "objectType": "annotation",
-            "name": "Tissue",
-            "classification": {"name": "Tissue", "color": TISSUE_COLOUR},
+            "name": name,
+            "classification": {"name": kind, "color": colour},
             "isLocked": True,
         },
     }

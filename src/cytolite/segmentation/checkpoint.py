@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
-import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from cytolite.cells import CellTable
 from cytolite.decoding.features import FEATURE_NAMES
-from cytolite.errors import OutputError
+from cytolite.errors import OutputError, SlideError
 from cytolite.files import write_text
 from cytolite.segmentation.stitch import TileCells
 from cytolite.slides.tiles import Rectangle, Tile
@@ -27,6 +28,8 @@ from cytolite.slides.tiles import Rectangle, Tile
 PARTS_FORMAT = 1
 # The file that a folder of results has, written last.
 RESULT_MARK = "run.json"
+# Of workers at one tile, before its slide is given up.
+MOST_DEATHS = 3
 
 
 class WorkFolder:
@@ -48,19 +51,21 @@ class WorkFolder:
         self._lock = final.with_name(f".{final.name}.lock")
         self._tiles = self.path / "tiles"
         self.result = self.path / "result"
-        self._damaged_file = self.path / "damaged.json"
-        self._damaged_lock = threading.Lock()
+        self._attempts = self.path / "attempts"
+        self._damaged = self.path / "damaged"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, wait_s: float = 0.0) -> Iterator[None]:
         """Keep other runs out of this slide's results while the block runs; the system frees those of a killed run.
+
+        On a cluster another host may hear late that one has died: `wait_s` is how long to wait then.
 
         Raises
         ------
         OutputError
             If another run works on it, or the folder cannot be written.
         """
-        lock = FileLock(self._lock, timeout=0)
+        lock = FileLock(self._lock, timeout=wait_s)
         with writing(self.final):
             self._lock.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -108,9 +113,8 @@ class WorkFolder:
         OutputError
             If it cannot be written.
         """
-        cells, path = part.cells, self._part(part.tile)
-        beside = path.with_suffix(f".{os.getpid()}.new")
-        with writing(self.final), beside.open("wb") as file:
+        cells = part.cells
+        with writing(self.final), _replaced(self._part(part.tile)) as beside, beside.open("wb") as file:
             np.savez(
                 file,
                 owned=part.owned,
@@ -122,8 +126,6 @@ class WorkFolder:
                 area_um2=cells.area_um2,
                 features=np.array([cells.features[name] for name in FEATURE_NAMES], np.float32),
             )
-        with writing(self.final):
-            os.replace(beside, path)
 
     def load(self, tile: Tile) -> TileCells:
         """Read a tile's nuclei back.
@@ -152,6 +154,34 @@ class WorkFolder:
         )
         return TileCells(tile, cells, columns["owned"])
 
+    @contextmanager
+    def attempt(self, tile: Tile) -> Iterator[None]:
+        """Work on a tile, in a process that may die of it.
+
+        Raises
+        ------
+        SlideError
+            If three have.
+        """
+        name = f"{tile.index:07d}"
+        with writing(self.final):
+            self._attempts.mkdir(exist_ok=True)
+            if len(list(self._attempts.glob(f"{name}.*"))) >= MOST_DEATHS:
+                raise SlideError(
+                    f"{MOST_DEATHS} workers died while they worked on tile {tile.index} of {self.final.name}: look "
+                    "into their log; too little memory is the usual reason (--tile makes tiles smaller)."
+                )
+            mark = self._attempts / f"{name}.{uuid4().hex}"
+            mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def forget_attempts(self) -> None:
+        """Let a new run try what workers died of before."""
+        shutil.rmtree(self._attempts, ignore_errors=True)
+
     def add_damaged(self, places: Sequence[Rectangle]) -> None:
         """Keep what could not be read, so that a run that goes on with these tiles knows it too.
 
@@ -160,19 +190,18 @@ class WorkFolder:
         OutputError
             If it cannot be written.
         """
-        with self._damaged_lock, writing(self.final):
-            known = self.damaged()
-            if new := set(places) - set(known):
-                beside = self._damaged_file.with_suffix(".new")
-                beside.write_text(json.dumps(sorted({*known, *new})), encoding="utf-8")
-                os.replace(beside, self._damaged_file)
+        with writing(self.final):
+            if new := sorted(set(places) - set(self.damaged())):
+                # A file for each finding, named by what it says: nobody, on this host or another, has to wait.
+                text = json.dumps(new)
+                self._damaged.mkdir(exist_ok=True)
+                with _replaced(self._damaged / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json") as beside:
+                    beside.write_text(text, encoding="utf-8")
 
     def damaged(self) -> list[Rectangle]:
         """Return what could not be read: x, y, width and height of each place, level-0 px."""
-        try:
-            return [(x, y, w, h) for x, y, w, h in json.loads(self._damaged_file.read_text(encoding="utf-8"))]
-        except FileNotFoundError:
-            return []
+        found = [json.loads(file.read_text(encoding="utf-8")) for file in self._damaged.glob("*.json")]
+        return sorted({(x, y, w, h) for places in found for x, y, w, h in places})
 
     @contextmanager
     def result_folder(self) -> Iterator[Path]:
@@ -218,6 +247,20 @@ class WorkFolder:
                 shutil.rmtree(self._old, ignore_errors=True)
             else:
                 os.replace(self._old, self.final)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Give a path to write to that becomes `path`; no process on any host has the same.
+
+    As `cytolite.files.whole_path`, but it does not look for leftovers among what may be 100,000 files.
+    """
+    beside = path.with_name(f"{path.stem}.{uuid4().hex}.new")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager

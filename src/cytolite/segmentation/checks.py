@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable
 from cytolite.interop.summary import Area
 from cytolite.segmentation.plan import Plan
+from cytolite.slides.quality import Quality
 from cytolite.slides.reader import Slide
 from cytolite.slides.stains import SAMPLE_MPP, not_he
 from cytolite.slides.tiles import Rectangle
@@ -23,6 +24,15 @@ _LEAST_CELLS, _LEAST_MM2 = 20, 0.1
 _SAMPLES, _SAMPLE_UM = 16, 512.0
 _MOST_NAMED = 3
 _QUESTION = "is the resolution right? Usual are 0.25 µm/px for 40x, 0.5 for 20x and 1 for 10x (--mpp)"
+
+# Of artefacts: more than this share of the tissue is worth a word. H&E here has a median density of 0.34 to 0.51.
+_MUCH, _PALE_OD = 0.05, 0.15
+_ARTEFACTS = {
+    "blur": "is out of focus",
+    "pen": "is under ink",
+    "fold": "is as dense as a fold",
+    "dark": "is under something dark",
+}
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,20 @@ def check_damage(places: Sequence[Rectangle], mpp: float) -> Iterator[Warned]:
             "damaged",
             f"{len(places):,} damaged tiles of the file ({lost:.4g} mm²) could not be read and were left out",
         )
+
+
+def check_quality(quality: Quality | None) -> Iterator[Warned]:
+    """Warn of tissue that is no good to look at, and of a stain or a light that hides things."""
+    if quality is None:
+        return
+    for kind, what in _ARTEFACTS.items():
+        if (share := quality.share(kind)) > _MUCH:
+            yield Warned(kind, f"{share:.0%} of the tissue {what}; --exclude-artefacts leaves such parts out")
+    if quality.stain is not None and quality.stain < _PALE_OD:
+        yield Warned("pale", f"the stain is pale (optical density {quality.stain:.2g}): nuclei may be missed")
+    if quality.saturated is not None and quality.saturated > _MUCH:
+        lost = f"{quality.saturated:.0%} of the stained pixels are 0 or 255 in a channel"
+        yield Warned("saturated", f"{lost}: the scan is over- or underexposed")
 
 
 def check_result(area: Area, sizes: SizeTally) -> Iterator[Warned]:

@@ -12,15 +12,16 @@ from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.inference.predictor import Predictor
 from cytolite.interop.summary import Area
 from cytolite.segmentation.checks import SizeTally, Warned, check_damage, check_plan, check_result
+from cytolite.segmentation.executors import Threads
 from cytolite.segmentation.plan import Plan, plan_slide
-from cytolite.segmentation.slide import TileJob, batches, run_tiles
+from cytolite.segmentation.slide import TileJob, batches
 from cytolite.segmentation.stitch import TileCells, stitch
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle
 
 
 @dataclass
-class _Kept:
+class Kept:
     """Tiles done, by number; takes the place of a folder of part files."""
 
     parts: dict[int, TileCells] = field(default_factory=dict)
@@ -70,9 +71,10 @@ def find_cells(
         If the settings cannot be used with this slide.
     """
     plan = plan_slide(slide, bundle, settings)
-    kept, total = _Kept(), len(plan.tiles)
-    job = TileJob(slide, plan, bundle, predictor, kept)
-    run_tiles(job, batches(plan.tiles, settings.batch), settings.workers or 1, lambda left: update(total - left, total))
+    kept, total = Kept(), len(plan.tiles)
+    job = TileJob(slide, plan.grid, bundle, predictor, kept)
+    runs = batches(plan.tiles, settings.batch)
+    Threads(settings.workers or 1).run(job, runs, lambda left: update(total - left, total))
     plan = plan.without(slide.damaged)
     tables = [plan.wanted(plan.to_level0(t, slide)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
     names = tuple(region.name for region in plan.regions or ())

@@ -17,14 +17,16 @@ from cytolite.cells import CellTable
 from cytolite.config import SegmentSettings
 from cytolite.interop.roi import Region, assign, own_parts, read_regions, require_overlap
 from cytolite.interop.summary import Area
+from cytolite.provenance import fingerprint
+from cytolite.slides.quality import Quality, assess
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle, Tile, plan_tiles
 from cytolite.slides.tissue import TissueMask, find_tissue
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What shall be done with a slide; everything that the result depends on.
+class Grid:
+    """What a tile needs of the plan: a few numbers, which travel with it.
 
     Attributes
     ----------
@@ -36,6 +38,21 @@ class Plan:
         Level-0 px per px of `mpp`.
     width, height : int
         Of the slide in px of `mpp`, rounded up.
+    """
+
+    mpp: float
+    stride: int
+    scale: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Plan(Grid):
+    """What shall be done with a slide; everything that the result depends on.
+
+    Attributes
+    ----------
     tile, halo : int
         In px of `mpp`.
     searched : TissueMask
@@ -46,19 +63,22 @@ class Plan:
         Limits of the work, where given.
     tiles : list of Tile
         Those that hold tissue and meet a region, row by row.
+    quality : Quality, or None
+        What is no good of the slide, where it was asked for.
     """
 
-    mpp: float
-    stride: int
-    scale: float
-    width: int
-    height: int
     tile: int
     halo: int
     searched: TissueMask
     tissue: TissueMask
     regions: list[Region] | None
     tiles: list[Tile]
+    quality: Quality | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """The part of the plan that tiles need."""
+        return Grid(self.mpp, self.stride, self.scale, self.width, self.height)
 
     def to_level0(self, cells: CellTable, slide: Slide) -> CellTable:
         """Return `cells` in level-0 px; what a rounded-up last pixel has beyond the slide is cut off."""
@@ -107,8 +127,8 @@ class Plan:
         return replace(self, searched=self.searched.without(places), tissue=self.tissue.without(places))
 
 
-def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
-    """Find the tissue and lay out the tiles.
+def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judged: bool = False) -> Plan:
+    """Find the tissue, judge it, if `judged` or if the settings leave out what is no good, and lay out the tiles.
 
     Raises
     ------
@@ -127,6 +147,9 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
     searched, tissue = find_tissue(slide)
     if settings.tissue == "all":
         searched = TissueMask.whole(slide)
+    quality = assess(slide, tissue) if judged or settings.exclude_artefacts else None
+    if quality is not None and settings.exclude_artefacts:
+        searched, tissue = (area.minus(quality.anywhere) for area in (searched, tissue))
     regions = None if settings.roi is None else read_regions(settings.roi)
     if regions is not None:
         require_overlap(regions, slide.width_px, slide.height_px)
@@ -147,16 +170,17 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> Plan:
         )
 
     tiles = plan_tiles(width, height, tile, halo, wanted)
-    return Plan(mpp, stride, scale, width, height, tile, halo, searched, tissue, regions, tiles)
+    return Plan(mpp, stride, scale, width, height, tile, halo, searched, tissue, regions, tiles, quality)
 
 
 def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings, version: str) -> dict[str, Any]:
-    """Return what tells this work from another; tiles kept under the same key may be used."""
-    stat = slide.path.stat()
-    file = [str(slide.path.resolve()), stat.st_size, stat.st_mtime_ns]
+    """Return what tells this work from another; tiles kept under the same key may be used.
+
+    Of the slide its content tells, not where it lies or when it was copied: another host may see it elsewhere.
+    """
     regions = [(region.name, region.polygon.wkb_hex) for region in plan.regions or []]
     return {
-        "slide": [*file, slide.width_px, slide.height_px, slide.mpp],
+        "slide": [fingerprint(slide.path), slide.width_px, slide.height_px, slide.mpp],
         "model": [bundle.sha256, bundle.spec_sha256],
         "mpp": [plan.mpp, plan.stride],
         "read": [slide.scene, settings.rgb, settings.damaged],

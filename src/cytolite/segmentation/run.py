@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +24,12 @@ from cytolite.segmentation.results import check_free, is_result, read_record
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
     from cytolite.inference.predictor import Model
+    from cytolite.segmentation.executors import Executor
     from cytolite.slides.reader import Slide
 
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue", "turns")
+DECISIVE_SETTINGS = ("mpp", "tissue", "turns", "exclude_artefacts")
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,19 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
     return try_slide(slide, folder, model, settings.model_copy(update={"overwrite": stale}), display)
 
 
-def try_slide(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
-    """Segment one slide; what goes wrong becomes part of the outcome."""
+def try_slide(
+    slide: Path,
+    folder: Path,
+    model: Model,
+    settings: SegmentSettings,
+    display: Display,
+    *,
+    columns: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+) -> Outcome:
+    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `columns` and `executor`."""
     try:
-        return segment_or_skip(slide, folder, model, settings, display)
+        return segment_or_skip(slide, folder, model, settings, display, columns=columns, executor=executor)
     except CytoliteError as error:
         message = str(error)
     except OSError as error:
@@ -98,10 +109,19 @@ def try_slide(slide: Path, folder: Path, model: Model, settings: SegmentSettings
     return Outcome(slide, folder, "failed", message.replace(str(slide), one_line(slide)))
 
 
-def segment_or_skip(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
+def segment_or_skip(
+    slide: Path,
+    folder: Path,
+    model: Model,
+    settings: SegmentSettings,
+    display: Display,
+    *,
+    columns: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+) -> Outcome:
     """Segment one slide, unless its result is there already and may stay; what goes wrong is raised."""
     if settings.overwrite or not is_result(folder):
-        return work_on(slide, folder, model, settings, display)
+        return work_on(slide, folder, model, settings, display, columns=columns, executor=executor)
     other = _differences(folder, model.bundle, settings)
     warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
     record = read_record(folder)
@@ -122,8 +142,21 @@ def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> lis
     return [name for name, value in wanted.items() if found.get(name) != value]
 
 
-def work_on(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
-    """Work on one slide, from opening it to the folder under its final name."""
+def work_on(
+    slide: Path,
+    folder: Path,
+    model: Model,
+    settings: SegmentSettings,
+    display: Display,
+    *,
+    columns: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+) -> Outcome:
+    """Work on one slide, from opening it to the folder under its final name.
+
+    `columns` is what a list says of it, for ``run.json``; `executor` is where its tiles are worked on.
+    """
+    from cytolite.segmentation.opening import open_as_set
     from cytolite.segmentation.slide import segment_slide
 
     if not _can_exist(slide):
@@ -131,10 +164,11 @@ def work_on(slide: Path, folder: Path, model: Model, settings: SegmentSettings, 
     check_free(folder)
     start = time.perf_counter()
     with open_as_set(slide, settings) as opened, display(one_line(slide.name)) as update:
-        record = run_record(opened, model.bundle, settings)
+        record = run_record(opened, model.bundle, settings) | ({"columns": dict(columns)} if columns else {})
         result = segment_slide(
-            opened, folder, model.bundle, settings, record=record, update=update, predictor=lambda: model.predictor
-        )
+            opened, folder, model.bundle, settings, record=record, update=update, predictor=lambda: model.predictor,
+            executor=executor,
+        )  # fmt: skip
     seconds = time.perf_counter() - start
     notes = tuple(warning.message for warning in result.warnings)
     return Outcome(slide, folder, "done", "", notes, result.n_cells, result.tissue_mm2, seconds)
@@ -146,14 +180,6 @@ def _can_exist(slide: Path) -> bool:
         return b"\0" not in os.fsencode(slide)
     except UnicodeEncodeError:
         return False
-
-
-def open_as_set(slide: str | Path, settings: SegmentSettings) -> Slide:
-    """Open a slide with what the settings say of how to read it; raises what `open_slide` raises."""
-    from cytolite.slides.reader import open_slide
-
-    skip = settings.damaged == "skip"
-    return open_slide(slide, settings.mpp, scene=settings.scene, rgb=settings.rgb, skip_damaged=skip)
 
 
 def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:

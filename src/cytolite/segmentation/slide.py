@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby, islice
@@ -21,11 +20,12 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
 from cytolite.inference.predictor import Predictor
 from cytolite.segmentation.checkpoint import WorkFolder
-from cytolite.segmentation.checks import Warned, check_damage, check_plan
-from cytolite.segmentation.plan import Plan, plan_key, plan_slide
+from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
+from cytolite.segmentation.executors import Executor, Job, Threads
+from cytolite.segmentation.plan import Grid, Plan, plan_key, plan_slide
 from cytolite.segmentation.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.segmentation.tile import tile_cells
-from cytolite.segmentation.writers import write_results
+from cytolite.segmentation.writers import Written, write_results
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle, Tile
 
@@ -37,6 +37,8 @@ log = logging.getLogger("cytolite")
 # What a worker needs for each pixel that the network sees, from reading to outlines; measured on the embedded models
 # (tiles of 2,000 px: 0.3 to 0.4 GB a worker), with half as much again to spare.
 BYTES_PER_PX = 150
+# On a cluster: until it is known that the worker which had a slide is dead.
+_LOCK_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def segment_slide(
     record: dict[str, Any] | None = None,
     update: Update = lambda done_mm2, total_mm2: None,
     predictor: Callable[[], Predictor] | None = None,
+    executor: Executor | None = None,
 ) -> SlideResult:
     """Find, outline and type the nuclei of a slide and write the results.
 
@@ -94,6 +97,8 @@ def segment_slide(
         the tiles in work are done; a `KeyboardInterrupt` is how to stop it from another thread.
     predictor : callable, optional
         Gives the bundle's network when it is needed, for runs that share a loaded one; loaded here if not given.
+    executor : Executor, optional
+        Where tiles are worked on; threads of this process if not given.
 
     Raises
     ------
@@ -106,37 +111,53 @@ def segment_slide(
     KeyboardInterrupt
         If the user stops it; the tiles done are kept, and the message says so.
     """
-    work = WorkFolder(folder)
-    with work.alone():
-        network = predictor or (lambda: Predictor(bundle, settings.device, turns=settings.turns))
-        return _segment_slide(slide, work, bundle, settings, record=record or {}, update=update, predictor=network)
-
-
-def _segment_slide(
-    slide: Slide,
-    work: WorkFolder,
-    bundle: Bundle,
-    settings: SegmentSettings,
-    *,
-    record: dict[str, Any],
-    update: Update,
-    predictor: Callable[[], Predictor],
-) -> SlideResult:
     start = time.perf_counter()
-    plan = plan_slide(slide, bundle, settings)
-    stale = work.open(plan_key(plan, slide, bundle, settings, version("cytolite")))
-    todo = [tile for tile in plan.tiles if not work.has(tile)]
+    work = WorkFolder(folder)
+    with work.alone(0.0 if executor is None or executor.here else _LOCK_WAIT_S):
+        plan = plan_slide(slide, bundle, settings, judged=True)
+        stale = work.open(plan_key(plan, slide, bundle, settings, version("cytolite")))
+        tiles_left = _in_mm2(plan, slide, update)
+        if todo := [tile for tile in plan.tiles if not work.has(tile)]:
+            tiles_left(len(todo))
+            executor = executor or Threads(settings.workers or _workers(plan, settings))
+            if executor.here:
+                network = predictor() if predictor else Predictor(bundle, settings.device, turns=settings.turns)
+                job: Job = TileJob(slide, plan.grid, bundle, network, work)
+            else:
+                job = _as_value(slide, plan, bundle, settings, folder)
+            executor.run(job, batches(todo, settings.batch), tiles_left)
+        found = _finish(slide, work, bundle, plan, stale=stale, record=record or {}, tiles_left=tiles_left)
+    seconds = time.perf_counter() - start
+    return SlideResult(work.final, found.cells, found.tissue_mm2, seconds, found.warnings)
+
+
+def _in_mm2(plan: Plan, slide: Slide, update: Update) -> Callable[[int], None]:
+    """Return what tells `update` the areas, when it is called with the number of tiles that are left."""
     areas = plan.areas_mm2(slide)
     # On an odd stain, where there is no tissue, what is searched has to do.
     area_mm2 = sum(area.tissue_mm2 for area in areas) or sum(area.searched_mm2 for area in areas)
+    return lambda left: update(area_mm2 * (1 - left / max(1, len(plan.tiles))), area_mm2)
 
-    def tiles_left(left: int) -> None:
-        update(area_mm2 * (1 - left / max(1, len(plan.tiles))), area_mm2)
 
-    if todo:
-        tiles_left(len(todo))
-        job = TileJob(slide, plan, bundle, predictor(), work)
-        run_tiles(job, batches(todo, settings.batch), settings.workers or _workers(plan, settings), tiles_left)
+def _as_value(slide: Slide, plan: Plan, bundle: Bundle, settings: SegmentSettings, folder: Path) -> Job:
+    from cytolite.segmentation.tile_work import TileWork
+
+    paths = (path.resolve() for path in (slide.path, bundle.path, folder))
+    at, model, results = paths
+    return TileWork(at, settings, model, bundle.sha256, plan.grid, results, version("cytolite"))
+
+
+def _finish(
+    slide: Slide,
+    work: WorkFolder,
+    bundle: Bundle,
+    plan: Plan,
+    *,
+    stale: bool,
+    record: dict[str, Any],
+    tiles_left: Callable[[int], None],
+) -> Written:
+    """Stitch the tiles' nuclei and write all files."""
 
     def kept() -> Iterator[TileCells]:
         for number, tile in enumerate(plan.tiles):
@@ -152,8 +173,9 @@ def _segment_slide(
     warnings += [_STALE] if stale else []
     warnings += check_plan(plan, slide, areas)
     warnings += check_damage(damaged, slide.mpp)
+    warnings += check_quality(plan.quality)
     with work.result_folder() as result:
-        found = write_results(
+        return write_results(
             result,
             stitch(kept()),
             readable,
@@ -164,8 +186,6 @@ def _segment_slide(
             record=record,
             damaged=damaged,
         )
-    seconds = time.perf_counter() - start
-    return SlideResult(work.final, found.cells, found.tissue_mm2, seconds, found.warnings)
 
 
 def _workers(plan: Plan, settings: SegmentSettings) -> int:
@@ -186,49 +206,6 @@ def batches(tiles: Sequence[Tile], size: int) -> list[list[Tile]]:
     return runs
 
 
-def run_tiles(
-    job: Callable[[Sequence[Tile]], None],
-    runs: Sequence[Sequence[Tile]],
-    workers: int,
-    tiles_left: Callable[[int], None] = lambda left: None,
-) -> None:
-    """Do the `runs` in threads, and stop all of them at the first error.
-
-    While one thread decodes another reads or waits for the network: everything heavy lets go of Python's lock, so
-    stages overlap over the cores without queues between them.
-
-    Parameters
-    ----------
-    job : callable
-        Does one run of tiles.
-    runs : sequence of sequences of Tile
-        Started in this order.
-    workers : int
-        Threads.
-    tiles_left : callable
-        Called in this thread, with the number of tiles not done yet, after each run.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        Once the tiles in work are done; its message says how many are not.
-    """
-    left = sum(len(run) for run in runs)
-    with ThreadPoolExecutor(workers, thread_name_prefix="tile") as pool:
-        futures = {pool.submit(job, run): len(run) for run in runs}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                left -= futures[future]
-                tiles_left(left)
-        except KeyboardInterrupt as stop:
-            stop.args = (f"Stopped with {left} tiles to go; run the same command again to go on, the others are kept.",)
-            raise
-        finally:
-            # Does nothing after the last; after an error, what has not started never does.
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 class Keeper(Protocol):
     """Where the nuclei of tiles go: a folder of part files, or memory."""
 
@@ -244,13 +221,13 @@ class TileJob:
     """Everything from reading a few tiles to their part files; called by several threads."""
 
     slide: Slide
-    plan: Plan
+    grid: Grid
     bundle: Bundle
     predictor: Predictor
     work: Keeper
 
     def __call__(self, tiles: Sequence[Tile]) -> None:
-        plan, spec = self.plan, self.bundle.spec
+        plan, spec = self.grid, self.bundle.spec
         images = np.stack([self._read(tile) for tile in tiles])
         if damaged := self.slide.damaged:
             self.work.add_damaged(damaged)
@@ -261,7 +238,7 @@ class TileJob:
             self.work.save(own_or_offer(tile, cells, BAND_UM / plan.mpp))
 
     def _read(self, tile: Tile) -> NDArray[np.uint8]:
-        plan, stride = self.plan, self.plan.stride
+        plan, stride = self.grid, self.grid.stride
         x, y = (edge * plan.scale for edge in tile.read[:2])
         try:
             return self.slide.read(x, y, tile.width * stride, tile.height * stride, plan.mpp / stride)

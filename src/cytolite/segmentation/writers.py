@@ -19,11 +19,12 @@ from cytolite.files import NOTICE
 from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
 from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, write_summary_json
-from cytolite.interop.tissue_outline import write_tissue
+from cytolite.interop.tissue_outline import write_artefacts, write_tissue
 from cytolite.names import as_text, one_line
 from cytolite.segmentation.checkpoint import RESULT_MARK
 from cytolite.segmentation.checks import SizeTally, Warned, check_result, damage
 from cytolite.segmentation.plan import Plan
+from cytolite.slides.quality import KINDS
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle
 
@@ -94,10 +95,15 @@ def write_results(
     warnings = (*warnings, *check_result(area, sizes))
     told = [asdict(warning) for warning in warnings]
     write_tissue(folder / "tissue.geojson", plan.tissue_outline())
+    if plan.quality is not None:
+        found = {kind: plan.quality.outline(kind) for kind in KINDS if plan.quality.artefacts[kind].any()}
+        write_artefacts(folder / "artefacts.geojson", found)
     _draw(folder, plan, slide=slide, bundle=bundle, tissue_mm2=area.tissue_mm2, warnings=warnings)
     rows = summary.rows(area, areas if plan.regions is not None else ())
     write_summary_csv(folder / "summary.csv", rows)
-    write_summary_json(folder / "summary.json", rows, {**about, **damage(damaged, slide.mpp), "warnings": told})
+    write_summary_json(
+        folder / "summary.json", rows, {**about, **_judged(plan, slide), **damage(damaged, slide.mpp), "warnings": told}
+    )
     results = {"cells": sizes.cells, **area._asdict(), "warnings": told}
     _write_record(folder, {**record, "plan": _described(plan), **results})
     return Written(sizes.cells, area.tissue_mm2, warnings)
@@ -128,10 +134,15 @@ def _draw(
         tissue_scale_px=plan.searched.scale_px,
         tissue_mm2=tissue_mm2,
         regions=plan.regions or (),
+        artefacts=plan.quality.artefacts if plan.quality else {},
         title=" - ".join(filter(None, (one_line(slide.path.name), slide.scene))),
         footer=f"{bundle.spec.name} {bundle.spec.version}",
         warnings=[warning.message for warning in warnings],
     )
+
+
+def _judged(plan: Plan, slide: Slide) -> dict[str, Any]:
+    return {"qc": plan.quality.summary(slide.mpp)} if plan.quality else {}
 
 
 def _about(plan: Plan, slide: Slide, bundle: Bundle) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pydicom.errors import InvalidDicomError
 from cytolite.errors import SlideError
 from cytolite.files import is_debris
 from cytolite.slides.jpeg_check import require_whole_jpeg
-from cytolite.slides.levels import DECODE_ERRORS, Pyramid, TileCache, TiledLevel, unsupported
+from cytolite.slides.levels import DECODE_ERRORS, Pyramid, Scan, TileCache, TiledLevel, unsupported
 
 log = logging.getLogger("cytolite")
 
@@ -69,7 +69,16 @@ def open_dicom(path: Path) -> Pyramid:
         for instance in instances:
             instance.close()
 
-    return Pyramid("dicom", levels, mpp, close)
+    return Pyramid("dicom", levels, mpp, close, scan=_scan(instances[0].header))
+
+
+def _scan(header: pydicom.Dataset) -> Scan:
+    maker = " ".join(filter(None, (str(header.get(n) or "") for n in ("Manufacturer", "ManufacturerModelName"))))
+    try:
+        power = float(header.OpticalPathSequence[0].ObjectiveLensPower)
+    except (AttributeError, IndexError, TypeError, ValueError):
+        power = None
+    return Scan(maker, power)
 
 
 def _damaged(path: Path, error: Exception) -> SlideError:

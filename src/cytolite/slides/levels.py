@@ -6,7 +6,7 @@ import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +39,22 @@ class Level(Protocol):
 
 
 @dataclass(frozen=True)
+class Scan:
+    """What a file says of how it was scanned; nothing of when, where, by whom, or of whom.
+
+    Attributes
+    ----------
+    scanner : str
+        Maker and model; empty if the file does not say.
+    magnification : float, or None
+        Of the objective.
+    """
+
+    scanner: str = ""
+    magnification: float | None = None
+
+
+@dataclass(frozen=True)
 class Pyramid:
     """What a format reader makes of a file.
 
@@ -56,6 +72,8 @@ class Pyramid:
         Which of several images of the file this is; empty where there is one.
     other_scenes : tuple of str
         The others.
+    scan : Scan
+        What it was scanned with.
     """
 
     format: str
@@ -64,6 +82,7 @@ class Pyramid:
     close: Callable[[], None]
     scene: str = ""
     other_scenes: tuple[str, ...] = ()
+    scan: Scan = field(default_factory=Scan)
 
 
 # What decoding a damaged file raises in the libraries that do it (codecs raise RuntimeError and its children).

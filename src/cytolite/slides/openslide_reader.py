@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 from cytolite.errors import SlideError
 from cytolite.files import to_number
 from cytolite.kernels import kernel
-from cytolite.slides.levels import CACHE_BYTES, Level, Pyramid, TileCache, TiledLevel
+from cytolite.slides.levels import CACHE_BYTES, Level, Pyramid, Scan, TileCache, TiledLevel
 
 _BLOCK_PX = 512
+# Properties in which makers name the model of a scanner.
+_MODELS = (
+    "hamamatsu.Product",
+    "leica.device-model",
+    "philips.DICOM_MANUFACTURERS_MODEL_NAME",
+    "tiff.Model",
+    "ventana.ScannerModel",
+)
 
 
 def detect(path: Path) -> str | None:
@@ -55,7 +63,15 @@ def open_openslide(path: Path, *, in_blocks: bool = False) -> Pyramid:
         for number in range(slide.level_count)
     ]
     vendor = slide.properties.get(openslide.PROPERTY_NAME_VENDOR, "openslide")
-    return Pyramid(vendor, levels, _mpp(slide), slide.close)
+    return Pyramid(vendor, levels, _mpp(slide), slide.close, scan=_scan(slide, vendor))
+
+
+def _scan(slide: openslide.OpenSlide, vendor: str) -> Scan:
+    power = None
+    with suppress(KeyError, ValueError):
+        power = to_number(slide.properties[openslide.PROPERTY_NAME_OBJECTIVE_POWER])
+    model = next((slide.properties[name] for name in _MODELS if name in slide.properties), "")
+    return Scan(" ".join(filter(None, (vendor.capitalize(), model.strip()))), power)
 
 
 def _bounds(slide: openslide.OpenSlide) -> tuple[int, int, int, int]:

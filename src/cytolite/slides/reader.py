@@ -49,6 +49,8 @@ class Slide:
         Level-0 px per pixel of each level, in x and y.
     scene : str
         Which of several images of the file this is; empty where there is one.
+    scan : Scan
+        What it was scanned with, as far as the file says.
     notes : tuple of str
         What the user should know of the file.
     """
@@ -62,6 +64,7 @@ class Slide:
         if skip_damaged and isinstance(pyramid.levels[0], TiledLevel):
             pyramid.levels[0].on_damage = self._add_damaged
         self.format = pyramid.format
+        self.scan = pyramid.scan
         self.mpp = mpp
         self.file_mpp = stated_mpp(pyramid.mpp)
         self._levels = pyramid.levels

@@ -20,6 +20,7 @@ from cytolite.slides.levels import (
     ArrayLevel,
     Level,
     Pyramid,
+    Scan,
     TileCache,
     TiledLevel,
     over_white,
@@ -114,7 +115,20 @@ def _pyramid(path: Path, tiff: tifffile.TiffFile, vendor: str | None, scene: str
 
     kind = "ome-tiff" if tiff.is_ome else vendor if vendor == "aperio" else "tiff"
     others = tuple(name for number, name in enumerate(names) if number != chosen)
-    return Pyramid(kind, levels, tiff_mpp(tiff, pages[0]), close, names[chosen] if others else "", others)
+    scene = names[chosen] if others else ""
+    return Pyramid(kind, levels, tiff_mpp(tiff, pages[0]), close, scene, others, _scan(tiff, pages[0]))
+
+
+def _scan(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> Scan:
+    """Read Aperio's and OME's notes of objective and microscope, and TIFF's own tags."""
+    text = (tiff.ome_metadata if tiff.is_ome else page.description) or ""
+    power = re.search(r'AppMag\s*=\s*([\d.]+)|NominalMagnification="([\d.]+)"', text)
+    maker = [str(page.tags[tag].value).strip(" \0") for tag in ("Make", "Model") if tag in page.tags]
+    if not maker and "Aperio" in text[:40]:
+        maker = ["Aperio"]
+    if not maker and (found := re.search(r"<Microscope[^>]*>", text)):
+        maker = [v for n in ("Manufacturer", "Model") for v in re.findall(rf'{n}="([^"]*)"', found[0])]
+    return Scan(" ".join(maker), float(next(filter(None, power.groups()))) if power else None)
 
 
 def _size(series: tifffile.TiffPageSeries) -> tuple[int, int]:

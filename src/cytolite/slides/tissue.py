@@ -79,6 +79,10 @@ class TissueMask:
             mask[rows, cols] = False
         return replace(self, mask=mask)
 
+    def minus(self, mask: NDArray[np.bool_]) -> TissueMask:
+        """Return the mask without what another of its shape, bool (h, w), has."""
+        return replace(self, mask=self.mask & ~mask)
+
     def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether points (N, 2), (x, y) in level-0 px, lie in the mask; bool (N,)."""
         col, row = np.floor(np.asarray(xy, np.float64) / self.scale_px).astype(np.int64).T
@@ -161,19 +165,24 @@ def _find(image: NDArray[np.uint8], mpp: float) -> tuple[NDArray[np.bool_], NDAr
     """Return where to search in a thumbnail uint8 (h, w, 3), and its tissue; both bool (h, w)."""
     density = optical_density(image)
     stain = density[..., 1] - np.minimum(density[..., 0], density[..., 2])
-    ink = (density[..., 0] > _INK_RED * density[..., 1]) & (density[..., 0] > _INK_LEAST)
+    inked = ink(density)
     coloured = image[..., ::2].max(axis=2) >= image[..., 1].astype(np.int16) + _LEAST_COLOUR
-    weak = (stain > _STAIN_WEAK) & coloured & ~ink
+    weak = (stain > _STAIN_WEAK) & coloured & ~inked
     strong = (stain > _STAIN_STRONG) & weak
     if stain.size * mpp**2 <= _FIELD_MM2 * 1e6:
         mask = np.full(strong.shape, strong.mean() >= _FIELD_STAINED)
     else:
-        mask = _keep_parts(weak, strong, 1)
-        mask = _close(mask, round(_CLOSE_UM / mpp)) & ~_grow(ink, 1)
-        mask = _keep_parts(mask, mask, round(_SMALLEST_UM2 / mpp**2))
+        mask = keep_parts(weak, strong, 1)
+        mask = _close(mask, round(_CLOSE_UM / mpp)) & ~grow(inked, 1)
+        mask = keep_parts(mask, mask, round(_SMALLEST_UM2 / mpp**2))
         mask = _fill_holes(mask, round(_LARGEST_HOLE_UM2 / mpp**2))
-        mask = _grow(mask, max(1, round(_GROW_UM / mpp)))
+        mask = grow(mask, max(1, round(_GROW_UM / mpp)))
     return mask, mask & weak & (density.mean(axis=2) > _TISSUE_LEAST)
+
+
+def ink(density: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where a pen of blue or green ink drew, bool (h, w), by optical density (h, w, 3)."""
+    return (density[..., 0] > _INK_RED * density[..., 1]) & (density[..., 0] > _INK_LEAST)
 
 
 def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -195,7 +204,7 @@ def _glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.median(values[level >= np.percentile(level, 50)], axis=0).astype(np.float32)
 
 
-def _grow(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+def grow(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Dilate by an octagon of about `radius` px: squares and diamonds in turn."""
     for step in range(radius):
         grown = mask.copy()
@@ -213,11 +222,11 @@ def _grow(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 def _close(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Grow and shrink again: gaps up to twice `radius` px are bridged; the image's border does not shrink."""
     padded = np.pad(mask, radius, mode="edge") if radius else mask
-    closed = ~_grow(~_grow(padded, radius), radius)
+    closed = ~grow(~grow(padded, radius), radius)
     return closed[radius : closed.shape[0] - radius, radius : closed.shape[1] - radius] if radius else closed
 
 
-def _keep_parts(mask: NDArray[np.bool_], seeds: NDArray[np.bool_], least_px: int) -> NDArray[np.bool_]:
+def keep_parts(mask: NDArray[np.bool_], seeds: NDArray[np.bool_], least_px: int) -> NDArray[np.bool_]:
     """Return the connected parts of `mask` that hold a seed and at least `least_px` pixels.
 
     A quarter of it is enough at the image's border, beyond which a part goes on.

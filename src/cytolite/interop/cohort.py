@@ -1,0 +1,175 @@
+"""The results of many slides as one table: a row a slide, and one a region; what failed, and why."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cytolite.errors import UsageError
+from cytolite.files import NOTICE, cell_text, plain_refusal, whole_file, whole_path
+from cytolite.interop.result import RUN_FILE, SUMMARY_FILE
+
+COHORT_FILE, FAILURES_FILE = "cohort.json", "failures.csv"
+_FAILURE_COLUMNS = ("id", "path", "message")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What a folder of results holds.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Of the cohort's table, sorted by id: a slide's total first, then its regions.
+    failures : list of dict
+        ``id``, ``path`` and ``message`` of each slide that has no result.
+    columns : tuple of str
+        Those of `rows` that came from a list of slides.
+    """
+
+    rows: list[dict[str, Any]]
+    failures: list[dict[str, str]]
+    columns: tuple[str, ...]
+
+
+def read_cohort(output: Path) -> Cohort:
+    """Read all results in a folder, and what the last run says of those that failed.
+
+    Raises
+    ------
+    UsageError
+        If there is neither.
+    """
+    folders = sorted(path.parent for path in output.glob(f"*/{RUN_FILE}") if not path.parent.name.startswith("."))
+    last = read_state(output)["slides"]
+    if not folders and not last:
+        raise UsageError(f"{output} holds no results of `cytolite segment`: name the folder that was its --output.")
+    rows: list[dict[str, Any]] = []
+    failures = [
+        {"id": name, "path": state.get("path", ""), "message": state.get("message", "")}
+        for name, state in sorted(last.items())
+        if state.get("status") == "failed" and output / name not in folders
+    ]
+    listed: dict[str, None] = {}
+    for folder in folders:
+        try:
+            run, summary = (json.loads((folder / name).read_bytes()) for name in (RUN_FILE, SUMMARY_FILE))
+            columns = last.get(folder.name, {}).get("columns") or run.get("columns") or {}
+            rows += _rows(folder, run, summary, columns)
+            listed |= dict.fromkeys(columns)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"The result {folder} is damaged ({error}); segment the slide again with --overwrite."
+            failures.append({"id": folder.name, "path": "", "message": message})
+    taken = set(rows[0]) if rows else set()
+    return Cohort(rows, failures, tuple(name for name in map(_own_name, listed) if name in taken or not rows))
+
+
+def _own_name(column: str) -> str:
+    """A list may have a column that is called as one of ours."""
+    return f"list_{column}" if column in _OURS else column
+
+
+_OURS = {
+    "id", "slide", "path", "region", "cells", "cells_per_mm2", "searched_mm2", "tissue_mm2", "warnings", "seconds",
+    "model", "model_version", "model_sha256", "cytolite_version", "finished", "mpp", "width_px", "height_px",
+}  # fmt: skip
+
+
+def _rows(
+    folder: Path, run: Mapping[str, Any], summary: Mapping[str, Any], columns: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    head = {"id": folder.name, "slide": summary.get("slide", ""), "path": run["slide"].get("path", "")}
+    head |= {_own_name(name): value for name, value in columns.items()}
+    tail = _quality(summary.get("qc", {})) | {
+        "warnings": "; ".join(warning["message"] for warning in summary.get("warnings", ())),
+        "seconds": _seconds(run),
+        "mpp": summary.get("mpp"),
+        "width_px": summary.get("width_px"),
+        "height_px": summary.get("height_px"),
+        "model": run["model"]["name"],
+        "model_version": run["model"]["version"],
+        "model_sha256": run["model"]["onnx_sha256"],
+        "cytolite_version": run.get("versions", {}).get("cytolite", ""),
+        "finished": run.get("finished", ""),
+    }
+    for part in (summary["total"], *summary["regions"]):
+        counted = {k: v for k, v in part.items() if k != "types"}
+        for name, found in part["types"].items():
+            counted |= {
+                name: found["count"],
+                f"{name}_fraction": found["fraction"],
+                f"{name}_per_mm2": found["per_mm2"],
+            }
+        yield head | counted | tail
+
+
+def _quality(qc: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = {f"qc_{kind}_share": found["share_of_tissue"] for kind, found in qc.get("artefacts", {}).items()}
+    return kinds | {f"qc_{name}": value for name, value in qc.items() if name != "artefacts"}
+
+
+def _seconds(run: Mapping[str, Any]) -> float | None:
+    try:
+        started, finished = (datetime.fromisoformat(run[name]) for name in ("started", "finished"))
+    except (KeyError, ValueError, TypeError):
+        return None
+    return (finished - started).total_seconds()
+
+
+def write_cohort(output: Path, cohort: Cohort) -> list[Path]:
+    """Write ``cohort.parquet``, ``cohort.csv`` and ``failures.csv`` into the folder of results; return what is there.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written.
+    """
+    names = _column_names(cohort)
+    table, texts, failures = output / "cohort.parquet", output / "cohort.csv", output / FAILURES_FILE
+    if cohort.rows:
+        arrays = {name: _array([row.get(name) for row in cohort.rows]) for name in names}
+        with whole_path(table) as part, plain_refusal(table):
+            pq.write_table(pa.table(arrays).replace_schema_metadata({"notice": NOTICE}), part)
+        _write_csv(texts, names, cohort.rows)
+    _write_csv(failures, _FAILURE_COLUMNS, cohort.failures)
+    return [path for path in (table, texts, failures) if path.is_file()]
+
+
+def _column_names(cohort: Cohort) -> list[str]:
+    """All columns of all rows: slides of several models may know different types."""
+    return list(dict.fromkeys(name for row in cohort.rows for name in row))
+
+
+def _array(values: list[Any]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} and kinds:
+        return pa.array(values, pa.int64() if kinds == {int} else pa.float64())
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _write_csv(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: cell_text(v) if isinstance(v, str) else v for k, v in row.items()})
+    with whole_file(path) as file, plain_refusal(path):
+        file.write(text.getvalue().encode("utf-8-sig"))
+
+
+def read_state(output: Path) -> dict[str, Any]:
+    """Return ``cohort.json`` of a folder of results; without slides if there is none, or it is damaged."""
+    try:
+        state = json.loads((output / COHORT_FILE).read_bytes())
+        return state if isinstance(state.get("slides"), dict) else {"slides": {}}
+    except (OSError, ValueError, AttributeError):
+        return {"slides": {}}
