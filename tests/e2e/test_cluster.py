@@ -115,7 +115,7 @@ def test_a_client_that_is_killed_costs_nothing_that_is_on_disk(work):
         until = time.monotonic() + 60
         while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
             time.sleep(0.1)
-    out, err = start(work, "client", "local:2").communicate(timeout=300)
+    _, err = start(work, "client", "local:2").communicate(timeout=300)
     assert "Traceback" not in err
     same(work, "client")
 

@@ -36,7 +36,7 @@ def pretend(monkeypatch):
     asked = {}
 
     def pretend(outcomes: list[Outcome]) -> dict:
-        def segment_slides(slides, output, settings, display, report):
+        def segment_slides(slides, output, settings, display, report, **more):
             asked.update(slides=slides, output=output, settings=settings)
             for outcome in outcomes:
                 report(outcome)
@@ -150,7 +150,7 @@ def test_no_slide_at_all(run):
 
 
 def test_interrupt(run, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **more):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "segment_slides", interrupted)
@@ -164,7 +164,7 @@ def test_interrupt(run, monkeypatch):
 def test_a_signal_ends_a_run_as_ctrl_c_does(run, monkeypatch, number, code):
     ends = []
 
-    def signalled(*_):
+    def signalled(*_, **more):
         try:
             os.kill(os.getpid(), number)
             time.sleep(5)
@@ -181,7 +181,7 @@ def test_a_signal_ends_a_run_as_ctrl_c_does(run, monkeypatch, number, code):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signals")
 def test_nohup_is_respected(run, monkeypatch):
-    monkeypatch.setattr(pipeline, "segment_slides", lambda *_: os.kill(os.getpid(), signal.SIGHUP) or [])
+    monkeypatch.setattr(pipeline, "segment_slides", lambda *_, **more: os.kill(os.getpid(), signal.SIGHUP) or [])
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert run("segment", "a", "-o", "out") == (0, "", "")
@@ -190,7 +190,7 @@ def test_nohup_is_respected(run, monkeypatch):
 
 
 def test_an_error_of_the_whole_run(run, monkeypatch):
-    def fails(*_):
+    def fails(*_, **more):
         raise InputError("No.")
 
     monkeypatch.setattr(pipeline, "segment_slides", fails)

@@ -122,8 +122,9 @@ def test_painted_slide_gives_its_nuclei_back(painted, truth, bundle, tmp_path):
     assert shapely.geometry.shape(tissue["geometry"]).area * 0.25 / 1e6 == pytest.approx(result.tissue_mm2)
     assert seen[-1] == (pytest.approx(result.tissue_mm2), pytest.approx(result.tissue_mm2))
     # The paint is no H&E, and it is told wherever it may be looked for.
-    assert [warning.code for warning in result.warnings] == ["not_he"]
-    assert [warning["code"] for warning in summary["warnings"]] == ["not_he"]
+    # What is painted has no stain's colours, and is as bright as ink.
+    assert [warning.code for warning in result.warnings] == ["not_he", "pen"]
+    assert [warning["code"] for warning in summary["warnings"]] == ["not_he", "pen"]
     names = {
         "cells.parquet",
         "cells.geojson.gz",
@@ -335,4 +336,4 @@ def test_kept_tiles_of_other_settings_are_not_used(painted, truth, bundle, tmp_p
     settings = SETTINGS.model_copy(update={"tile": 100})
     result = segment_slide(EndlessSlide(painted, image, 500, 400), tmp_path / "out", bundle, settings)
     assert result.n_cells == truth[0].max()
-    assert [warning.code for warning in result.warnings] == ["stale_tiles", "not_he"]
+    assert [warning.code for warning in result.warnings] == ["stale_tiles", "not_he", "pen"]

@@ -20,10 +20,11 @@ def install(*, user_dir: UserDir = None) -> int:
     """
     from cytolite.qupath.install import extension_jar, install, write_python
 
-    print(f"{write_python()}: the extension calls this Python")
     folders = _folders(user_dir)
-    for folder in folders:
-        print(f"{install(folder)}: in QuPath, after its next start, Extensions > cytolite")
+    jars = [install(folder) for folder in folders]
+    print(f"{write_python()}: the extension calls this Python")
+    for jar in jars:
+        print(f"{jar}: in QuPath, after its next start, Extensions > cytolite")
     if not folders:
         print(f"Drag this file onto QuPath's window, and let QuPath make its folder: {extension_jar()}")
     return 0
