@@ -227,6 +227,7 @@ class EvaluateSettings(Settings):
     """Settings of `cytolite evaluate`, beside what is compared with what."""
 
     types: Path | None = Field(None, description="TOML or JSON file: what the ids of type maps mean.")
+    map: Path | None = Field(None, description="TOML or JSON file: what the truth calls types of the predictions.")
     images: Path | None = Field(None, description="CSV file with a column 'image', to add columns such as tissue.")
     by: tuple[str, ...] = Field((), description="Columns whose entries are scored apart; default: source, if several.")
     group: str = Field("image", description="Column whose entries are resampled as a whole, e.g. group or patient.")

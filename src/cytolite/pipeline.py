@@ -193,6 +193,7 @@ def convert(
     *,
     classes: Mapping[str, str] | None = None,
     mpp: float | None = None,
+    mapping: Mapping[str, str] | None = None,
     outlines: bool = False,
     overwrite: bool = False,
     update: Update = lambda done_mb, total_mb: None,
@@ -206,7 +207,8 @@ def convert(
 
     if mpp is not None and not MPP_MIN <= mpp <= MPP_MAX:
         raise UsageError(f"--mpp {mpp} is no microscope's resolution; allowed are {MPP_MIN:g} to {MPP_MAX:g}.")
-    return run(source, target, classes=classes, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update)
+    options: dict[str, Any] = {"classes": classes, "mapping": mapping, "mpp": mpp, "outlines": outlines}
+    return run(source, target, **options, overwrite=overwrite, update=update)
 
 
 def _needs(bundle: Bundle) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cytolite.celltypes import read_mapping
 from cytolite.cli.app import app, with_extra
 from cytolite.errors import UsageError
 
@@ -23,6 +24,10 @@ def convert(
         Parameter(name="--class", help="Type of a class that others named, as 'Tumor=neoplastic'; may be repeated."),
     ] = (),
     mpp: Annotated[float | None, Parameter(help="µm per pixel, for areas that the source does not say.")] = None,
+    map_file: Annotated[
+        Path | None,
+        Parameter(name="--map", help="TOML or JSON file with other names of types; those of one name become one."),
+    ] = None,
     outlines: Annotated[bool, Parameter(help="Write outlines into a .csv too.")] = False,
     overwrite: Annotated[bool, Parameter(help="Replace a file that is there.")] = False,
     quiet: Annotated[bool, Parameter(help="No progress; errors and warnings are still printed.")] = False,
@@ -34,11 +39,19 @@ def convert(
     from cytolite import pipeline, progress
 
     types = dict(_pair(text) for text in classes)
+    mapping = read_mapping(map_file) if map_file else None
 
     def work() -> tuple[int, list[str]]:
         with progress.choose(quiet)(source.name, "MB") as update:
             return pipeline.convert(
-                source, target, classes=types, mpp=mpp, outlines=outlines, overwrite=overwrite, update=update
+                source,
+                target,
+                classes=types,
+                mpp=mpp,
+                mapping=mapping,
+                outlines=outlines,
+                overwrite=overwrite,
+                update=update,
             )
 
     extra = "spatialdata" if ".zarr" in (source.suffix, target.suffix) else "anndata"

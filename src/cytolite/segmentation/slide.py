@@ -106,7 +106,7 @@ def segment_slide(
     KeyboardInterrupt
         If the user stops it; the tiles done are kept, and the message says so.
     """
-    work = WorkFolder(folder)
+    work = WorkFolder(folder, bundle.spec.network_types)
     with work.alone():
         network = predictor or (lambda: Predictor(bundle, settings.device, turns=settings.turns))
         return _segment_slide(slide, work, bundle, settings, record=record or {}, update=update, predictor=network)
