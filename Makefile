@@ -3,17 +3,24 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+# The newest versions that are known to work together: make test LOCK=.ci/constraints.txt
+LOCK ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
 
 IMAGE := demo/histo.jpg
 RESULTS := demo/results
 
-.PHONY: help demo test fix clean
+.PHONY: help demo test quick fix docs dist lock clean
 
 help:
 	@echo "make demo   install cytolite into $(VENV), outline and name the nuclei of a real H&E image"
 	@echo "make test   install what tests need; check format, lint, types, import rules; run the tests"
+	@echo "make quick  the same checks, and the tests that take least: for every commit"
 	@echo "make fix    format the code and apply safe lint fixes"
+	@echo "make docs   build the documentation into site/; a dead link or an unknown name is an error"
+	@echo "make dist   build what is released into dist/, and try it in an empty environment"
+	@echo "make lock   write the newest versions of all packages into .ci/constraints.txt, which CI installs"
 	@echo "make clean  remove $(VENV) and everything the other targets made"
 
 demo: $(VENV)/.base $(IMAGE)
@@ -23,19 +30,43 @@ demo: $(VENV)/.base $(IMAGE)
 	@ls -1 $(RESULTS)/histo/*
 	@echo "Picture: $(CURDIR)/$(RESULTS)/histo/overview.png"
 
-test: $(VENV)/.test
+test: lint
+	$(BIN)/pytest --cov --cov-report=term
+
+quick: lint
+	$(BIN)/pytest -m 'not slow'
+
+.PHONY: lint
+lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --cov --cov-report=term
 
 fix: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+	@echo "Site: $(CURDIR)/site/index.html; with its search: $(BIN)/python -m http.server --directory site"
+
+dist: $(VENV)/.dist $(IMAGE)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python .ci/check_dist.py dist $(IMAGE)
+
+# PyTorch and what it brings of CUDA are left out: which build fits depends on the machine.
+lock: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+	  --quiet --output-file .ci/resolved.txt
+	grep -vE '^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==' .ci/resolved.txt >.ci/constraints.txt
+	rm .ci/resolved.txt
+
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
+	rm -rf $(VENV) demo build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps say what is installed; what names the packages is newer than they are when they have to be installed again.
@@ -45,14 +76,24 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --no-compile --editable . || \
+	$(PIP_INSTALL) --no-compile --editable . || \
 	  { echo "error: the packages cytolite needs could not be installed; is this machine online?" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.test: pyproject.toml Makefile | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev,train,qupath]' || \
+	$(PIP_INSTALL) --editable '.[dev,train,qupath]' || \
 	  { echo "error: the packages the tests need could not be installed; is this machine online?" >&2; exit 1; }
 	@touch $@ $(VENV)/.base
+
+$(VENV)/.docs: pyproject.toml Makefile | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[docs]' || \
+	  { echo "error: the packages the documentation needs could not be installed; is this machine online?" >&2; exit 1; }
+	@touch $@ $(VENV)/.base
+
+$(VENV)/.dist: Makefile | $(BIN)/python
+	$(PIP_INSTALL) build twine || \
+	  { echo "error: the packages that build a release could not be installed; is this machine online?" >&2; exit 1; }
+	@touch $@
 
 # An H&E image under a BSD licence, taken out of the stardist wheel (fetched alone, nothing of it is installed).
 $(IMAGE): | $(BIN)/python

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
+import pytest
 import tifffile
-from onnx import TensorProto, helper, numpy_helper
 
 from cytolite.bundle import Bundle, ModelSpec, described, write_bundle
 from cytolite.celltypes import DEFAULT, N_TYPES, TypeSet
 from cytolite.decoding import flows
 from cytolite.patches import Patch
+
+if TYPE_CHECKING:
+    import onnx
 
 # Blue of class 0 (background) to 7; far apart, and white is background.
 CLASS_BLUE = np.array([255, 20, 50, 80, 110, 140, 170, 200], np.float32)
@@ -30,6 +33,7 @@ def class_blue(n_types: int) -> np.ndarray:
 
 def fake_bundle(folder: Path, mpp: float = 0.5, stride: int = 1, type_set: TypeSet = DEFAULT, **spec: object) -> Bundle:
     """Write a bundle whose network reads flows and classes off every `stride`-th pixel of a painted image."""
+    onnx = pytest.importorskip("onnx", reason="the stand-in for a network needs onnx, of the extra `train`")
     graph = _graph(stride, len(type_set))
     folder = Path(folder) / "fake"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +52,9 @@ def _graph(stride: int, n_types: int) -> onnx.ModelProto:
 
     The floor makes the odds of nucleus as steep on either side of an edge: refined outlines are the painted ones.
     """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
     constants = {
         "grey": np.float32(128), "scale": np.float32(1 / 127), "dy_dx": np.array([1, 0], np.int64),
         "blue": np.array([2], np.int64), "classes": class_blue(n_types).reshape(1, -1, 1, 1), "sharp": np.float32(-1 / 50),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 from PIL import Image
 
@@ -55,8 +56,7 @@ def imagescope(layers: dict[str, list[np.ndarray]], mpp: float | None = 0.25) ->
 
 def rings_of(patch: Patch, label: int) -> list[np.ndarray]:
     """Outlines of a patch's nuclei of one label, along the edges of their pixels; only of nuclei that are one piece."""
-    import cv2
-
+    cv2 = pytest.importorskip("cv2", reason="outlines are traced by OpenCV, of the extra `train`")
     rings = []
     for number in np.unique(patch.instance_map[patch.type_map == label]).tolist():
         mask = (patch.instance_map == number).astype(np.uint8)
@@ -79,7 +79,7 @@ def consep_image(
     root: Path, split: str, name: str, image: np.ndarray, instances: np.ndarray, types: np.ndarray
 ) -> None:
     """``Train/Images/NAME.png``, ``Train/Labels/NAME.mat`` and ``Train/Overlay/NAME.png``, maps as MATLAB's doubles."""
-    from scipy.io import savemat
+    savemat = pytest.importorskip("scipy.io", reason="CoNSeP's files are MATLAB's: needs scipy").savemat
 
     for folder in ("Images", "Labels", "Overlay"):
         (root / split / folder).mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -73,12 +74,13 @@ class ModelSpec(BaseModel):
     parameters: int = Field(0, ge=0, description="Number of weights.")
     validation: dict[str, float] = Field({}, description="Numbers measured on held-back images.")
     held_back: HeldBack | None = Field(None, description="What was held back in training; None: not recorded.")
+    made_with: tuple[str, ...] = Field((), description="Commands that made it, one after the other.")
     onnx_sha256: str = Field("", description="SHA-256 of model.onnx.")
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_recorded(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A bundle of format 1 stays the same text, by whose hash results know what they were made with."""
-        return {name: value for name, value in handler(self).items() if value is not None}
+        return {n: value for n, value in handler(self).items() if value is not None and (n != "made_with" or value)}
 
     @cached_property
     def type_set(self) -> TypeSet:
@@ -129,6 +131,12 @@ class Bundle:
     spec: ModelSpec
     sha256: str
     network: Path | None = None
+
+    @property
+    def spec_sha256(self) -> str:
+        """Of all in the spec but how it was made: the same network with other thresholds finds other cells."""
+        decisive = self.spec.model_copy(update={"made_with": (), "held_back": None})
+        return hashlib.sha256(decisive.model_dump_json().encode()).hexdigest()
 
     @property
     def onnx_path(self) -> Path:

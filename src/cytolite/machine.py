@@ -44,12 +44,12 @@ def workers(bytes_each: int) -> int:
 def _cpu_quotas() -> Iterator[float]:
     for folder in _groups(""):
         match (_read(folder / "cpu.max") or "").split():
-            case [quota, period] if quota.isdigit():
+            case [quota, period] if quota.isdigit() and period.isdigit() and int(period):
                 yield int(quota) / int(period)
     for folder in _groups("cpu"):
-        quota_us, period_us = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
-        if quota_us is not None and quota_us > 0 and period_us:  # -1: no quota
-            yield quota_us / period_us
+        used_us, every_us = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+        if used_us is not None and used_us > 0 and every_us:  # -1: no quota
+            yield used_us / every_us
 
 
 def _system_memory() -> Iterator[int]:
@@ -80,8 +80,9 @@ def _groups(controller: str) -> Iterator[Path]:
     """
     root = CGROUP / controller
     for line in (_read(PROC / "self" / "cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controller in controllers.split(","):
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if colon and controller in controllers.split(","):
             # Inside a container the path may be the host's, which is not there: then its root is the container's own.
             own = root / path.lstrip("/")
             for folder in (own, *own.parents):

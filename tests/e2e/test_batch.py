@@ -100,11 +100,11 @@ def test_interrupted_and_resumed(model, painted, tmp_path):
     arguments = ["segment", slide, "-o", tmp_path / "out", "--model", model, "--tissue", "all", "--workers", 1]
     command = [sys.executable, "-m", "cytolite", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not list(tmp_path.glob("out/.*/tiles/*.npz")) and time.monotonic() < until:  # the first tile is done
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("error: ")

@@ -10,6 +10,15 @@ import pytest
 
 from qupath_session import NoGroovyError, groovy_jars
 
+# Packages that a script needs besides those of the base install.
+NEEDED = {
+    "bench_cache": ["segmentation_models_pytorch"],
+    "bench_decode": ["cellpose"],
+    "bench_models": ["segmentation_models_pytorch"],
+    "bench_prepare": ["h5py"],
+    "bench_relabel": ["torch", "h5py"],
+    "bench_segment": ["onnx"],
+}
 SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("bench_*.py"))
 
 
@@ -35,10 +44,8 @@ def test_experiments_ask_for_settings_that_there_are():
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_quick_mode_prints_numbers(script, tmp_path):
-    if script.stem in ("bench_cache", "bench_models"):
-        pytest.importorskip("segmentation_models_pytorch", reason="the networks need the extra `train`")
-    if script.stem == "bench_decode":
-        pytest.importorskip("cellpose", reason="the comparison needs cellpose")
+    for package in NEEDED.get(script.stem, ()):
+        pytest.importorskip(package, reason=f"{script.name} needs {package}")
     if script.stem == "bench_qupath":
         require_groovy()
     done = subprocess.run(

@@ -86,7 +86,7 @@ def test_killed_in_the_middle_leaves_no_half_file(result, tmp_path):
     while process.poll() is None and not list(tmp_path.glob(".cytolite-*.part")):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    process.wait(300)
     assert not (tmp_path / "c.geojson.gz").exists()
     done = cytolite("convert", "many.parquet", "c.geojson.gz", "--quiet", cwd=tmp_path)
     assert done.code == 0

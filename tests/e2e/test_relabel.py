@@ -10,6 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+pytest.importorskip("torch", reason="relabelling needs the extra `train`")
+pytest.importorskip("h5py", reason="stores need the extra `train`")
+
 from command import cytolite
 from cytolite import celltypes, pipeline
 from cytolite.celltypes import EPITHELIAL_OR_NEOPLASTIC, LABEL_NAMES, UNKNOWN_NUCLEUS

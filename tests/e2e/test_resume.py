@@ -1,5 +1,6 @@
 """A run that is killed again and again ends with the very bytes of one that was not."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -38,14 +39,14 @@ def kill_when(process: subprocess.Popen, reached, signal_number: int = signal.SI
     while process.poll() is None:
         if reached():
             process.send_signal(signal_number)
-            process.wait(60)
+            process.wait(300)
             return process.returncode != 0
         time.sleep(0.001)
     return False
 
 
 def test_killed_at_random_moments(work):
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(5)  # the same goals in every run; what the machine does in between differs enough
     partial, final = work / "killed" / ".painted.partial", work / "killed" / "painted"
     kills, done_before = 0, 0
     for _ in range(5):
@@ -66,17 +67,21 @@ def test_killed_at_random_moments(work):
     assert [path.name for path in (work / "killed").iterdir()] == ["painted"]
 
 
-def test_interrupted_from_the_keyboard(work):
-    tiles = work / "stopped" / ".painted.partial" / "tiles"
-    process = start(work, "stopped")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_from_the_keyboard_or_ended_by_the_system(work, number, code, capfd):
+    output = work / f"stopped-{code}"
+    tiles = output / ".painted.partial" / "tiles"
+    process = start(work, output.name)
     begun = time.perf_counter()
-    assert kill_when(process, lambda: len(list(tiles.glob("*.npz"))) >= 3, signal.SIGINT)
-    assert process.returncode == 130
+    assert kill_when(process, lambda: len(list(tiles.glob("*.npz"))) >= 3, number)
+    assert process.returncode == code
     assert time.perf_counter() - begun < 60
-    assert not (work / "stopped" / "painted").exists()
+    [line] = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(r"error: Stopped with \d+ tiles to go; run the same command again to go on, .*kept\.", line)
+    assert not (output / "painted").exists()
     assert len(list(tiles.glob("*.npz"))) < 49
-    assert start(work, "stopped").wait(300) == 0
-    same_result(work / "stopped" / "painted", work / "whole" / "painted")
+    assert start(work, output.name).wait(300) == 0
+    same_result(output / "painted", work / "whole" / "painted")
 
 
 def test_killed_while_overwriting_keeps_the_older_result(work):

@@ -97,7 +97,20 @@ def test_one_image_has_no_interval():
     single = one(random_counts(1), "bpq_image", "all")
     assert np.isfinite(single.value)
     assert np.isnan(single.low)
-    assert "(" not in str(single)
+    assert str(single) == f"{single.value:.3f} (n = 1)"
+
+
+@pytest.mark.parametrize("n", [2, 4, 5])
+def test_under_five_groups_nothing_is_bounded(n):
+    """Two images make an interval of width zero, or one that leaves out 0, from nothing."""
+    counts, other = random_counts(4 * n, 0), random_counts(4 * n, 1)
+    found = [*score(counts, group="patient"), *compare(counts, other, group="patient")]
+    assert {s.groups for s in found if s.defined} == {n}
+    assert any(s.bounded for s in found) == (n >= 5)
+    assert all(s.rough for s in found if s.bounded)
+    by_image = one(random_counts(20), "bpq_image", "all")
+    assert by_image.groups == 20
+    assert not by_image.rough
 
 
 def test_a_paired_difference_is_narrower_than_two_intervals():

@@ -63,6 +63,7 @@ def test_a_truth_is_its_own_best_prediction(truth, tmp_path):
         np.testing.assert_array_equal(getattr(again, name), getattr(counts, name), err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_bundle_predicts_what_it_sees(truth, tmp_path):
     found = cases.find_cases([truth], mpp=0.5)
     bundle = fake_bundle(tmp_path, foreground_threshold=0.5)
@@ -73,6 +74,7 @@ def test_a_bundle_predicts_what_it_sees(truth, tmp_path):
     assert counts.bins[:, 1:].sum() > 0
 
 
+@pytest.mark.slow
 def test_results_of_segment_are_predictions(truth, tmp_path):
     import cytolite
 
@@ -212,3 +214,21 @@ def test_a_model_needs_images_a_resolution_and_its_own_types(truth, tmp_path):
     (tmp_path / "t.toml").write_text('1 = "plasma"\n')
     with pytest.raises(InputError, match="names the type 'neoplastic', which the truth has not"):
         cases.model_predictions(bundle, read_classes(tmp_path / "t.toml"))
+
+
+def test_a_store_is_opened_once_for_all_its_patches(tmp_path, monkeypatch):
+    store = pytest.importorskip("cytolite.datasets.store", reason="needs the extra train")
+    labels = np.pad(np.ones((4, 4), np.int32), 6)
+    patches = [
+        Patch(
+            image=np.full((16, 16, 3), i, np.uint8), instance_map=labels, type_map=labels.astype(np.uint8), mpp=0.25,
+            name=f"p{i}", source="s", group=f"g{i}", tissue="",
+        )
+        for i in range(5)
+    ]  # fmt: skip
+    store.write_store(tmp_path / "s.h5", patches)
+    opened = []
+    monkeypatch.setattr(store.h5py, "File", lambda *args, real=store.h5py.File: opened.append(args) or real(*args))
+    found = cases.find_cases([tmp_path / "s.h5"])
+    assert [int(case.read().image.max()) for case in found] == list(range(5))
+    assert len(opened) == 1

@@ -1,8 +1,11 @@
 """The command: exit codes, one sentence per error, results on stdout and everything else on stderr."""
 
 import json
+import os
 import re
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,7 +92,10 @@ def test_results_on_stdout(run, pretend):
     asked = pretend([DONE])
     code, out, err = run("segment", "a.svs", "b.svs", "-o", "out", "--tile", 512, "c.svs")
     assert (code, err) == (0, "")
-    assert out == "out/a: 12,345 nuclei in 2.00 mm², 5.0 s, 2.5 s/mm²\nFor research use only; not for diagnosis.\n"
+    assert (
+        out
+        == "out/a: 12,345 nuclei in 2.00 mm² of tissue, 5.0 s, 2.5 s/mm²\nFor research use only; not for diagnosis.\n"
+    )
     assert list(asked["slides"]) == ["a.svs", "b.svs", "c.svs"]
     assert asked["output"] == Path("out")
     assert asked["settings"].tile == 512
@@ -151,6 +157,36 @@ def test_interrupt(run, monkeypatch):
     code, out, err = run("segment", "a", "-o", "out")
     assert (code, out) == (130, "")
     assert err == "error: Interrupted; run the same command again to go on.\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (getattr(signal, "SIGHUP", 1), 129)])
+def test_a_signal_ends_a_run_as_ctrl_c_does(run, monkeypatch, number, code):
+    ends = []
+
+    def signalled(*_):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), number)  # a supervisor's second, while the run ends: `timeout` sends two
+            ends.append("whole")
+
+    monkeypatch.setattr(pipeline, "segment_slides", signalled)
+    before = signal.getsignal(number)
+    assert run("segment", "a", "-o", "out") == (code, "", "error: Interrupted; run the same command again to go on.\n")
+    assert ends == ["whole"]
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signals")
+def test_nohup_is_respected(run, monkeypatch):
+    monkeypatch.setattr(pipeline, "segment_slides", lambda *_: os.kill(os.getpid(), signal.SIGHUP) or [])
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run("segment", "a", "-o", "out") == (0, "", "")
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_error_of_the_whole_run(run, monkeypatch):

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import label
 
-from cytolite.celltypes import IGNORE
-from cytolite.datasets.cutting import Tally, cut, enlarge, fill_up
-from cytolite.errors import InputError
-from cytolite.patches import Patch
+ndimage = pytest.importorskip("scipy.ndimage", reason="needs scipy")
+
+from cytolite.celltypes import IGNORE  # noqa: E402
+from cytolite.datasets.cutting import Tally, cut, enlarge, fill_up  # noqa: E402
+from cytolite.errors import InputError  # noqa: E402
+from cytolite.patches import Patch  # noqa: E402
 
 
 def image_of(rows: int, cols: int, seed: int = 0) -> Patch:
@@ -67,7 +68,7 @@ def test_a_mirrored_nucleus_is_one_of_its_own_unless_it_meets_itself():
     filled = fill_up(image, 256)
     assert filled.instance_map.shape == (512, 512)
     for number in range(1, filled.instance_map.max() + 1):
-        pieces = label(filled.instance_map == number)[1]
+        pieces = ndimage.label(filled.instance_map == number)[1]
         assert pieces <= 1, f"nucleus {number} is in {pieces} pieces"
     np.testing.assert_array_equal(filled.instance_map > 0, np.pad(image.instance_map > 0, (0, 212), mode="reflect"))
 

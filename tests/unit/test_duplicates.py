@@ -49,6 +49,7 @@ def real(shared_data):
     return consep, pannuke
 
 
+@pytest.mark.slow
 def test_planted_crops_are_found_and_only_these(real):
     consep, pannuke = real
     patches, wanted = [*consep, *pannuke], {}

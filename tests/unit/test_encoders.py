@@ -30,6 +30,7 @@ def parameters(module: "torch.nn.Module") -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(224, 224), (96, 160)])
 @pytest.mark.parametrize("name", [*ENCODERS, "vit_tiny_patch16_224", "resnet18", "convnext_tiny"])
 def test_every_row_is_what_it_says_and_answers_at_the_size_of_the_image(name, size):
@@ -68,6 +69,7 @@ def test_parameters_are_those_of_the_papers_table_4():
     assert parameters(student) == pytest.approx(24_093_393, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (32, 160)])
 def test_padding_to_whole_patches_changes_nothing_that_is_kept(size):
     """An image of 14-px patches is padded below and right: nothing shifts, and a larger image gives the same corner."""
@@ -89,6 +91,7 @@ def test_input_is_scaled_as_the_weights_expect():
     assert encoder_spec("h_optimus_0").mean == (0.707223, 0.578729, 0.703617)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "decoder"), [("vit_tiny_patch16_224", "unetr"), ("efficientnet_lite0", "light")])
 def test_a_frozen_encoder_never_changes(name, decoder):
     """Neither weights nor the statistics of batch norms, over steps in training mode that change all the rest."""
@@ -130,6 +133,7 @@ def test_the_wide_student_is_about_twice_the_light_one():
     assert parameters(network) == pytest.approx(2 * parameters(build_network("efficientnet_lite0")), rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_weights_of_a_file_arrive(tmp_path, suffix):
     """As publishers write them: with a classifier that is not wanted, torch's files inside a "state_dict"."""

@@ -401,3 +401,26 @@ def test_a_read_only_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(OutputError, match="Permission denied"):
         write(tmp_path / "c.geojson.gz")
+
+
+def test_of_many_rings_only_those_that_are_wrong_are_mended():
+    """Against the definition, ring by ring: valid, and no vertex twice."""
+    rng = np.random.default_rng(4)
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    radius = rng.uniform(3, 9, (60, 12))
+    rings = np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=-1) + rng.uniform(0, 500, (60, 1, 2))
+    rings[3, 4] = rings[3, 5]  # twice in a row
+    rings[7, -1] = rings[7, 0]  # closed
+    rings[11, 2] = rings[11, 8]  # touches itself
+    rings[20, [2, 8]] = rings[20, [8, 2]]  # crosses itself
+    rings[30] = rings[30, 0]  # a point
+    vertices, offsets = round_rings(rings.reshape(-1, 2), np.arange(61) * 12)
+    changed = []
+    for i, ring in enumerate(np.rint(rings * 100).astype(np.int64)):
+        found = vertices[offsets[i] : offsets[i + 1]]
+        assert shapely.Polygon(found).is_valid
+        assert len(np.unique(found, axis=0)) == len(found)
+        fine = shapely.Polygon(ring).is_valid and len(np.unique(ring, axis=0)) == len(ring)
+        assert np.array_equal(found, ring) == fine
+        changed += [i] * (not fine)
+    assert changed == [3, 7, 11, 20, 30]

@@ -12,7 +12,7 @@ from cytolite.bundle import Bundle, load_bundle, write_bundle
 from cytolite.config import TrainSettings
 from cytolite.datasets.store import write_store
 from cytolite.errors import InputError, UsageError
-from cytolite.release.origin import record_split, recorded_splits, sides_of
+from cytolite.release.origin import record_split, sides_of
 from cytolite.training.run import split
 from fakes import coloured_patch, coloured_store, fake_bundle
 
@@ -24,14 +24,13 @@ def store(tmp_path_factory):
     return coloured_store(tmp_path_factory.mktemp("store"), N, ("consep", "monusac"))
 
 
-def bundle(folder: Path, store: Path, name: str = "fake", card: str = "", **settings) -> Bundle:
+def bundle(folder: Path, store: Path, name: str = "fake", **settings) -> Bundle:
     """A bundle of a run of these settings on the store; without settings, one that records nothing."""
     fake = fake_bundle(folder / "made")
     held_back = split([store], TrainSettings(**settings))[1] if settings else []
     record = record_split(held_back, TrainSettings(**settings)) if settings else None
-    return write_bundle(
-        folder / name, fake.onnx_path, fake.spec.model_copy(update={"held_back": record, "name": name}), card
-    )
+    spec = fake.spec.model_copy(update={"held_back": record, "name": name})
+    return write_bundle(folder / name, fake.onnx_path, spec, "")
 
 
 def names(patches):
@@ -88,19 +87,21 @@ def test_members_that_were_split_differently_are_refused(store, tmp_path):
         sides_of([one, other], [store])
 
 
-def test_an_older_bundle_is_split_as_its_card_says(store, tmp_path):
-    card = (
-        "# x\n\n## How it was made\n\n```bash\ncytolite train a.h5 -o runs/x --seed 5 --held-back 0.3 --epochs 2\n```\n"
-    )
-    old = bundle(tmp_path, store, card=card)
-    [record] = recorded_splits(old)
-    assert (record.seed, record.share, record.duplicates) == (5, 0.3, False)
-    assert names(sides_of([old], [store]).held_back) == names(split([store], TrainSettings(seed=5, held_back=0.3))[1])
-
-
 @pytest.mark.parametrize("name", ["nuclei-light", "nuclei-base-int8", "nuclei-committee-int8"])
-def test_cards_of_embedded_bundles_say_how_they_were_split(name):
-    assert {(r.share, r.seed, r.duplicates) for r in recorded_splits(load_bundle(name))} == {(0.2, 0, False)}
+def test_embedded_bundles_say_how_they_were_split_and_made(name):
+    spec = load_bundle(name).spec
+    assert (spec.held_back.share, spec.held_back.seed, spec.held_back.duplicates) == (0.2, 0, False)
+    assert any(line.startswith("cytolite train ") for line in spec.made_with) or name == "nuclei-base-int8"
+    assert spec.made_with[-1].startswith("cytolite export ")
+    assert f"-o {name} " in spec.made_with[-1]
+
+
+def test_how_it_was_made_does_not_make_it_another_model(tmp_path):
+    fake = fake_bundle(tmp_path)
+    told = fake.spec.model_copy(update={"made_with": ("cytolite train a.h5",)})
+    assert write_bundle(tmp_path / "told" / "fake", fake.onnx_path, told, "").spec_sha256 == fake.spec_sha256
+    other = fake.spec.model_copy(update={"foreground_threshold": 0.6})
+    assert write_bundle(tmp_path / "other" / "fake", fake.onnx_path, other, "").spec_sha256 != fake.spec_sha256
 
 
 def test_what_is_not_known_is_said(store, tmp_path):

@@ -7,13 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import shapely
-from rasterio.features import rasterize
-from scipy import ndimage
-from skimage.measure import perimeter_crofton, regionprops
 
-from cytolite.decoding.features import FEATURE_NAMES, measure
-from cytolite.decoding.outlines import trace
-from cytolite.errors import InputError
+features = pytest.importorskip("rasterio.features", reason="outlines are compared with rasterio's")
+ndimage = pytest.importorskip("scipy.ndimage", reason="needs scipy")
+reference = pytest.importorskip("skimage.measure", reason="shapes are compared with scikit-image's")
+
+from cytolite.decoding.features import FEATURE_NAMES, measure  # noqa: E402
+from cytolite.decoding.outlines import trace  # noqa: E402
+from cytolite.errors import InputError  # noqa: E402
 
 # (1 0 / 0 1) corners that are joined elsewhere, a bay pinched shut at a corner, a part inside another's hole.
 NASTY = {
@@ -73,7 +74,7 @@ def check_outlines(labels: np.ndarray) -> None:
     for label, polygon in enumerate(polygons(vertices, offsets), start=1):
         assert polygon.is_valid
         assert polygon.exterior.is_ccw  # in a frame with y up; clockwise on the screen
-        inside = rasterize([polygon], labels.shape, dtype=np.uint8).astype(bool)
+        inside = features.rasterize([polygon], labels.shape, dtype=np.uint8).astype(bool)
         np.testing.assert_array_equal(inside, expected_part(labels, label))
         ring = vertices[offsets[label - 1] : offsets[label]]
         steps = np.roll(ring, -1, axis=0) - ring
@@ -165,7 +166,7 @@ def test_measures_are_scikit_images() -> None:
         measures = measure(labels, image, mpp, outlines)
         for i, polygon in enumerate(polygons(*outlines)):
             filled = np.pad(expected_part(labels, i + 1), 1).astype(np.uint8)
-            props = regionprops(filled)[0]
+            props = reference.regionprops(filled)[0]
             got = {name: column[i] for name, column in measures.features.items()}
             assert measures.area_px[i] == polygon.area == filled.sum()
             np.testing.assert_allclose(measures.centroids[i], np.array(props.centroid)[::-1] - 0.5, atol=1e-9)
@@ -176,7 +177,7 @@ def test_measures_are_scikit_images() -> None:
             assert got["major_axis_um"] == pytest.approx(major * mpp, rel=1e-5)
             assert got["minor_axis_um"] == pytest.approx(minor * mpp, rel=1e-5)
             assert got["eccentricity"] == pytest.approx(np.sqrt(1 - (minor / major) ** 2), abs=1e-3)
-            perimeter = perimeter_crofton(filled, directions=4)
+            perimeter = reference.perimeter_crofton(filled, directions=4)
             assert got["perimeter_um"] == pytest.approx(perimeter * mpp, rel=1e-5)
             assert got["circularity"] == pytest.approx(min(4 * np.pi * polygon.area / perimeter**2, 1), rel=1e-5)
             assert got["solidity"] == pytest.approx(polygon.area / polygon.convex_hull.area, rel=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +47,10 @@ def panel(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     seen: dict[str, np.ndarray] = {}
     frame = overview._frame
 
-    def keep(picture: Image.Image, *words: object) -> Image.Image:
+    def keep(picture: Image.Image, *words: object, warnings: Sequence[str] = ()) -> Image.Image:
         seen["picture"] = np.asarray(picture)
         seen["words"] = words  # type: ignore[assignment]
-        return frame(picture, *words)  # type: ignore[arg-type]
+        return frame(picture, *words, warnings=warnings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(overview, "_frame", keep)
     return seen
@@ -183,3 +183,30 @@ def test_a_slanted_line_replaces_stairs() -> None:
     assert not (bevelled == [2.0, 2.0]).all(axis=1).any()
     assert shapely.Polygon(bevelled).area == pytest.approx(shapely.Polygon(stairs).area, rel=0.2)
     assert shapely.Polygon(stairs).boundary.hausdorff_distance(shapely.Polygon(bevelled).boundary) < 0.5
+
+
+@pytest.mark.parametrize(("n", "named"), [(60, True), (61, False)])
+def test_thousands_of_regions_are_outlined_without_names(tmp_path: Path, n: int, named: bool) -> None:
+    boxes = [shapely.box(x, y, x + 300, y + 300) for x, y in ((i % 10 * 1000, i // 10 * 1000) for i in range(n))]
+    pictures = []
+    for prefix in ("a", "b"):
+        regions = [Region(f"{prefix}{i}", box) for i, box in enumerate(boxes)]
+        draw_overview(tmp_path / "o.png", np.full((300, 1000, 3), 255, np.uint8), 10, [], mpp=0.25, regions=regions)
+        pictures.append((tmp_path / "o.png").read_bytes())
+    assert (pictures[0] != pictures[1]) == named
+    draw_overview(tmp_path / "o.png", np.full((300, 1000, 3), 255, np.uint8), 10, [], mpp=0.25)
+    assert (tmp_path / "o.png").read_bytes() not in pictures
+
+
+def test_warnings_are_written_in_red_above_the_picture(tmp_path: Path) -> None:
+    def reddish(warnings: Sequence[str]) -> tuple[int, int]:
+        white = np.full((900, 900, 3), 255, np.uint8)
+        draw_overview(tmp_path / "o.png", white, 32, [CellTable.empty()], mpp=0.25, warnings=warnings)
+        picture = np.asarray(Image.open(tmp_path / "o.png")).astype(int)
+        return int((np.abs(picture - overview._WARNING_INK).max(axis=2) < 20).sum()), picture.shape[0]
+
+    none, height = reddish([])
+    short, taller = reddish(["is the resolution right?"])
+    long, tallest = reddish(["is the resolution right? " * 20])
+    assert none < short < long
+    assert height < taller < tallest

@@ -6,7 +6,6 @@ import json
 import os
 from pathlib import Path
 
-import geopandas
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -87,6 +86,7 @@ def test_what_is_read_is_what_was_written(
 
 
 def test_geopandas_reads_it(tmp_path: Path) -> None:
+    geopandas = pytest.importorskip("geopandas")
     cells = make_cells(50)
     frame = geopandas.read_parquet(write(tmp_path / "cells.parquet", cells))
     assert list(frame.columns) == COLUMNS
@@ -119,6 +119,7 @@ def test_metadata(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_valid(tmp_path: Path) -> None:
+    geopandas = pytest.importorskip("geopandas")
     path = write(tmp_path / "cells.parquet")
     assert len(geopandas.read_parquet(path)) == 0
     assert_same(read_cells(path), CellTable.empty(FEATURES))

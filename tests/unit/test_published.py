@@ -66,14 +66,16 @@ def test_ids_that_collide_are_two_nuclei_and_the_smaller_lies_on_top():
     assert ((instance_map > 0) == (type_map > 0)).all()
 
 
+@pytest.mark.slow
 def test_a_pannuke_patch_is_read_without_the_rest(tmp_path, monkeypatch):
-    small_fold(tmp_path, n=150)
+    small_fold(tmp_path, n=5)
+    monkeypatch.setattr(pannuke, "BLOCK", 2)
     opened = []
     load = np.load
     monkeypatch.setattr(
         pannuke.np, "load", lambda path, **how: opened.append(how.get("mmap_mode")) or load(path, **how)
     )
-    assert len(list(dataset("pannuke").read(tmp_path))) == 150
+    assert len(list(dataset("pannuke").read(tmp_path))) == 5
     assert set(opened) == {"r"}
     assert len(opened) > 6  # anew for each block, so that what was read leaves the memory
 
@@ -139,6 +141,7 @@ def test_arrays_that_are_not_pannukes_are_refused(tmp_path, changes, message):
         list(dataset("pannuke").read(tmp_path))
 
 
+@pytest.mark.slow
 def test_consep_from_matlab_is_consep_from_labels(shared_data, tmp_path):
     folder = shared_data / "consep"
     for name, split in (("train_1", "Train"), ("train_2", "Test")):
@@ -172,6 +175,7 @@ def test_broken_matlab_files_are_named(tmp_path, spoil, message):
         list(consep.read(tmp_path))
 
 
+@pytest.mark.slow
 def test_monusac_slides_are_those_of_the_described_data(shared_data):
     """Counts of the three images in the dataset's own format, as their description lists them."""
     folder = shared_data / "monusac_original"
@@ -187,6 +191,7 @@ def test_monusac_slides_are_those_of_the_described_data(shared_data):
         patch.validate()
 
 
+@pytest.mark.slow
 def test_monusac_folders_of_patients(shared_data, tmp_path):
     source = next(p for p in dataset("monusac").read(shared_data / "monusac") if p.image.shape[:2] == (348, 348))
     rings = layouts.rings_of(source, EPITHELIAL_OR_NEOPLASTIC)
@@ -263,6 +268,7 @@ def test_odd_regions_do_no_harm(tmp_path):
     assert rasterise([], (4, 5)).shape == (4, 5)
 
 
+@pytest.mark.slow
 def test_monuseg_as_published_is_monuseg_as_it_lies_here(shared_data, tmp_path):
     name, root = "TCGA-21-5784-01Z-00-DX1", tmp_path / "MoNuSeg 2018 Training Data"
     image = np.asarray(Image.open(shared_data / "monuseg" / f"{name}.jpg"))

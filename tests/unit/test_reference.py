@@ -84,6 +84,7 @@ def test_an_image_scores_as_in_published_code(name, stored):
     agrees_on_image(name, stored[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONSEP)
 def test_a_real_image_scores_as_in_published_code(name, consep):
     agrees_on_image(name, consep[name])

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
-import torch
-import torchvision
 
-from cytolite.config import RelabelSettings
-from cytolite.errors import InputError
-from cytolite.relabel import classifier
-from cytolite.relabel.classifier import Classifier, as_input, build_network
-from cytolite.relabel.fit import AugmentedCrops, fit, turn
+timm = pytest.importorskip("timm", reason="relabelling needs the extra `train`")
+torch = pytest.importorskip("torch", reason="relabelling needs the extra `train`")
+torchvision = pytest.importorskip("torchvision", reason="relabelling needs the extra `train`")
+
+from cytolite.config import RelabelSettings  # noqa: E402
+from cytolite.errors import InputError  # noqa: E402
+from cytolite.relabel import classifier  # noqa: E402
+from cytolite.relabel.classifier import Classifier, as_input, build_network  # noqa: E402
+from cytolite.relabel.fit import AugmentedCrops, fit, turn  # noqa: E402
 
 SMALL = RelabelSettings(architecture="test_resnet", pretrained=False, epochs=3, batch=16, learning_rate=3e-3, threads=1)
 
@@ -81,6 +82,7 @@ def trained(settings: RelabelSettings, images: np.ndarray, labels: np.ndarray):
     return fit(start, images, (at[:half], labels[:half]), (at[half:], labels[half:]), settings)
 
 
+@pytest.mark.slow
 def test_training_learns_repeats_itself_and_is_another_with_another_seed(tmp_path):
     images, labels = two_kinds(200)
     settings = SMALL.model_copy(update={"crop_px": 32, "batch": 8, "epochs": 6})

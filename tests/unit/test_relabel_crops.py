@@ -1,19 +1,21 @@
 """Crops against another library's mirror and bicubic filter; cells against a slow reading, one cell at a time."""
 
-import cv2
 import numpy as np
 import pytest
-import torch
-from scipy import ndimage
 
-from cytolite import celltypes
-from cytolite.config import RelabelSettings
-from cytolite.datasets.store import Store
-from cytolite.patches import Patch
-from cytolite.relabel import stain
-from cytolite.relabel.crops import cut, find_cells, scaled
-from cytolite.relabel.samples import cells_of, crops_of
-from fakes import random_nuclei
+cv2 = pytest.importorskip("cv2", reason="relabelling needs the extra `train`")
+torch = pytest.importorskip("torch", reason="relabelling needs the extra `train`")
+ndimage = pytest.importorskip("scipy.ndimage", reason="relabelling needs the extra `train`")
+pytest.importorskip("h5py", reason="stores need the extra `train`")
+
+from cytolite import celltypes  # noqa: E402
+from cytolite.config import RelabelSettings  # noqa: E402
+from cytolite.datasets.store import Store  # noqa: E402
+from cytolite.patches import Patch  # noqa: E402
+from cytolite.relabel import stain  # noqa: E402
+from cytolite.relabel.crops import cut, find_cells, scaled  # noqa: E402
+from cytolite.relabel.samples import cells_of, crops_of  # noqa: E402
+from fakes import random_nuclei  # noqa: E402
 
 AREA = celltypes.by_name("macrophage").id
 

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy import optimize, special
 
-from cytolite.errors import InputError
-from cytolite.relabel import calibration, samples
-from cytolite.relabel.accuracy import fall, measure
-from cytolite.relabel.report import score
+optimize = pytest.importorskip("scipy.optimize", reason="needs scipy")
+special = pytest.importorskip("scipy.special", reason="needs scipy")
+
+from cytolite.errors import InputError  # noqa: E402
+from cytolite.relabel import calibration, samples  # noqa: E402
+from cytolite.relabel.accuracy import fall, measure  # noqa: E402
+from cytolite.relabel.report import score  # noqa: E402
 
 
 @pytest.mark.parametrize("seed", range(5))

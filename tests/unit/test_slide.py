@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,10 +112,25 @@ def test_painted_slide_gives_its_nuclei_back(painted, truth, bundle, tmp_path):
     np.testing.assert_allclose(cells.area_um2, areas * 0.25)
     np.testing.assert_allclose(shapely.area(polygons(cells)), areas)
     assert result.n_cells == len(cells)
-    assert result.tissue_mm2 == pytest.approx(400 * 500 * 0.25 / 1e6)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["total"]["searched_mm2"] == pytest.approx(400 * 500 * 0.25 / 1e6)
+    assert summary["total"]["tissue_mm2"] == pytest.approx(result.tissue_mm2)
+    assert summary["total"]["cells_per_mm2"] == pytest.approx(len(cells) / result.tissue_mm2, rel=1e-5)
+    [tissue] = json.loads((out / "tissue.geojson").read_text())["features"]
+    assert shapely.geometry.shape(tissue["geometry"]).area * 0.25 / 1e6 == pytest.approx(result.tissue_mm2)
     assert seen[-1] == (pytest.approx(result.tissue_mm2), pytest.approx(result.tissue_mm2))
-    assert result.warnings == ()
-    names = {"cells.parquet", "cells.geojson.gz", "summary.csv", "summary.json", "overview.png", "run.json"}
+    # The paint is no H&E, and it is told wherever it may be looked for.
+    assert [warning.code for warning in result.warnings] == ["not_he"]
+    assert [warning["code"] for warning in summary["warnings"]] == ["not_he"]
+    names = {
+        "cells.parquet",
+        "cells.geojson.gz",
+        "summary.csv",
+        "summary.json",
+        "overview.png",
+        "run.json",
+        "tissue.geojson",
+    }
     assert {path.name for path in out.iterdir()} == names
     record = json.loads((out / "run.json").read_text())
     assert record["a"] == 1
@@ -155,11 +171,30 @@ def test_regions_limit_the_cells_and_are_named(painted, truth, bundle, tmp_path)
         assert sorted(map(tuple, found)) == sorted(map(tuple, centroids[inside]))
     assert len(cells) == sum(inside.sum() for inside in expected.values())
     union = shapely.union(triangle, small)
-    assert result.tissue_mm2 == pytest.approx(union.area * 0.25 / 1e6)
+    total = json.loads((tmp_path / "out" / "summary.json").read_text())["total"]
+    assert total["searched_mm2"] == pytest.approx(union.area * 0.25 / 1e6, abs=1e-6)
+    [tissue] = json.loads((tmp_path / "out" / "tissue.geojson").read_text())["features"]
+    assert shapely.geometry.shape(tissue["geometry"]).area * 0.25 / 1e6 == pytest.approx(result.tissue_mm2, rel=1e-4)
     assert everything.n_cells > result.n_cells
     [outer, inner] = json.loads((tmp_path / "out" / "summary.json").read_text())["regions"]
-    assert outer["tissue_mm2"] == pytest.approx(triangle.difference(small).area * 0.25 / 1e6, rel=1e-4)
-    assert inner["tissue_mm2"] == pytest.approx(small.area * 0.25 / 1e6, rel=1e-4)
+    assert outer["searched_mm2"] == pytest.approx(triangle.difference(small).area * 0.25 / 1e6, abs=1e-6)
+    assert inner["searched_mm2"] == pytest.approx(small.area * 0.25 / 1e6, abs=1e-6)
+
+
+def test_many_regions_without_tissue_are_one_warning(painted, bundle, tmp_path):
+    boxes = [shapely.box(x, 0, x + 5, 5) for x in range(0, 40, 10)]
+    write_regions(
+        tmp_path / "roi.geojson", [(str(i), box) for i, box in enumerate([shapely.box(50, 50, 90, 90), *boxes])]
+    )
+    settings = SETTINGS.model_copy(update={"roi": tmp_path / "roi.geojson"})
+    with open_slide(painted) as slide:
+        plan = slide_module.plan_slide(slide, bundle, settings)
+        mask = np.zeros_like(plan.tissue.mask)
+        scale = plan.tissue.scale_px
+        mask[round(50 // scale) :, round(50 // scale) :] = True
+        plan = replace(plan, tissue=replace(plan.tissue, mask=mask))
+        [warning] = slide_module._warnings(plan, slide, False)
+    assert warning == "4 regions hold no tissue of this slide: '1', '2', '3' and 1 more"
 
 
 def write_regions(path, regions):
@@ -199,7 +234,8 @@ def test_a_blank_slide_gives_an_empty_result_and_a_warning(bundle, tmp_path):
         result = segment_slide(slide, tmp_path / "out", bundle, SegmentSettings())
     assert result.n_cells == 0
     assert result.tissue_mm2 == 0
-    assert ["no tissue" in warning for warning in result.warnings] == [True]
+    assert [warning.code for warning in result.warnings] == ["no_tissue"]
+    assert json.loads((tmp_path / "out" / "tissue.geojson").read_text())["features"] == []
     assert len(read_cells(tmp_path / "out" / "cells.parquet")) == 0
 
 
@@ -297,4 +333,4 @@ def test_kept_tiles_of_other_settings_are_not_used(painted, truth, bundle, tmp_p
     settings = SETTINGS.model_copy(update={"tile": 100})
     result = segment_slide(EndlessSlide(painted, image, 500, 400), tmp_path / "out", bundle, settings)
     assert result.n_cells == truth[0].max()
-    assert ["other settings" in warning for warning in result.warnings] == [True]
+    assert [warning.code for warning in result.warnings] == ["stale_tiles", "not_he"]

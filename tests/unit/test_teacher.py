@@ -60,6 +60,7 @@ def right_inside_nuclei(batch, answers, against=None):
     return (answers["teacher_logits"].argmax(1) == wanted)[inner].float().mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mpp", "stride"), [(0.25, 1), (0.25, 2), (0.35, 1), (0.5, 1)])
 @pytest.mark.parametrize("sees", ["clean", "same"])
 def test_the_teachers_answers_lie_over_the_students_truth(patches, tmp_path, monkeypatch, mpp, stride, sees):
@@ -218,6 +219,7 @@ def test_unknown_ground_learns_from_the_teacher_only_when_asked_to(patches):
     assert soft["all"]["soft_flow"].item() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_student_reaches_its_teacher(patches):
     """On four crops, without the truth: what it answers comes close to what the teacher answers."""
     torch.manual_seed(3)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 
 from cytolite.slides.levels import ArrayLevel, Pyramid
 from cytolite.slides.reader import Slide, open_slide
@@ -124,3 +125,66 @@ def test_real_fields_are_all_tissue(shared_data):
     for path in fields:
         with open_slide(path, mpp=0.25) as slide:
             assert tissue_mask(slide).mask.all(), path.name
+
+
+GLASS = (244, 242, 244)
+
+
+def test_tissue_is_neither_grown_nor_closed_nor_filled():
+    parts = [
+        (slice(100, 300), slice(100, 300), PINK),
+        (slice(150, 182), slice(150, 190), GLASS),  # a lumen, which is searched
+        (slice(100, 300), slice(220, 224), GLASS),  # a cleft of 16 um
+    ]
+    searched, tissue = find_tissue(slide_of(painted(GLASS, parts)))
+    stained_px = 200 * 200 - 32 * 40 - 200 * 4
+    assert tissue.area_mm2(4.0) == pytest.approx(stained_px * 16e-6, rel=1e-6)
+    assert searched.area_mm2(4.0) > 1.1 * tissue.area_mm2(4.0)
+    assert not (tissue.mask & ~searched.mask).any()
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5])
+def test_lumina_of_a_field_are_searched_but_no_tissue(mpp):
+    image = painted(GLASS, [(slice(0, 400), slice(0, 256), PINK)], size=(384, 512))
+    searched, tissue = find_tissue(slide_of(image, mpp))
+    assert searched.mask.all()
+    assert tissue.area_mm2(mpp) == pytest.approx(384 * 256 * mpp**2 / 1e6, rel=1e-6)
+
+
+def test_pens_and_blank_ground_are_no_tissue():
+    for ground in ((255, 255, 255), (200, 200, 200), (0, 0, 0)):
+        pens = [(slice(20, 60), slice(20, 480), GREEN_INK), (slice(20, 60), slice(100, 200), BLUE_INK)]
+        image = painted(ground, pens)
+        assert not find_tissue(slide_of(image))[1].mask.any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_outline_is_the_mask(seed):
+    """Any mask, with corners that touch: valid, as large as the mask, and of the same points."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 12, 2)
+    mask = rng.random((height, width)) < rng.uniform(0.2, 0.9)
+    tissue = TissueMask(mask, 4.0, int(width * 4 - rng.integers(0, 4)), int(height * 4 - rng.integers(0, 4)))
+    outline = tissue.outline()
+    assert outline.is_valid
+    assert outline.area == pytest.approx(tissue.area_mm2(1000.0))
+    rows, cols = np.indices(mask.shape)
+    found = shapely.contains_xy(outline, cols.ravel() * 4 + 0.5, rows.ravel() * 4 + 0.5)
+    np.testing.assert_array_equal(found, mask.ravel())
+
+
+def test_a_hole_stays_a_hole():
+    mask = np.ones((5, 5), np.bool_)
+    mask[2, 2] = mask[1, 1] = False  # they touch at a corner
+    outline = TissueMask(mask, 1.0, 5, 5).outline()
+    [polygon] = outline.geoms
+    assert len(polygon.interiors) == 2
+    assert TissueMask(np.zeros((3, 3), np.bool_), 1.0, 3, 3).outline().is_empty
+
+
+def test_true_areas_of_real_slides(shared_data):
+    """Against optical density above a threshold by hand, on a picture of about 1 um/px blurred to 8 um."""
+    slides = {"TCGA-V5-A7RE_stitched_40x.tiff": 2.203, "pathml_small_HE.svs": 0.621, "instanseg_HE_example.tif": 0.367}
+    for name, area in slides.items():
+        with open_slide(shared_data / "slides" / name, 0.5 if name.startswith("instanseg") else None) as slide:
+            assert find_tissue(slide)[1].area_mm2(slide.mpp) == pytest.approx(area, rel=0.03), name

@@ -119,7 +119,7 @@ def read_labels(path: Path, shape: tuple[int, int] | None = None) -> NDArray[np.
     require_regular(path)
     try:
         if path.suffix.lower() in {".tif", ".tiff"}:  # Pillow reads no 64-bit TIFF
-            labels = np.squeeze(tifffile.imread(path))
+            labels = tifffile.imread(path, key=0)
         else:
             with Image.open(path) as image:
                 labels = np.asarray(image)

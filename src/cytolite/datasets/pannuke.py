@@ -140,7 +140,7 @@ def _open(path: Path) -> NDArray[Any]:
     try:
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:
-        if "allow_pickle" in str(error):
+        if "Python objects" in str(error) or "allow_pickle" in str(error):
             raise InputError(
                 f"{path} holds Python objects, which may run code: save it as text, np.save(path, array.astype(str))."
             ) from None
@@ -196,7 +196,8 @@ def _background_is_first(masks: NDArray[np.int32]) -> bool:
     rest, first, last = filled[..., 1:].any(-1), filled[..., 0], filled[..., -1]
     if not first.any() or not rest.any() or (first == rest).any():
         return False
-    return bool((last == filled[..., :-1].any(-1)).any())
+    is_background = last.any() and (last != filled[..., :-1].any(-1)).all()
+    return not is_background
 
 
 def merge_channels(masks: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.uint8], Counter[int]]:

@@ -74,9 +74,7 @@ def find_nuclei(
         on_slide[inside] = True
         foreground &= on_slide
     min_size_px = max(1, round(thresholds.min_area_um2 / mpp**2))
-    return flow_field.decode(
-        flows, foreground, flow_threshold=thresholds.flow_threshold, min_size_px=min_size_px, like_cellpose=False
-    )
+    return flow_field.decode(flows, foreground, flow_threshold=thresholds.flow_threshold, min_size_px=min_size_px)
 
 
 def is_nucleus(type_logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:

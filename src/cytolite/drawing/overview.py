@@ -285,17 +285,23 @@ def _draw_tissue(picture: Image.Image, view: _View, tissue: NDArray[np.bool_], t
     return Image.composite(Image.new("RGB", picture.size, (0, 121, 107)), picture, line)
 
 
+# Of more regions than this the names would cover the picture, and wide lines the tissue.
+_MOST_NAMED = 60
+
+
 def _draw_regions(picture: Image.Image, view: _View, regions: Sequence[Region]) -> None:
     draw = ImageDraw.Draw(picture)
-    width = max(2, max(picture.size) // 500)
+    many = len(regions) > _MOST_NAMED
+    width = 1 if many else max(2, max(picture.size) // 500)
     lettering = font(max(14, max(picture.size) // 70))
     for region in regions:
         for polygon in shapely.get_parts(region.polygon):
             for ring in (polygon.exterior, *polygon.interiors):
                 points = [*map(tuple, view.to_picture(shapely.get_coordinates(ring)).tolist())]
-                draw.line(points, _PAPER, width + 2, joint="curve")
+                if not many:
+                    draw.line(points, _PAPER, width + 2, joint="curve")
                 draw.line(points, _INK, width, joint="curve")
-    for region in regions:
+    for region in () if many else regions:
         left, top, _, _ = region.polygon.bounds
         x, y = view.to_picture(np.array([left, top])).tolist()
         at = (min(max(x, 0), picture.width - 20) + 2 * width, min(max(y, 0), picture.height - 20) + width)

@@ -54,8 +54,8 @@ class InstanceCheck:
         return [
             Doubt(
                 "not_instances",
-                f"{len(self.odd):,} of {self.seen:,} images of the {self.what} hold no instances ({name!r}: {why}): each "
-                "nucleus needs an id of its own; number the pieces of a mask first (scikit-image's measure.label)",
+                f"{len(self.odd):,} of {self.seen:,} images of the {self.what} hold no instances ({name!r}: {why}): "
+                "each nucleus needs an id of its own; number the pieces of a mask first (scikit-image's measure.label)",
             )
         ]
 

@@ -89,12 +89,13 @@ def _head(title: str, about: Mapping[str, str], found: Sequence[Section], b: Boo
     told = "".join(f'\n<p class="warning">Warning: {escape(warning)}.</p>' for warning in warnings)
     rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in about.items())
     sizes = "".join(_size_row(section) for section in found)
+    notes = escape(" ".join(interval_notes(found, b)))
     unit = "images" if b.group == "image" else f"whole groups of one {b.group}"
     return f"""<h1>{escape(title)}</h1>
 <p class="notice">{NOTICE}</p>{told}
 <table class="about">{rows}</table>
 <p class="note">In brackets: 95% intervals, percentiles of {b.resamples:,} bootstrap resamples of {escape(unit)}, seed
-{b.seed}; n: how many of these enter. {escape(" ".join(interval_notes(found, b)))} A match needs an IoU above 0.5. A dash: not defined there.</p>
+{b.seed}; n: how many of these enter. {notes} A match needs an IoU above 0.5. A dash: not defined there.</p>
 <div class="scroll"><table><thead><tr><th>section</th><th>images</th><th>true nuclei</th><th>partly labelled images</th>
 </tr></thead><tbody>{sizes}</tbody></table></div>"""
 

@@ -83,7 +83,8 @@ def interval_text(bootstrap: Bootstrap) -> str:
     unit = "images" if bootstrap.group == "image" else f"groups of one {bootstrap.group}"
     return (
         f"In brackets: 95% intervals from {bootstrap.resamples:,} bootstrap resamples of {unit}, seed "
-        f"{bootstrap.seed}, and how many of these enter (n); none of under {LEAST_GROUPS}, rough of under {ROUGH_BELOW}."
+        f"{bootstrap.seed}, and how many of these enter (n): no interval of under {LEAST_GROUPS}, a rough one of under "
+        f"{ROUGH_BELOW}."
     )
 
 

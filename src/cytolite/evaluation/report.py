@@ -95,8 +95,9 @@ def as_json(found: Sequence[Section], bootstrap: Bootstrap, about: dict[str, Any
     """Return the report as JSON values.
 
     Keys: ``overall`` and ``groups`` (column -> entry) hold ``scores``, metric -> aggregation -> type -> ``value``,
-    ``low``, ``high``, ``n`` (images), ``groups`` (what was drawn, ``n`` where those are images); with a baseline also ``baseline`` and ``difference``, alike; ``confusion``,
-    matched nuclei, label -> type -> number; ``reliability``, one entry a bin. What has no value is left out.
+    ``low``, ``high``, ``n`` (images), ``groups`` (of those that are drawn as a whole); with a baseline also
+    ``baseline`` and ``difference``, alike; ``confusion``, matched nuclei, label -> type -> number; ``reliability``,
+    one entry a bin. What has no value is left out.
     """
     groups: dict[str, dict[str, Any]] = {}
     for section in found[1:]:
@@ -105,7 +106,12 @@ def as_json(found: Sequence[Section], bootstrap: Bootstrap, about: dict[str, Any
         "format": FORMAT,
         "notice": NOTICE,
         **about,
-        "bootstrap": {"level": 0.95, **asdict(bootstrap), "least_groups": LEAST_GROUPS, "rough_below": ROUGH_BELOW},
+        "bootstrap": {
+            "level": 0.95,
+            **asdict(bootstrap),
+            "least_groups": LEAST_GROUPS,
+            "rough_below": ROUGH_BELOW,
+        },
         "intervals": interval_notes(found, bootstrap),
         "overall": _section_json(found[0]),
         "groups": groups,
@@ -131,7 +137,7 @@ def _section_json(section: Section) -> dict[str, Any]:
 
 
 def nested(scores: Sequence[Score]) -> dict[str, Any]:
-    """Return scores as metric -> aggregation -> type -> value, low, high, n, groups; without those that have no value."""
+    """Return scores as metric -> aggregation -> type -> value, low, high, n, groups; without those of no value."""
     result: dict[str, Any] = {}
     for s in scores:
         if s.defined:
@@ -144,7 +150,7 @@ def interval_notes(found: Sequence[Section], bootstrap: Bootstrap) -> list[str]:
     """Return why some scores have no interval, and that some intervals are rough; empty where neither is so."""
     unit = "images" if bootstrap.group == "image" else f"groups of one {bootstrap.group}"
     scores = [s for section in found for s in (*section.scores, *section.differences) if s.defined]
-    notes = []
+    notes: list[str] = []
     if few := {s.groups for s in scores if s.groups < LEAST_GROUPS}:
         notes.append(
             f"Under {LEAST_GROUPS} {unit} there is no interval, and no difference is marked: resamples of so few "

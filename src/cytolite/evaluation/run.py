@@ -104,7 +104,7 @@ def evaluate(
     baseline = None
     if plan is None:
         [predict] = _predictors(contest, [cases], classes, settings)
-        counts = _count("predicted", cases, predict, classes, display, checks)
+        counts = _count("predicted", cases, predict, classes, display, checks=checks)
         if contest.baseline is not None:
             other = _open(contest.baseline, cases, classes, settings)
             baseline = _count("baseline", cases, other, classes, display)
@@ -179,6 +179,7 @@ def _count(
     predict: Predict,
     classes: Classes,
     display: Display,
+    *,
     checks: tuple[InstanceCheck, InstanceCheck] | None = None,
 ) -> Counts:
     def look(case: Case, labelled: Labelled, predicted: Prediction) -> None:
@@ -242,7 +243,7 @@ def _splits(
     tested = [[cases[int(i)] for i in np.flatnonzero(in_fold(folds, split.test))] for split in plan.splits]
     predictors = _predictors(contest, tested, classes, settings)
     counts = [
-        _count(f"fold {split.test}", some, predict, classes, display, checks)
+        _count(f"fold {split.test}", some, predict, classes, display, checks=checks)
         for split, some, predict in zip(plan.splits, tested, predictors, strict=True)
     ]
     numbers = [split.test for split in plan.splits]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from cytolite.cells import CellTable
 from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import OutputError, UsageError, did_you_mean
-from cytolite.files import NOTICE, whole_folder
+from cytolite.files import NOTICE, is_debris, whole_folder
 from cytolite.interop.geojson.writer import MEASUREMENTS, GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
 
@@ -205,7 +205,9 @@ def _open_geojson(path: Path, classes: Mapping[str, str] | None, mpp: float | No
     """Open a file, or a folder of files, in the order of their names."""
     from cytolite.interop.geojson.reader import GeoJSONReader
 
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if _format(p) == "geojson")
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if _format(p) == "geojson" and not is_debris(Path(p.name)))
     if not files:
         raise UsageError(f"The folder {path} holds neither cells.parquet nor GeoJSON files.")
     left_out: Counter[str] = Counter()

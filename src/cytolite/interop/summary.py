@@ -96,9 +96,9 @@ def summarise(
     -------
     list of dict
         R rows and, last, the row whose ``region`` is "total". Keys: ``region``, ``searched_mm2``,
-        ``tissue_mm2``, ``cells``, ``cells_per_mm2``, and for each type, then for each
-        group of types, ``<type>`` (count), ``<type>_fraction`` (of the row's cells) and
-        ``<type>_per_mm2``. ``None`` stands for what has no value: densities without tissue, fractions without cells.
+        ``tissue_mm2``, ``cells``, ``cells_per_mm2``, and for each type, then for each group of types, ``<type>``
+        (count), ``<type>_fraction`` (of the row's cells) and ``<type>_per_mm2``. ``None`` stands for what has no value:
+        densities without tissue, fractions without cells.
 
     Raises
     ------
@@ -163,8 +163,8 @@ def write_summary_json(
 ) -> None:
     """Write the rows of `summarise` as JSON: ``notice``, the metadata's keys, ``total`` and ``regions``.
 
-    Each row is nested: ``region``, ``searched_mm2``, ``tissue_mm2``, ``cells``, ``cells_per_mm2`` and ``types``, which holds ``count``,
-    ``fraction`` and ``per_mm2`` by type; where types have groups, ``groups`` holds the same by group.
+    Each row is nested: ``region``, ``searched_mm2``, ``tissue_mm2``, ``cells``, ``cells_per_mm2`` and ``types``, which
+    holds ``count``, ``fraction`` and ``per_mm2`` by type; where types have groups, ``groups`` holds the same by group.
 
     Raises
     ------

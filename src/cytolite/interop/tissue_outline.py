@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import shapely
+from shapely.geometry import mapping
 
 from cytolite.files import NOTICE, plain_refusal, whole_file
 
@@ -14,7 +17,7 @@ _GRID_PX = 0.01
 
 
 def write_tissue(path: str | Path, tissue: shapely.Geometry) -> None:
-    """Write the tissue as a FeatureCollection of one Feature, valid after rounding to 0.01 px; of none where it is empty.
+    """Write the tissue as a FeatureCollection of one Feature, valid after rounding to 0.01 px; of none if it is empty.
 
     Parameters
     ----------
@@ -29,14 +32,16 @@ def write_tissue(path: str | Path, tissue: shapely.Geometry) -> None:
         If the file cannot be written.
     """
     polygons = [part for part in shapely.get_parts(shapely.set_precision(tissue, _GRID_PX)) if part.area > 0]
+    content = {"type": "FeatureCollection", "notice": NOTICE, "features": [_feature(polygons)] if polygons else []}
+    with whole_file(path) as file, plain_refusal(Path(path)):
+        file.write(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _feature(polygons: Sequence[shapely.Polygon]) -> dict[str, Any]:
     outline = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
-    feature = {
+    return {
         "type": "Feature",
-        "id": "c1701e00-0000-8000-8000-000000000001",
-        "geometry": {
-            "type": outline.geom_type,
-            "coordinates": _rounded(shapely.geometry.mapping(outline)["coordinates"]),
-        },
+        "geometry": {"type": outline.geom_type, "coordinates": _rounded(mapping(outline)["coordinates"])},
         "properties": {
             "objectType": "annotation",
             "name": "Tissue",
@@ -44,12 +49,9 @@ def write_tissue(path: str | Path, tissue: shapely.Geometry) -> None:
             "isLocked": True,
         },
     }
-    content = {"type": "FeatureCollection", "notice": NOTICE, "features": [feature] if polygons else []}
-    with whole_file(path) as file, plain_refusal(Path(path)):
-        file.write(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _rounded(coordinates):  # type: ignore[no-untyped-def]
+def _rounded(coordinates: Any) -> Any:
     """Nested coordinates as numbers that are written short: 12.34, not 12.340000000000001."""
     if isinstance(coordinates[0], float):
         return [round(value, 2) for value in coordinates]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,6 +184,7 @@ def _classifier(report: ClassifierReport) -> list[str]:
     parts = [f"## Classifier `{name}`, trained on {datasets}", f"{start} {equal}", _table(sides)]
     places = {f"{datasets} (held-back test)": report.test} | dict(report.elsewhere)
     table = [["accuracy", *places]]
+    rows: list[tuple[str, Callable[[Accuracy], Measure]]]
     rows = [("average", lambda a: a.average), ("balanced", lambda a: a.balanced)]
     rows += [(t, lambda a, i=i: a.per_type[i]) for i, t in enumerate(report.recipe.types)]  # type: ignore[misc]
     table += [[title, *(_measured(pick(scored.accuracy)) for scored in places.values())] for title, pick in rows]

@@ -76,8 +76,6 @@ class Making:
         What it was trained on, and what it is scored on.
     network : str
         What the network consists of.
-    commands : sequence of str
-        That make it again.
     note : str
         A sentence on what is not known of the images held back; empty if all is.
     """
@@ -85,7 +83,6 @@ class Making:
     training: Sequence[Patch]
     held_back: Sequence[Patch]
     network: str
-    commands: Sequence[str]
     note: str = ""
 
 
@@ -120,7 +117,8 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         export_onnx(network, onnx_path, [model_input(p.image, p.mpp, spec.mpp).image[None] for p in samples])
         decoder = settings.decoder or encoder.decoder
         text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
-        making = Making(training, held_back, text, commands(settings, spec, origin))
+        spec = spec.model_copy(update={"made_with": tuple(commands(settings, spec, origin))})
+        making = Making(training, held_back, text)
         return write_scored(out, onnx_path, spec, making)[0]
 
 
@@ -197,7 +195,7 @@ def card(spec: ModelSpec, counts: Counts, making: Making) -> str:
         scores=page.overall_table(found[1:]),
         type_scores={section.title: page.type_table(section) for section in found[1:]},
         intervals=f"{page.interval_text(bootstrap)} {making.note}".strip(),
-        commands=making.commands,
+        commands=spec.made_with,
     )
     return render(spec, facts)
 

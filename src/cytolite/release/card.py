@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -156,9 +155,3 @@ def _limits(facts: CardFacts) -> str:
 def _making(facts: CardFacts) -> str:
     commands = "\n".join(facts.commands)
     return f"## How it was made\n\n```bash\n{commands}\n```"
-
-
-def commands_of(card: str) -> list[str]:
-    """Return the commands that a card says its bundle was made by; none if it does not say."""
-    block = re.search(r"^## How it was made\n\n```bash\n(.*?)\n```", card, re.MULTILINE | re.DOTALL)
-    return block[1].splitlines() if block else []

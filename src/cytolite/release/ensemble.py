@@ -11,11 +11,10 @@ from pathlib import Path
 import onnx
 from onnx import compose, helper
 
-from cytolite.bundle import CARD_NAME, Bundle, ModelSpec
+from cytolite.bundle import Bundle, ModelSpec
 from cytolite.errors import BundleError, UsageError
 from cytolite.provenance import option
 from cytolite.release.bundle import Making, count_bundle, store_names, write_scored
-from cytolite.release.card import commands_of
 from cytolite.release.onnx_export import OUTPUTS
 from cytolite.release.origin import sides_of
 from cytolite.release.variants import Comparison, compare
@@ -85,7 +84,8 @@ def make_committee(
         path = Path(folder) / "model.onnx"
         onnx.save(merged(models), str(path))
         text = "mean of " + " and ".join(f"{spec.name} {spec.version}" for spec in specs)
-        making = Making(sides.training, sides.held_back, text, commands(members, spec, duplicates), sides.note)
+        spec = spec.model_copy(update={"made_with": tuple(commands(members, spec, duplicates))})
+        making = Making(sides.training, sides.held_back, text, sides.note)
         bundle, counts = write_scored(out, path, spec, making)
     return bundle, compare(count_bundle(members[0], sides.held_back), counts), sides.note
 
@@ -134,8 +134,8 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def commands(members: Sequence[Bundle], spec: ModelSpec, duplicates: Path | None = None) -> list[str]:
-    """Return the commands of the members' cards, and the one that puts them together."""
-    made = [line for member in members for line in _made(member)]
+    """Return the commands that made the members, and the one that puts them together."""
+    made = [line for member in members for line in member.spec.made_with or (_unknown(member),)]
     first, *others = [member.spec.name for member in members]
     stores = store_names(dict.fromkeys(source for member in members for source in member.spec.data))
     words = ["cytolite", "export", first, "-o", spec.name, "--kind", "committee", "--model-version", spec.version]
@@ -145,7 +145,5 @@ def commands(members: Sequence[Bundle], spec: ModelSpec, duplicates: Path | None
     return list(dict.fromkeys([*made, " ".join(export)]))
 
 
-def _made(member: Bundle) -> list[str]:
-    card = member.path / CARD_NAME
-    found = commands_of(card.read_text(encoding="utf-8")) if card.is_file() else []
-    return found or [f"# {member.spec.name} has no card that says how it was made"]
+def _unknown(member: Bundle) -> str:
+    return f"# {member.spec.name} does not say how it was made"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-from cytolite.bundle import CARD_NAME, Bundle, HeldBack
+from cytolite.bundle import Bundle, HeldBack
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError, UsageError
 from cytolite.patches import Patch
-from cytolite.release.card import commands_of
 from cytolite.training.run import split
 
 
@@ -64,8 +61,7 @@ def sides_of(members: Sequence[Bundle], stores: Sequence[Path], duplicates: Path
     UsageError
         If a run had a list of duplicates and none is given, or the other way round.
     """
-    splits = {member.spec.name: recorded_splits(member) for member in members}
-    known = [(name, one) for name, found in splits.items() for one in found]
+    known = [(member.spec.name, member.spec.held_back) for member in members if member.spec.held_back is not None]
     if len({_rule(one) for _, one in known}) > 1:
         told = "; ".join(f"{name}: {_told(one)}" for name, one in known)
         raise InputError(
@@ -87,26 +83,8 @@ def sides_of(members: Sequence[Bundle], stores: Sequence[Path], duplicates: Path
                 f"The stores do not hold back the images of {differing[0]} that the run of {name} did: it may have "
                 "been trained on them. Give the stores, and the --duplicates, that it was trained with."
             )
-    return Sides(training, held_back, one, _note([name for name, found in splits.items() if not found]))
-
-
-def recorded_splits(bundle: Bundle) -> list[HeldBack]:
-    """Return how the runs were split that a bundle came from, by its own record or its card; empty if neither says."""
-    if bundle.spec.held_back is not None:
-        return [bundle.spec.held_back]
-    card = bundle.path / CARD_NAME
-    commands = commands_of(card.read_text(encoding="utf-8")) if card.is_file() else []
-    words = [shlex.split(line) for line in commands if line.startswith(("cytolite train ", "cytolite distill "))]
-    return [_of_command(some) for some in words]
-
-
-def _of_command(words: Sequence[str]) -> HeldBack:
-    """Cards of bundles without a record have the command of the run, which leaves out what is the default."""
-    given = dict(pairwise(words))
-    return HeldBack(
-        share=float(given.get("--held-back", TrainSettings().held_back)),
-        seed=int(given.get("--seed", TrainSettings().seed)),
-        duplicates="--duplicates" in given,
+    return Sides(
+        training, held_back, one, _note([member.spec.name for member in members if member.spec.held_back is None])
     )
 
 

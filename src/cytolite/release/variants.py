@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cytolite.bundle import CARD_NAME, Bundle, write_bundle
+from cytolite.bundle import CARD_NAME, Bundle, ModelSpec, write_bundle
 from cytolite.errors import UsageError
 from cytolite.inference.image import model_input
 from cytolite.metrics.bootstrap import RESAMPLES, Score, headline, headline_differences
@@ -89,12 +89,21 @@ def make_variant(
             to_float16(bundle.onnx_path, path)
         else:
             to_int8(bundle.onnx_path, path, calibration_images(sides.training, bundle.spec.mpp))
-        spec = bundle.spec.model_copy(update={"name": out.name})
+        command = _command(bundle.spec, out.name, kind, duplicates)
+        made_with = (*bundle.spec.made_with, command)
+        spec = bundle.spec.model_copy(update={"name": out.name, "made_with": made_with})
         variant = write_bundle(out, path, spec, "")
         found = compare(count_bundle(bundle, sides.held_back), count_bundle(variant, sides.held_back))
         spec = spec.model_copy(update={"validation": {c.name: round(c.after.value, 4) for c in found}})
-        variant = write_bundle(out, path, spec, card(bundle, variant, kind, found, sides=sides, duplicates=duplicates))
+        variant = write_bundle(out, path, spec, card(bundle, variant, kind, found, sides=sides))
     return variant, found, sides.note
+
+
+def _command(spec: ModelSpec, name: str, kind: Kind, duplicates: Path | None) -> str:
+    words = [shlex.join(["cytolite", "export", spec.name, "-o", name, "--kind", kind])]
+    words += option("--stores", tuple(store_names(spec.data)))
+    words += option("--duplicates", duplicates) if duplicates else []
+    return " ".join(words)
 
 
 def to_float16(source: Path, target: Path) -> None:
@@ -167,7 +176,6 @@ def card(
     found: Sequence[Comparison],
     *,
     sides: Sides,
-    duplicates: Path | None = None,
 ) -> str:
     """Return the bundle's card with what the variant is and costs put in front."""
     spec = bundle.spec
@@ -176,9 +184,6 @@ def card(
         f"| `{c.name}` (n = {c.before.n}) | {c.before} | {c.after} | {c.difference.signed} |" for c in found
     )
     note = f"{sides.note}\n" if sides.note else ""
-    command = [shlex.join(["cytolite", "export", spec.name, "-o", variant.spec.name, "--kind", kind])]
-    command += option("--stores", tuple(store_names(spec.data)))
-    command += option("--duplicates", duplicates) if duplicates else []
     head = f"""# {variant.spec.name} {spec.version}
 
 {kind} variant of {spec.name} {spec.version}. **For research use only; not for diagnosis.** Everything below the table
@@ -193,7 +198,7 @@ In brackets 95% intervals from {RESAMPLES:,} bootstrap resamples of images; thos
 {note}Made of the original by
 
 ```bash
-{" ".join(command)}
+{variant.spec.made_with[-1]}
 ```
 """
     original = bundle.path / CARD_NAME

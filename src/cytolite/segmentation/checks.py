@@ -22,7 +22,8 @@ _SMALLEST_UM2, _LARGEST_UM2, _LEAST_PER_MM2 = 8.0, 200.0, 50.0
 # Less tells nothing of the median, or of a density of 50 per mm2.
 _LEAST_CELLS, _LEAST_MM2 = 20, 0.1
 _SAMPLES, _SAMPLE_UM = 16, 512.0
-_QUESTION = "is the resolution right? Usual are 0.25 um/px for 40x, 0.5 for 20x and 1 for 10x (--mpp)"
+_MOST_NAMED = 3
+_QUESTION = "is the resolution right? Usual are 0.25 µm/px for 40x, 0.5 for 20x and 1 for 10x (--mpp)"
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,19 @@ class SizeTally:
 
 
 def check_plan(plan: Plan, slide: Slide, areas: Sequence[Area]) -> Iterator[Warned]:
-    """Warn of what the plan and the slide show: resolution, stains, no tissue. Reads up to 16 small parts of the slide."""
+    """Warn of what the plan and the slide show: resolution, stains, no tissue. Reads up to 16 parts of the slide."""
     if slide.file_mpp is not None and abs(slide.mpp / slide.file_mpp - 1) > _OTHER_MPP:
         yield Warned(
             "mpp_differs",
-            f"--mpp {slide.mpp:g} was used, but the file says {slide.file_mpp:.4g} um/px: sizes and densities follow --mpp",
+            f"--mpp {slide.mpp:g} was used, but the file says {slide.file_mpp:.4g} µm/px: "
+            "sizes and densities follow --mpp",
         )
     # Of the maps, in whose resolution nuclei are found: a network may read finer than it answers.
     if slide.mpp / plan.mpp > _ENLARGED - 1e-9:
         yield Warned(
             "enlarged",
-            f"the slide has {slide.mpp:.3g} um/px and was enlarged {slide.mpp / plan.mpp:.1f} times: "
-            "nuclei are found worse than at 0.5 um/px (20x) and finer",
+            f"the slide has {slide.mpp:.3g} µm/px and was enlarged {slide.mpp / plan.mpp:.1f} times: "
+            "nuclei are found worse than at 0.5 µm/px (20x) and finer",
         )
     if not plan.searched.mask.any():
         yield Warned("no_tissue", "no tissue was found, so there are no cells; --tissue all works on the whole slide")
@@ -76,9 +78,13 @@ def check_plan(plan: Plan, slide: Slide, areas: Sequence[Area]) -> Iterator[Warn
         yield Warned(
             "no_tissue", "no tissue was found in the regions, so there are no cells; --tissue all works on all of them"
         )
-    for region, area in zip(plan.regions or [], areas, strict=False):
-        if plan.tiles and area.searched_mm2 == 0:
-            yield Warned("empty_region", f"the region {region.name!r} holds no tissue of this slide")
+    pairs = zip(plan.regions or [], areas, strict=False)
+    empty = [repr(region.name) for region, area in pairs if plan.tiles and area.searched_mm2 == 0]
+    if len(empty) > _MOST_NAMED:
+        named, more = ", ".join(empty[:_MOST_NAMED]), len(empty) - _MOST_NAMED
+        yield Warned("empty_region", f"{len(empty):,} regions hold no tissue of this slide: {named} and {more:,} more")
+    else:
+        yield from (Warned("empty_region", f"the region {name} holds no tissue of this slide") for name in empty)
     if odd := not_he(_samples(plan, slide)):
         yield Warned("not_he", f"this does not look like H&E: {odd}; types and counts may mean nothing")
 
@@ -97,7 +103,7 @@ def check_damage(places: Sequence[Rectangle], mpp: float) -> Iterator[Warned]:
         lost = damage(places, mpp)["damaged"]["mm2"]
         yield Warned(
             "damaged",
-            f"{len(places):,} damaged tiles of the file ({lost:.4g} mm2) could not be read and were left out",
+            f"{len(places):,} damaged tiles of the file ({lost:.4g} mm²) could not be read and were left out",
         )
 
 
@@ -108,10 +114,10 @@ def check_result(area: Area, sizes: SizeTally) -> Iterator[Warned]:
         yield Warned("no_stained_tissue", "nothing is stained as tissue is, so there are no densities")
     if n >= _LEAST_CELLS and 2 * max(sizes.small, sizes.large) > n:
         what = f"smaller than {_SMALLEST_UM2:g}" if sizes.small > sizes.large else f"larger than {_LARGEST_UM2:g}"
-        yield Warned("nuclei_size", f"more than half of the nuclei are {what} um2: {_QUESTION}")
+        yield Warned("nuclei_size", f"more than half of the nuclei are {what} µm²: {_QUESTION}")
     if area.tissue_mm2 >= _LEAST_MM2 and n < _LEAST_PER_MM2 * area.tissue_mm2:
         found = "1 nucleus was" if n == 1 else f"{n:,} nuclei were"
-        yield Warned("nuclei_few", f"only {found} found in {area.tissue_mm2:.2f} mm2 of tissue: {_QUESTION}")
+        yield Warned("nuclei_few", f"only {found} found in {area.tissue_mm2:.2f} mm² of tissue: {_QUESTION}")
     elif n == 0 and area.searched_mm2 > 0:
         yield Warned("no_nuclei", "no nuclei were found")
 

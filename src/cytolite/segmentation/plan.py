@@ -70,7 +70,7 @@ class Plan:
         )
 
     def wanted(self, cells: CellTable) -> CellTable:
-        """Return the cells whose centroid lies where is searched and, where regions were given, in one; with its index."""
+        """Return the cells whose centroid is searched ground and, if there are regions, lies in one; with its index."""
         cells = cells.select(self.searched.contains(cells.centroids))
         if self.regions is None:
             return cells
@@ -157,7 +157,7 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
     regions = [(region.name, region.polygon.wkb_hex) for region in plan.regions or []]
     return {
         "slide": [*file, slide.width_px, slide.height_px, slide.mpp],
-        "model": [bundle.sha256, hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()],
+        "model": [bundle.sha256, bundle.spec_sha256],
         "mpp": [plan.mpp, plan.stride],
         "read": [slide.scene, settings.rgb, settings.damaged],
         "tile": plan.tile,

@@ -40,7 +40,7 @@ def find_slides(given: Iterable[str | Path]) -> list[Path]:
         else:
             matches = [name]
         for match in matches:
-            found.setdefault(os.path.realpath(match), Path(match))
+            found.setdefault(_real(match), Path(match))
     if not found:
         raise UsageError("No slide was given; name at least one file.")
     slides = list(found.values())
@@ -51,6 +51,14 @@ def find_slides(given: Iterable[str | Path]) -> list[Path]:
     if not any(os.path.lexists(slide) for slide in slides):
         raise UsageError(f"{slides[0]} does not exist: check the path of the slide.")
     return slides
+
+
+def _real(name: str) -> str:
+    """Return the path with links followed; a name that no system can have stays, for opening it says what is wrong."""
+    try:
+        return os.path.realpath(name)
+    except ValueError:
+        return name
 
 
 def prepare_output(output: Path) -> None:

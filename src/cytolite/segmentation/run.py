@@ -187,5 +187,4 @@ def _model_record(bundle: Bundle) -> dict[str, str]:
     """Tell a bundle from another: the same network with other thresholds finds other cells."""
     from cytolite.bundle import model_identity
 
-    spec = hashlib.sha256(bundle.spec.model_dump_json().encode()).hexdigest()
-    return {**model_identity(bundle), "spec_sha256": spec}
+    return {**model_identity(bundle), "spec_sha256": bundle.spec_sha256}

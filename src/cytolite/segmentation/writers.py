@@ -99,7 +99,7 @@ def write_results(
     warnings = (*warnings, *check_result(area, sizes), *check_taught(unlike))
     told = [asdict(warning) for warning in warnings]
     write_tissue(folder / "tissue.geojson", plan.tissue_outline())
-    _draw(folder, plan, slide, bundle, area.tissue_mm2, warnings)
+    _draw(folder, plan, slide=slide, bundle=bundle, tissue_mm2=area.tissue_mm2, warnings=warnings)
     rows = summary.rows(area, areas if plan.regions is not None else ())
     write_summary_csv(folder / "summary.csv", rows)
     write_summary_json(folder / "summary.json", rows, {**about, **damage(damaged, slide.mpp), "warnings": told}, types)
@@ -121,7 +121,7 @@ def _pieces(tables: Iterable[CellTable]) -> Iterator[CellTable]:
 
 
 def _draw(
-    folder: Path, plan: Plan, slide: Slide, bundle: Bundle, tissue_mm2: float, warnings: Sequence[Warned]
+    folder: Path, plan: Plan, *, slide: Slide, bundle: Bundle, tissue_mm2: float, warnings: Sequence[Warned]
 ) -> None:
     draw_overview(
         folder / "overview.png",

@@ -42,7 +42,7 @@ def resolve_mpp(path: Path, found: tuple[float, float] | None, given: float | No
         return float(given)
     if found is None:
         raise SlideError(
-            f"{path} holds no resolution: give its um per pixel ({allowed}) with --mpp; usual are 0.25 for a scan "
+            f"{path} holds no resolution: give its µm per pixel ({allowed}) with --mpp; usual are 0.25 for a scan "
             "at 40x, 0.5 at 20x and 1 at 10x."
         )
     x, y = found

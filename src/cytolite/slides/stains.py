@@ -16,7 +16,7 @@ from cytolite.slides.tissue import optical_density
 # Coarser, nuclei and what is around them would mix; finer, noise would decide.
 SAMPLE_MPP = 2.0
 _DENSE, _LEAST_PX = 0.15, 200
-# Limits in a gap between 1,610 public H&E images and pictures that are not H&E; see docs/concepts/method.md.
+# 6 of 3,133 public H&E images lie beyond these limits; see docs/concepts/method.md.
 _DARK, _DARK_SHARE = 60, 0.5
 _GREY_LEVELS, _GREY_SHARE = 10, 0.8
 _BROWN, _BROWN_RED, _BROWN_SHARE = 1.05, 0.35, 0.1
@@ -32,18 +32,20 @@ def not_he(samples: Sequence[NDArray[np.uint8]]) -> str | None:
     samples : sequence of numpy.ndarray
         uint8 (h, w, 3), RGB, parts of the slide at about `SAMPLE_MPP`.
     """
-    if not samples:
-        return None
-    pixels = np.concatenate([sample.reshape(-1, 3) for sample in samples])
-    if (pixels.max(axis=1) < _DARK).mean() > _DARK_SHARE:
+    pixels = np.concatenate([np.empty((0, 3), np.uint8), *(sample.reshape(-1, 3) for sample in samples)])
+    if len(pixels) and (pixels.max(axis=1) < _DARK).mean() > _DARK_SHARE:
         return "its ground is black, as in dark field or fluorescence"
-    density = np.concatenate([optical_density(sample).reshape(-1, 3) for sample in samples])
+    density = np.concatenate([np.empty((0, 3)), *(optical_density(sample).reshape(-1, 3) for sample in samples)])
     stained = density.mean(axis=1) > _DENSE
     if stained.sum() < _LEAST_PX:
         return None
     if (np.ptp(pixels[stained], axis=1) < _GREY_LEVELS).mean() > _GREY_SHARE:
         return "it has no colours"
-    red, green, blue = density[stained].T
+    return _odd_colours(*density[stained].T)
+
+
+def _odd_colours(red: NDArray[np.floating], green: NDArray[np.floating], blue: NDArray[np.floating]) -> str | None:
+    """Judge the optical densities of stained pixels."""
     # Red cells take much blue too, but hardly any red.
     if ((blue > _BROWN * green) & (red > _BROWN_RED * green) & (red < green)).mean() > _BROWN_SHARE:
         return "much of it is brown, as DAB is in immunohistochemistry"

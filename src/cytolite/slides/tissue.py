@@ -18,7 +18,7 @@ MASK_MPP = 8.0
 # Stain is measured in optical density. Fixed floors, not Otsu: an image filled with tissue must not be split into
 # its darker and paler half, and an empty one not into two kinds of white.
 _STAIN_WEAK, _STAIN_STRONG = 0.030, 0.075
-# Tissue darkens the glass by at least this (mean of the channels): the coloured rim that JPEG leaves around it does not.
+# Tissue is darker than glass by at least this, as the mean of the channels; the coloured rim that JPEG leaves is not.
 _TISSUE_LEAST = 0.06
 # Near black, noise has density too: colour must also be this many grey levels.
 _LEAST_COLOUR = 6
@@ -91,7 +91,7 @@ class TissueMask:
     def bounds_within(
         self, left: float, top: float, right: float, bottom: float
     ) -> tuple[float, float, float, float] | None:
-        """Return the smallest (left, top, right, bottom) that holds what a rectangle has of the mask, or None; level-0 px.
+        """Return the smallest (left, top, right, bottom) that holds what a rectangle has of it, or None; level-0 px.
 
         Edges are those of mask pixels, so they may lie a little outside of the rectangle.
         """
@@ -140,8 +140,8 @@ def find_tissue(slide: Slide) -> tuple[TissueMask, TissueMask]:
 
     Pens, dust and empty glass are left out of both. In the first, holes up to 0.06 mm2 are filled, and it reaches 16 um
     beyond what is stained, so that no nucleus at an edge is lost; an image of at most 0.3 mm2 that is not blank is
-    searched as a whole, fat and lumina included. The second is what densities are counted on: the part of the first that
-    is stained, neither grown nor closed nor filled. A blank slide gives empty masks.
+    searched as a whole, fat and lumina included. The second is what densities are counted on: the part of the first
+    that is stained, neither grown nor closed nor filled. A blank slide gives empty masks.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def _trace(labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int
         way = 0
         while not seen[r, c, way]:
             # The corner where this edge begins; only where the ring turns.
-            y, x = r + (way == 2 or way == 3), c + (way == 1 or way == 2)
+            y, x = r + (way >= 2), c + (1 <= way <= 2)
             if place[y, x] >= 0:
                 first = place[y, x]
                 for corner in path[first:]:

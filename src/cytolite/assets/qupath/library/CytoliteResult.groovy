@@ -31,6 +31,12 @@ class CytoliteResult {
         summary == null ? [] : summary.getAsJsonArray('regions').collect { JsonElement row -> name(row) }
     }
 
+    /** What the run warned of, as text for the user; empty where there is nothing. */
+    String warnings() {
+        def all = summary?.get('warnings')
+        all == null ? '' : all.getAsJsonArray().collect { JsonElement it -> ' Warning: ' + it.getAsJsonObject().get('message').getAsString() + '.' }.join('')
+    }
+
     /** Refuse a result of another image, or of another view of it: cropped, turned, another series of the file. */
     void requireSize(ImageServer<?> server) {
         if (summary?.get('width_px') == null)

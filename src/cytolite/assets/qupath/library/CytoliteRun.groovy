@@ -74,7 +74,7 @@ class CytoliteRun {
             int n = result.addTo(image.getHierarchy(), regions)
             keep = project != null
             def seconds = String.format(Locale.US, '%,d nuclei in %s, %.1f s.', n, describe(regions), (System.nanoTime() - began) / 1e9d)
-            screen.tell(keep ? "$seconds Tables are in $folder. $NOTICE" : "$seconds $NOTICE")
+            screen.tell((keep ? "$seconds Tables are in $folder. $NOTICE" : "$seconds $NOTICE") + result.warnings())
         } finally {
             if (!keep)
                 output.deleteDir()
@@ -92,7 +92,7 @@ class CytoliteRun {
         def named = CytoliteRegion.named(areas(image.getHierarchy().getAnnotationObjects())).findAll { it.name in names }
         def regions = names ? named : [CytoliteRegion.wholeImage(image.getHierarchy().getRootObject())]
         int n = result.addTo(image.getHierarchy(), regions)
-        screen.tell(String.format(Locale.US, '%,d nuclei in %s. %s', n, describe(regions), NOTICE))
+        screen.tell(String.format(Locale.US, '%,d nuclei in %s. %s', n, describe(regions), NOTICE) + result.warnings())
     }
 
     /** By the server where one runs, else by a process. */
