@@ -27,6 +27,7 @@ from cytolite.cli import (  # noqa: F401 - registers the verbs
     relabel,
     segment,
     serve,
+    teach,
 )  # fmt: skip
 from cytolite.cli.app import FAILED, INTERRUPTED, SIGNALLED, WRONG_USE, app, print_error
 from cytolite.cli.silence import silence_others

@@ -22,10 +22,10 @@ from cytolite.datasets.base import (
     map_labels,
     read_label_folder,
     read_rgb,
-    sha256_of,
     whole_numbers,
 )
 from cytolite.errors import InputError
+from cytolite.files import sha256_of
 from cytolite.patches import Patch
 
 MPP = 0.25
