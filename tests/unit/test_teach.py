@@ -489,6 +489,21 @@ def test_f1_is_that_of_scikit_learn():
     np.testing.assert_allclose(f1_of(y, called, 4), metrics.f1_score(y, called, average=None))
 
 
+def test_a_parent_that_is_better_is_said_to_be():
+    from cytolite.teach.fit import Fitted, Worth
+    from cytolite.teach.report import report_of, summary
+
+    macro = np.array([0.5, 0.4, 0.6])
+    worth = Worth(np.full((2, 2), 5), np.stack([macro, macro]), macro, [], 0.1)
+    names = np.array(["a", "b"] * 10)
+    for parent, better in ((names, True), (np.roll(names, 1), False)):
+        report = report_of(
+            ["a", "b"], worth, Fitted(np.zeros((2, 1)), np.zeros(2), 1.0, 0.1),
+            names=names, parent_names=parent, groups=np.arange(20) // 7, by="slides",
+        )  # fmt: skip
+        assert ("The parent is better" in summary(report)) == better
+
+
 def test_a_temperature_undoes_scores_that_are_too_sure():
     from cytolite.classifier import softmax
     from cytolite.teach.fit import choose_temperature

@@ -50,7 +50,7 @@ def some_cells(types: TypeSet, n: int = 60, seed: int = 0) -> CellTable:
     return CellTable(
         vertices=(corners[:, None] + square).reshape(-1, 2),
         offsets=np.arange(0, 4 * n + 1, 4),
-        centroids=corners + [5, 4],
+        centroids=corners + np.array([5, 4]),
         types=(np.arange(n) % len(types) + 1).astype(np.uint8),
         type_probs=probs.astype(np.float32),
         area_um2=np.full(n, 20, np.float32),
@@ -314,7 +314,7 @@ def test_an_evaluation_takes_names_from_truth_and_model(tmp_path):
     (tmp_path / "t.toml").write_text('1 = "tumour"\n2 = "lymphocyte"\n3 = "lymphocyte"\n4 = "stroma"\n')
     classes = read_classes(tmp_path / "t.toml")
     found = cases.find_cases([folder], 0.5)
-    with pytest.raises(InputError, match="names the type 't cell', which the truth has not.*--map"):
+    with pytest.raises(InputError, match=r"names the type 't cell', which the truth has not.*--map"):
         cases.model_predictions(bundle, classes)
     mapping = {"t cell": "lymphocyte", "plasma cell": "lymphocyte"}
     counts = cases.count_cases(found, cases.model_predictions(bundle, classes, mapping=mapping), classes)

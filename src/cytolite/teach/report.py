@@ -131,6 +131,8 @@ def _table(report: dict[str, Any]) -> list[str]:
 def _doubts(report: dict[str, Any]) -> list[str]:
     few = [name for name, n in report["labels"].items() if n < 25]
     doubts = []
+    if (report["parent_macro_f1"] or 0) > (report["macro_f1"]["value"] or 0):
+        doubts.append("The parent is better on these nuclei: use it, or label more, of more slides.")
     if report["grouped_by"] != "slides":
         doubts.append("All labels are of fewer than three slides: nothing is known of how it does on another slide.")
     if few:
