@@ -49,7 +49,7 @@ def sample(result: Result, truth: Path, names: dict[int, str]) -> dict[str, np.n
 
 
 def score(
-    train: dict, rows: np.ndarray, tests: list[tuple[dict, np.ndarray]], types: list[str], n: int, seed: int
+    train: dict, rows: np.ndarray, tests: list[tuple[dict, np.ndarray]], types: list[str], *, n: int, seed: int
 ) -> list:
     """Teach with `n` labels of each type and return F1 of each type on all tests together."""
     rng = np.random.default_rng(seed)
@@ -119,7 +119,8 @@ def main() -> None:
     for title, image, rows, tests in contests(samples, types):
         n_test = sum(len(r) for _, r in tests)
         print(
-            f"\n{title} (n = {n_test})\n\n| labels of each type | mean | {' | '.join(types)} |\n|---|{'---:|' * (len(types) + 1)}"
+            f"\n{title} (n = {n_test})\n\n"
+            f"| labels of each type | mean | {' | '.join(types)} |\n|---|{'---:|' * (len(types) + 1)}"
         )
         base = parent_f1(tests, types)
         print(f"| parent | {np.nanmean(base):.3f} | " + " | ".join(f"{v:.3f}" for v in base) + " |")
@@ -127,7 +128,7 @@ def main() -> None:
         most = max(int((samples[image]["names"][rows] == kind).sum()) for kind in types)
         for n in [size for size in SIZES if size <= most]:
             draws = 2 if given.quick else DRAWS
-            table = np.array([score(samples[image], rows, tests, types, n, seed) for seed in range(draws)])
+            table = np.array([score(samples[image], rows, tests, types, n=n, seed=seed) for seed in range(draws)])
             with_mean = np.concatenate([np.nanmean(table, axis=1, keepdims=True), table], axis=1)
             low, middle, high = np.nanpercentile(with_mean, [2.5, 50, 97.5], axis=0)
             cells = [f"{m:.3f} ({a:.2f}-{b:.2f})" for a, m, b in zip(low, middle, high, strict=True)]
