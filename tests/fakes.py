@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cytolite.bundle import Bundle, ModelSpec, write_bundle
-from cytolite.celltypes import CELL_TYPES, N_TYPES
+from cytolite.bundle import Bundle, ModelSpec, described, write_bundle
+from cytolite.celltypes import DEFAULT, N_TYPES, TypeSet
 from cytolite.decoding import flows
 from cytolite.patches import Patch
 
@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 CLASS_BLUE = np.array([255, 20, 50, 80, 110, 140, 170, 200], np.float32)
 
 
-def fake_bundle(folder: Path, mpp: float = 0.5, stride: int = 1, **spec: object) -> Bundle:
+def class_blue(n_types: int) -> np.ndarray:
+    """Return the blue of the classes of any number of types."""
+    return CLASS_BLUE if n_types == N_TYPES else np.array([255, *np.linspace(20, 200, n_types)], np.float32).round()
+
+
+def fake_bundle(folder: Path, mpp: float = 0.5, stride: int = 1, type_set: TypeSet = DEFAULT, **spec: object) -> Bundle:
     """Write a bundle whose network reads flows and classes off every `stride`-th pixel of a painted image."""
     onnx = pytest.importorskip("onnx", reason="the stand-in for a network needs onnx, of the extra `train`")
-    graph = _graph(stride)
+    graph = _graph(stride, len(type_set))
     folder = Path(folder) / "fake"
     folder.parent.mkdir(parents=True, exist_ok=True)
     onnx_path = folder.parent / "fake.onnx"
@@ -37,12 +42,12 @@ def fake_bundle(folder: Path, mpp: float = 0.5, stride: int = 1, **spec: object)
     settings = {
         "name": "fake", "version": "1", "mpp": mpp, "stride": stride, "mean": (0, 0, 0), "std": (1, 1, 1),
         "tile": 512, "halo": 64, "min_area_um2": 4.0, "licence": "CC0-1.0",
-        "colours": tuple(t.colour for t in CELL_TYPES),
+        **described(type_set),
     }  # fmt: skip
     return write_bundle(folder, onnx_path, ModelSpec(**(settings | spec)), "# fake\n")
 
 
-def _graph(stride: int) -> onnx.ModelProto:
+def _graph(stride: int, n_types: int) -> onnx.ModelProto:
     """Image -> float NCHW -> flows = (channels 1, 0 - 128) / 127; logits = -(blue - class's blue)^2 / 50, at least -20.
 
     The floor makes the odds of nucleus as steep on either side of an edge: refined outlines are the painted ones.
@@ -52,7 +57,8 @@ def _graph(stride: int) -> onnx.ModelProto:
 
     constants = {
         "grey": np.float32(128), "scale": np.float32(1 / 127), "dy_dx": np.array([1, 0], np.int64),
-        "blue": np.array([2], np.int64), "classes": CLASS_BLUE.reshape(1, -1, 1, 1), "sharp": np.float32(-1 / 50),
+        "blue": np.array([2], np.int64), "classes": class_blue(n_types).reshape(1, -1, 1, 1),
+        "sharp": np.float32(-1 / 50),
         "floor": np.float32(-20), "start": np.array([0, 0], np.int64), "end": np.array([2**31 - 1] * 2, np.int64),
         "axes": np.array([2, 3], np.int64), "step": np.array([stride] * 2, np.int64),
     }  # fmt: skip
@@ -75,7 +81,7 @@ def _graph(stride: int) -> onnx.ModelProto:
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["b", "h", "w", 3])],
         [
             helper.make_tensor_value_info("flows", TensorProto.FLOAT, ["b", 2, "r", "c"]),
-            helper.make_tensor_value_info("type_logits", TensorProto.FLOAT, ["b", N_TYPES + 1, "r", "c"]),
+            helper.make_tensor_value_info("type_logits", TensorProto.FLOAT, ["b", n_types + 1, "r", "c"]),
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
@@ -110,14 +116,14 @@ def random_nuclei(
     return instance_map, types
 
 
-def paint(instance_map: np.ndarray, types: np.ndarray) -> np.ndarray:
+def paint(instance_map: np.ndarray, types: np.ndarray, n_types: int = N_TYPES) -> np.ndarray:
     """Return the uint8 RGB image from which the fake network reads back `instance_map` and `types` (per id)."""
     dy, dx = flows.encode(instance_map)
     image = np.full((*instance_map.shape, 3), 255, np.uint8)
     inside = instance_map > 0
     image[inside, 0] = np.rint(dx[inside] * 127 + 128)
     image[inside, 1] = np.rint(dy[inside] * 127 + 128)
-    image[inside, 2] = CLASS_BLUE[types[instance_map[inside]]]
+    image[inside, 2] = class_blue(n_types)[types[instance_map[inside]]]
     return image
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from cytolite.celltypes import TYPE_NAMES
+from cytolite.cells import CellTable
+from cytolite.celltypes import DEFAULT, TYPE_NAMES, TypeSet
+from cytolite.classifier import Classifier
 from cytolite.config import MPP_MAX, MPP_MIN
-from cytolite.errors import BundleError, UnknownModelError, did_you_mean
+from cytolite.errors import BundleError, InputError, UnknownModelError, did_you_mean
 from cytolite.files import sha256_of, whole_folder
 
-FORMAT = 2  # 2: says what was held back in training
+FORMAT = 3  # 2: says what was held back in training; 3: any types, taught classifiers
 ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
 ASSETS = Path(__file__).parent / "assets"
 
@@ -32,6 +36,16 @@ class HeldBack(BaseModel):
     images_sha256: dict[str, str] = Field({}, description="Of each source: SHA-256 of the names of its images.")
 
 
+def described(type_set: TypeSet) -> dict[str, Any]:
+    """Return the fields of `ModelSpec` that say which types there are."""
+    return {
+        "types": type_set.names,
+        "colours": type_set.colours,
+        "groups": {t.name: t.parent for t in type_set if t.parent} or None,
+        "qupath_classes": {t.name: t.qupath for t in type_set if t.qupath} or None,
+    }
+
+
 class ModelSpec(BaseModel):
     """What a bundle says about its model (``model.json``)."""
 
@@ -41,7 +55,10 @@ class ModelSpec(BaseModel):
     name: str = Field(description="Name of the model; the bundle's folder is called the same.")
     version: str = Field(description="Version of the weights.")
     types: tuple[str, ...] = Field(TYPE_NAMES, description="Cell types in the order of the network's classes 1, 2, ...")
-    colours: tuple[tuple[int, int, int], ...] = Field((), description="RGB of each type, for other programs.")
+    colours: tuple[tuple[int, int, int], ...] = Field((), description="RGB of each type.")
+    groups: dict[str, str] | None = Field(None, description="Group of each type that is in one.")
+    qupath_classes: dict[str, str] | None = Field(None, description="QuPath class of types that are called otherwise.")
+    classifier: Classifier | None = Field(None, description="What names nuclei in place of the network, if taught.")
     mpp: float = Field(ge=MPP_MIN, le=MPP_MAX, description="Resolution of the images it was trained on, um/px.")
     mean: tuple[float, float, float] = Field(description="Subtracted inside the graph, RGB in 0 to 1.")
     std: tuple[float, float, float] = Field(description="Divided by inside the graph, RGB in 0 to 1.")
@@ -69,14 +86,55 @@ class ModelSpec(BaseModel):
         told = handler(self)
         return {n: v for n, v in told.items() if v is not None and (v or n not in {"made_with", "few_examples"})}
 
+    @cached_property
+    def type_set(self) -> TypeSet:
+        """The types of the cells that the model finds."""
+        if self.types == TYPE_NAMES and not self.groups and not self.qupath_classes:
+            return DEFAULT
+        colours = self.colours or (None,) * len(self.types)
+        if len(colours) != len(self.types):
+            raise InputError(f"There are {len(self.types)} types and {len(colours)} colours.")
+        for name in (*(self.groups or ()), *(self.qupath_classes or ())):
+            if name not in self.types:
+                raise InputError(f"{name!r} is none of the types.{did_you_mean(name, self.types)}")
+        named = {"parent": self.groups or {}, "qupath": self.qupath_classes or {}}
+        return TypeSet.from_description(
+            [
+                {"name": name, "colour": colour, **{key: of.get(name) for key, of in named.items()}}
+                for name, colour in zip(self.types, colours, strict=True)
+            ]
+        )
+
+    @property
+    def network_types(self) -> TypeSet:
+        """The types that the network tells apart: others than the cells' where a classifier names them anew."""
+        return self.classifier.network_types if self.classifier else self.type_set
+
+    def named(self, cells: CellTable) -> CellTable:
+        """Return cells that the network found under the names of this model: of its classifier, where it has one."""
+        return self.classifier.name(cells, self.type_set) if self.classifier else cells
+
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose weights were checked against its spec."""
+    """A bundle on disk whose weights were checked against its spec.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Its folder.
+    spec : ModelSpec
+        What it says of itself.
+    sha256 : str
+        Of the weights.
+    network : pathlib.Path, optional
+        Folder of the bundle whose network this one uses, where it has none of its own.
+    """
 
     path: Path
     spec: ModelSpec
     sha256: str
+    network: Path | None = None
 
     @property
     def spec_sha256(self) -> str:
@@ -87,7 +145,7 @@ class Bundle:
     @property
     def onnx_path(self) -> Path:
         """The network's weights and graph."""
-        return self.path / ONNX_NAME
+        return (self.network or self.path) / ONNX_NAME
 
 
 def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
@@ -96,17 +154,54 @@ def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
     Raises
     ------
     BundleError
-        If there is none, or it is damaged, of a newer format or for other cell types.
+        If there is none, or it is damaged, of a newer format, or uses the network of a bundle that is not here.
     """
     folder = _find(name_or_path)
     spec = _read_spec(folder)
-    digest = _sha256(folder / ONNX_NAME)
+    network = None if spec.classifier is None or (folder / ONNX_NAME).is_file() else _network_of(folder, spec)
+    weights = (network or folder) / ONNX_NAME
+    digest = _sha256(weights)
     if digest != spec.onnx_sha256:
         raise BundleError(
-            f"The weights {folder / ONNX_NAME} are damaged or were changed: their SHA-256 is {digest[:12]}..., "
+            f"The weights {weights} are damaged or were changed: their SHA-256 is {digest[:12]}..., "
             f"{SPEC_NAME} says {spec.onnx_sha256[:12] or 'none'}...; copy or download the bundle again."
         )
-    return Bundle(folder, spec, digest)
+    return Bundle(folder, spec, digest, network)
+
+
+def model_identity(bundle: Bundle) -> dict[str, str]:
+    """Return what results say of their model: name, version, hash of the weights, and the parent of a taught one."""
+    spec = bundle.spec
+    parent = {"parent": spec.classifier.parent} if spec.classifier else {}
+    return {"name": spec.name, "version": spec.version, "onnx_sha256": bundle.sha256, **parent}
+
+
+def _network_of(folder: Path, spec: ModelSpec) -> Path:
+    """Return the embedded bundle whose network a taught one uses."""
+    for name in embedded_names():
+        if _read_spec(ASSETS / name).onnx_sha256 == spec.onnx_sha256:
+            return ASSETS / name
+    raise BundleError(
+        f"The model {folder} uses the network of {spec.classifier.parent if spec.classifier else 'another'} "
+        f"(SHA-256 {spec.onnx_sha256[:12]}...), which is not in this installation; copy that model's {ONNX_NAME} into "
+        "the folder, or install the version of cytolite that it was taught with."
+    )
+
+
+def write_taught(folder: Path, parent: Bundle, spec: ModelSpec, card: str, *, replace: bool = False) -> Bundle:
+    """Write a bundle of a classifier: with the parent's weights only if they are not in the package.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with whole_folder(folder, replace=replace) as part:
+        if parent.onnx_path.parent.parent != ASSETS:
+            shutil.copyfile(parent.onnx_path, part / ONNX_NAME)
+        (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (part / CARD_NAME).write_text(card, encoding="utf-8")
+    return load_bundle(folder)
 
 
 def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str) -> Bundle:
@@ -203,12 +298,29 @@ def _read_spec(folder: Path) -> ModelSpec:
         spec = ModelSpec(**content)
     except ValidationError as error:
         raise BundleError(f"{path} is not valid: {_first_complaint(error)}.") from None
-    if spec.types != TYPE_NAMES:
+    try:
+        n_types, n_inputs = len(spec.type_set), len(spec.classifier.inputs) if spec.classifier else 0
+        _ = spec.network_types
+    except InputError as error:
+        raise BundleError(f"{path} is not valid: {error}") from None
+    if spec.classifier and not _fits(spec.classifier, n_types, n_inputs):
         raise BundleError(
-            f"The model {spec.name!r} tells apart {', '.join(spec.types)}; cytolite needs exactly "
-            f"{', '.join(TYPE_NAMES)}, in this order."
+            f"{path} is not valid: its classifier needs {n_inputs} numbers for each of {n_types} types; "
+            "copy the bundle again."
         )
     return spec
+
+
+def _fits(classifier: Classifier, n_types: int, n_inputs: int) -> bool:
+    """Whether all numbers of a classifier are there, and are numbers."""
+    rows = [classifier.mean, classifier.scale, *classifier.coefficients]
+    return (
+        len(classifier.coefficients) == len(classifier.intercepts) == n_types
+        and all(len(row) == n_inputs and all(map(math.isfinite, row)) for row in rows)
+        and all(map(math.isfinite, classifier.intercepts))
+        and all(scale > 0 for scale in classifier.scale)
+        and all(1 <= i <= n_types and 1 <= j <= len(classifier.network_types) for i, j in classifier.kept.items())
+    )
 
 
 def _first_complaint(error: ValidationError) -> str:

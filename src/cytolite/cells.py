@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cytolite.celltypes import N_TYPES, TYPE_NAMES
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class CellTable:
     centroids : numpy.ndarray
         float64 (N, 2), (x, y) of the nucleus's centre of mass.
     types : numpy.ndarray
-        uint8 (N,), 1 to 7.
+        uint8 (N,), ids of `type_set`: 1 to 7 by default.
     type_probs : numpy.ndarray
-        float32 (N, 7); rows sum to 1.
+        float32 (N, types); rows sum to 1.
     area_um2 : numpy.ndarray
         float32 (N,).
     regions : numpy.ndarray
@@ -48,6 +49,8 @@ class CellTable:
         What `regions` counts.
     mpp : float, optional
         Resolution of level 0, um per pixel, where it is known.
+    type_set : TypeSet
+        The types that are told apart.
 
     Examples
     --------
@@ -67,6 +70,7 @@ class CellTable:
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     region_names: tuple[str, ...] = ()
     mpp: float | None = None
+    type_set: TypeSet = DEFAULT
 
     def __len__(self) -> int:
         return len(self.types)
@@ -107,7 +111,7 @@ class CellTable:
     @property
     def type_names(self) -> tuple[str, ...]:
         """Names of the types; entry i is that of type i + 1."""
-        return TYPE_NAMES
+        return self.type_set.names
 
     @property
     def type(self) -> NDArray[np.str_]:
@@ -150,17 +154,18 @@ class CellTable:
         return cytolite.plot_cells(self, image, **options)
 
     @classmethod
-    def empty(cls, feature_names: Sequence[str] = ()) -> CellTable:
-        """Return a table without rows, with the given feature columns."""
+    def empty(cls, feature_names: Sequence[str] = (), type_set: TypeSet = DEFAULT) -> CellTable:
+        """Return a table without rows, with the given feature columns and types."""
         return cls(
             vertices=np.empty((0, 2)),
             offsets=np.zeros(1, np.int64),
             centroids=np.empty((0, 2)),
             types=np.empty(0, np.uint8),
-            type_probs=np.empty((0, N_TYPES), np.float32),
+            type_probs=np.empty((0, len(type_set)), np.float32),
             area_um2=np.empty(0, np.float32),
             regions=np.empty(0, np.int32),
             features={name: np.empty(0, np.float32) for name in feature_names},
+            type_set=type_set,
         )
 
     def outline(self, i: int) -> NDArray[np.float64]:
@@ -186,13 +191,46 @@ class CellTable:
             features={name: column[index] for name, column in self.features.items()},
             region_names=self.region_names,
             mpp=self.mpp,
+            type_set=self.type_set,
         )
+
+    def with_types(self, mapping: Mapping[str, str]) -> CellTable:
+        """Return the nuclei under other names of their types; probabilities of types that get one name are added.
+
+        Parameters
+        ----------
+        mapping : mapping of str to str
+            New names; types that it does not name keep theirs.
+
+        Raises
+        ------
+        InputError
+            If it names a type that there is not, or fewer than two types are left.
+        """
+        merged, ids = self.type_set.merged(mapping)
+        probs = np.zeros((len(self), len(merged)), np.float32)
+        for old, new in enumerate(ids):
+            probs[:, new - 1] += self.type_probs[:, old]
+        types = np.array([0, *ids], np.uint8)[self.types]
+        return replace(self, types=types, type_probs=probs, type_set=merged)
 
     @staticmethod
     def concatenate(tables: Sequence[CellTable]) -> CellTable:
-        """Return the rows of all `tables`, one after the other; they must have the same features."""
+        """Return the rows of all `tables`, one after the other; they must have the same features and types.
+
+        Raises
+        ------
+        InputError
+            If their types differ.
+        """
         if not tables:
             return CellTable.empty()
+        tables = [t for t in tables if len(t)] or tables[:1]
+        if other := next((t.type_set for t in tables if t.type_set != tables[0].type_set), None):
+            raise InputError(
+                f"Cells of the types {', '.join(tables[0].type_names)} and of {', '.join(other.names)} cannot be in "
+                "one table; map one to the other first (`cytolite convert --map`)."
+            )
         starts = np.cumsum([0] + [len(t.vertices) for t in tables])
         first = tables[0]
         offsets = [t.offsets[:-1] + start for t, start in zip(tables, starts, strict=False)]
@@ -207,12 +245,34 @@ class CellTable:
             features={name: np.concatenate([t.features[name] for t in tables]) for name in first.features},
             region_names=first.region_names,
             mpp=first.mpp,
+            type_set=first.type_set,
         )
 
 
 def with_known_types(type_probs: NDArray[np.float32], types: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return probabilities, float32 (N, 7), where rows that are not all known say that the type is certain."""
+    """Return probabilities, float32 (N, types), where rows that are not all known say that the type is certain.
+
+    Where those that are known sum to 1, the others are 0.
+    """
     probs = np.ascontiguousarray(type_probs).copy()
-    unknown = np.isnan(probs).any(axis=1)
-    probs[unknown] = np.eye(N_TYPES, dtype=np.float32)[types[unknown].astype(np.intp) - 1]
+    missing = np.isnan(probs)
+    whole = np.abs(np.nansum(probs, axis=1) - 1) < 1e-3
+    probs[missing & whole[:, None]] = 0
+    unknown = missing.any(axis=1) & ~whole
+    probs[unknown] = np.eye(type_probs.shape[1], dtype=np.float32)[types[unknown].astype(np.intp) - 1]
     return probs
+
+
+def require_types(table: CellTable, type_set: TypeSet, path: Path) -> None:
+    """Check that cells are of the types that a file was opened for.
+
+    Raises
+    ------
+    InputError
+        If they are of others.
+    """
+    if len(table) and table.type_set != type_set:
+        raise InputError(
+            f"{path.name} is for cells of the types {', '.join(type_set.names)}; these are of "
+            f"{', '.join(table.type_names)}."
+        )

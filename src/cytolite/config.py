@@ -250,10 +250,24 @@ class RelabelSettings(Settings):
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
+class TeachSettings(Settings):
+    """Settings of `cytolite teach`, beside results and labels."""
+
+    model: str | None = Field(None, description="Bundle whose network found the nuclei, if not an embedded one.")
+    unlabelled: Literal["drop", "keep"] = Field(
+        "drop", description="The parent's types without labels are dropped, or keep the probability that it gave them."
+    )
+    version: str = Field("1", description="Version of the new model.")
+    seed: int = Field(0, ge=0, description="Of the draws and resamples.")
+    overwrite: bool = Field(False, description="Replace a bundle that is there.")
+    quiet: bool = Field(False, description="No scores; errors and notes are still printed.")
+
+
 class EvaluateSettings(Settings):
     """Settings of `cytolite evaluate`, beside what is compared with what."""
 
     types: Path | None = Field(None, description="TOML or JSON file: what the ids of type maps mean.")
+    map: Path | None = Field(None, description="TOML or JSON file: what the truth calls types of the predictions.")
     images: Path | None = Field(None, description="CSV file with a column 'image', to add columns such as tissue.")
     by: tuple[str, ...] = Field((), description="Columns whose entries are scored apart; default: source, if several.")
     group: str = Field("image", description="Column whose entries are resampled as a whole, e.g. group or patient.")

@@ -15,9 +15,10 @@ from cytolite.config import (
     RelabelSettings,
     SegmentSettings,
     SpatialSettings,
+    TeachSettings,
     TrainSettings,
 )
-from cytolite.errors import UsageError
+from cytolite.errors import InputError, UsageError
 from cytolite.progress import Batch, Display, Update, silent
 from cytolite.segmentation.results import is_result, prepare_output
 from cytolite.segmentation.run import Outcome, load_model, try_slide
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from cytolite.segmentation.info import SlideInfo
     from cytolite.segmentation.slide_list import Entry
     from cytolite.spatial.run import Measured
+    from cytolite.teach.run import Taught
     from cytolite.training.teacher import Teacher
 
 Item = TypeVar("Item")
@@ -333,6 +335,7 @@ def convert(
     *,
     classes: Mapping[str, str] | None = None,
     mpp: float | None = None,
+    mapping: Mapping[str, str] | None = None,
     outlines: bool = False,
     metadata: bool = False,
     overwrite: bool = False,
@@ -352,8 +355,7 @@ def convert(
         raise UsageError(f"--simplify {simplify_um:g} is not allowed; more than 0 and up to {MOST_SIMPLE_UM:g} um are.")
     return run(
         source, target, classes=classes, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
-        simplify_um=simplify_um,
-        update=update,
+        simplify_um=simplify_um, mapping=mapping, update=update,
     )  # fmt: skip
 
 
@@ -426,6 +428,70 @@ def spatial(
     outcomes = measure_results(results, settings, display)
     measured = [outcome for outcome in outcomes if not outcome.message]
     return outcomes, write_cohort(output, measured, groups) if output is not None and measured else None
+
+
+def teach(results: Sequence[Path], labels: Sequence[Path], output: Path, settings: TeachSettings) -> Taught:
+    """Teach a model types by labels on results; see `cytolite.teach.run.teach`."""
+    from cytolite.teach.run import teach as run
+
+    return run(results, labels, output, settings)
+
+
+def suggest_labels(result: Path, output: Path, n: int, slide: Path | None = None) -> tuple[int, list[str]]:
+    """Write nuclei worth labelling next as GeoJSON and, if the slide is there, a sheet of their crops beside it.
+
+    Returns
+    -------
+    n : int
+        How many there are.
+    notes : list of str
+        Why there is no sheet.
+    """
+    from cytolite.interop.result import Result
+    from cytolite.teach.sheet import draw_chosen
+    from cytolite.teach.suggest import suggest, write_suggestions
+
+    if not output.name.endswith((".geojson", ".json")):
+        raise UsageError(f"{output} is no name of a GeoJSON file; it ends in .geojson.")
+    opened = Result(result)
+    rows = suggest(opened.cells, n)
+    write_suggestions(output, opened.cells, rows)
+    try:
+        draw_chosen(opened, rows, output.with_suffix(".png"), slide)
+    except InputError as error:
+        return len(rows), [f"There is no sheet of crops: {error}"]
+    return len(rows), []
+
+
+def name_results(
+    model: str | Path,
+    results: Sequence[Path],
+    output: Path,
+    *,
+    overwrite: bool = False,
+    done: Callable[[Path, int, tuple[str, ...]], None] = lambda folder, n, warnings: None,
+) -> list[Path]:
+    """Write results again with the names of a taught model; see `cytolite.teach.run.name_results`."""
+    from cytolite.teach.run import name_results as run
+
+    return run(model, results, output, overwrite=overwrite, done=done)
+
+
+def sheet(
+    result: Path,
+    output: Path | None = None,
+    *,
+    slide: Path | None = None,
+    region: str | None = None,
+    columns: int = 16,
+) -> Path:
+    """Draw crops of the nuclei of each type of a result; return the picture's path."""
+    from cytolite.interop.result import Result
+    from cytolite.teach.sheet import SHEET_FILE, draw_result
+
+    path = output or result / SHEET_FILE
+    draw_result(Result(result), path, slide=slide, region=region, columns=columns)
+    return path
 
 
 def _needs(bundle: Bundle) -> str:

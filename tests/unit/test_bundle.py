@@ -6,7 +6,7 @@ import pytest
 
 from cytolite import bundle as bundles
 from cytolite.bundle import FORMAT, ModelSpec, load_bundle, write_bundle
-from cytolite.celltypes import TYPE_NAMES
+from cytolite.celltypes import DEFAULT
 from cytolite.errors import BundleError, OutputError
 from fakes import fake_bundle
 
@@ -34,7 +34,7 @@ def refused(path, *words):
 def test_written_is_what_is_loaded(bundle, tmp_path):
     loaded = load_bundle(tmp_path / "fake")
     assert loaded == bundle
-    assert loaded.spec.types == TYPE_NAMES
+    assert loaded.spec.types == DEFAULT.names
     assert loaded.sha256 == loaded.spec.onnx_sha256
     assert load_bundle(str(tmp_path / "fake" / "model.json")) == bundle
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -68,9 +68,27 @@ def test_a_broken_spec_is_refused(bundle, text):
     refused(bundle.path, "model.json")
 
 
-def test_other_types_are_refused(bundle):
-    change_spec(bundle, types=[*TYPE_NAMES[1:], TYPE_NAMES[0]])
-    refused(bundle.path, "in this order")
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"types": ["tumour"], "colours": []}, "2 to 64 types; 1"),
+        ({"types": ["a", "a"], "colours": []}, "share the name or column 'a'"),
+        ({"types": ["Tumour", "other"], "colours": []}, "lower case"),
+        ({"types": ["a", "b"]}, "2 types and 7 colours"),
+        ({"types": ["a", "b"], "colours": [], "groups": {"c": "immune"}}, "'c' is none of the types"),
+    ],
+)
+def test_types_that_cannot_be_are_refused(bundle, fields, words):
+    change_spec(bundle, **fields)
+    refused(bundle.path, words)
+
+
+def test_a_bundle_that_names_no_types_has_the_seven(bundle):
+    content = json.loads((bundle.path / "model.json").read_text())
+    for name in ("types", "colours"):
+        del content[name]
+    (bundle.path / "model.json").write_text(json.dumps(content | {"format": 1}))
+    assert load_bundle(bundle.path).spec.type_set is DEFAULT
 
 
 def test_unknown_and_wrong_fields_are_named(bundle):

@@ -212,7 +212,7 @@ def test_a_model_needs_images_a_resolution_and_its_own_types(truth, tmp_path):
     with pytest.raises(InputError, match="has no image to predict on"):
         cases.count_cases(cases.find_cases([truth], 0.5), predict, OWN)
     (tmp_path / "t.toml").write_text('1 = "plasma"\n')
-    with pytest.raises(InputError, match="names 'plasma'"):
+    with pytest.raises(InputError, match="names the type 'neoplastic', which the truth has not"):
         cases.model_predictions(bundle, read_classes(tmp_path / "t.toml"))
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cytolite.celltypes import COARSE_LABELS, IGNORE, TYPE_NAMES, allowed_types
+from cytolite.celltypes import COARSE_LABELS, DEFAULT, IGNORE, TYPE_NAMES, TypeSet, allowed_types
 from cytolite.errors import InputError
-from cytolite.metrics.classes import Classes, own_classes, read_classes, require_own_types
+from cytolite.metrics.classes import Classes, numbers_of, own_classes, read_classes
 
 
 def test_own_classes_are_the_types_and_the_coarse_labels():
@@ -36,15 +36,21 @@ def test_a_file_of_own_names_keeps_the_seven_types(tmp_path):
     assert found.type_of_label[[3, 5, 6, 2, 1]].tolist() == [2, 6, 6, 0, 0]
     assert found.ignored == {255}
     assert Classes.from_description(found.describe()) == found
-    require_own_types(found, "The model")
+    assert numbers_of(DEFAULT, found, "The model") == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_other_names_are_types_in_order_of_their_ids(tmp_path):
     found = read_classes(write(tmp_path / "t.json", '{"10": "a", "2": "b", "3": ["a", "b"]}'))
     assert found.types == ("b", "a")
     assert found.allowed[3].all()  # all of two: any
-    with pytest.raises(InputError, match=r"The model names cytolite's types, and the file of types names 'b'"):
-        require_own_types(found, "The model")
+    with pytest.raises(
+        InputError, match=r"The model names the type 'neoplastic', which the truth has not: it has b, a"
+    ):
+        numbers_of(DEFAULT, found, "The model")
+    other = TypeSet.named(["a", "c", "b"])
+    assert numbers_of(other, found, "The model", {"c": "b"}) == [2, 1, 1]
+    with pytest.raises(InputError, match="no cell type 'd'"):
+        numbers_of(other, found, "The model", {"d": "b"})
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_a_cohort_is_converted(cohort, tmp_path):
     assert n == sum(int(row["cells"]) for row in table(cohort[0] / "out" / "cohort.csv"))
     assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["A.csv", "B.csv"]
     assert [note.partition(":")[0] for note in notes] == ["A", "B"]
-    with pytest.raises(UsageError, match="--to .xls is not known"):
+    with pytest.raises(UsageError, match=r"--to .xls is not known"):
         pipeline.convert_cohort(cohort[0] / "out", tmp_path / "x", "xls")
     with pytest.raises(UsageError, match="holds no results"):
         pipeline.convert_cohort(tmp_path, tmp_path / "x", "csv")

@@ -47,10 +47,10 @@ def panel(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     seen: dict[str, np.ndarray] = {}
     frame = overview._frame
 
-    def keep(picture: Image.Image, *words: object, warnings: Sequence[str] = ()) -> Image.Image:
+    def keep(picture: Image.Image, *words: object, warnings: Sequence[str] = (), **more: object) -> Image.Image:
         seen["picture"] = np.asarray(picture)
         seen["words"] = words  # type: ignore[assignment]
-        return frame(picture, *words, warnings=warnings)  # type: ignore[arg-type]
+        return frame(picture, *words, warnings=warnings, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(overview, "_frame", keep)
     return seen

@@ -29,6 +29,7 @@ from cytolite.cli import (  # noqa: F401 - registers the verbs
     segment,
     serve,
     spatial,
+    teach,
     view,
 )  # fmt: skip
 from cytolite.cli.app import FAILED, INTERRUPTED, SIGNALLED, WRONG_USE, app, print_error

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cytolite.celltypes import read_mapping
 from cytolite.cli.app import app, with_extra
 from cytolite.errors import UsageError
 
@@ -30,6 +31,10 @@ def convert(
     simplify: Annotated[
         float | None, Parameter(help="Outlines with fewer vertices, none further than this from where it was, µm.")
     ] = None,
+    map_file: Annotated[
+        Path | None,
+        Parameter(name="--map", help="TOML or JSON file with other names of types; those of one name become one."),
+    ] = None,
     outlines: Annotated[bool, Parameter(help="Write outlines into a .csv too.")] = False,
     metadata: Annotated[bool, Parameter(help="Write each cell's model and region into GeoJSON too.")] = False,
     overwrite: Annotated[bool, Parameter(help="Replace a file that is there.")] = False,
@@ -42,6 +47,7 @@ def convert(
     from cytolite import pipeline, progress
 
     types = dict(_pair(text) for text in classes)
+    mapping = read_mapping(map_file) if map_file else None
 
     def work() -> tuple[int, list[str]]:
         if to is not None:
@@ -52,7 +58,7 @@ def convert(
         with progress.choose(quiet)(source.name, "MB") as update:
             return pipeline.convert(
                 source, target, classes=types, mpp=mpp, outlines=outlines, metadata=metadata, overwrite=overwrite,
-                simplify_um=simplify,
+                simplify_um=simplify, mapping=mapping,
                 update=update,
             )  # fmt: skip
 

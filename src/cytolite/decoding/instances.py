@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.celltypes import N_TYPES
 from cytolite.decoding import flows as flow_field
 from cytolite.kernels import kernel
 
@@ -93,7 +92,7 @@ def vote_types(
     instance_map : numpy.ndarray
         int32 (H, W), ids 1..n.
     type_logits : numpy.ndarray
-        float32 (8, H, W). Background is left out: probabilities are among the seven types.
+        float32 (types + 1, H, W). Background is left out: probabilities are among the types.
     n : int
         Number of nuclei.
     temperature : float
@@ -102,9 +101,9 @@ def vote_types(
     Returns
     -------
     types : numpy.ndarray
-        uint8 (n,), 1 to 7; equal votes go to the larger mean probability.
+        uint8 (n,), from 1; equal votes go to the larger mean probability.
     type_probs : numpy.ndarray
-        float32 (n, 7); rows sum to 1.
+        float32 (n, types); rows sum to 1.
     """
     votes, sums = _vote(
         np.ascontiguousarray(instance_map), np.ascontiguousarray(type_logits), n, np.float32(temperature)
@@ -119,7 +118,7 @@ def vote_types(
 def _is_nucleus(type_logits, least):  # type: ignore[no-untyped-def]
     """Compare log(sum of exp of the types' logits) - background's logit with `least`.
 
-    The sum lies between its largest term and seven times that: exponentials are needed in between only.
+    The sum lies between its largest term and that times the number of types: exponentials are needed in between only.
     """
     classes, height, width = type_logits.shape
     out = np.empty((height, width), np.bool_)
@@ -144,27 +143,28 @@ def _is_nucleus(type_logits, least):  # type: ignore[no-untyped-def]
 
 @kernel
 def _vote(instance_map, type_logits, n, temperature):  # type: ignore[no-untyped-def]
-    """Return int64 votes and float64 sums of probabilities, (n, 7) each."""
+    """Return int64 votes and float64 sums of probabilities, (n, types) each."""
     height, width = instance_map.shape
-    votes = np.zeros((n, N_TYPES), np.int64)
-    sums = np.zeros((n, N_TYPES))
-    terms = np.empty(N_TYPES, np.float32)
+    n_types = type_logits.shape[0] - 1
+    votes = np.zeros((n, n_types), np.int64)
+    sums = np.zeros((n, n_types))
+    terms = np.empty(n_types, np.float32)
     for r in range(height):
         for c in range(width):
             nucleus = instance_map[r, c] - 1
             if nucleus < 0:
                 continue
             best = 0
-            for k in range(N_TYPES):
+            for k in range(n_types):
                 terms[k] = type_logits[k + 1, r, c]
                 if terms[k] > terms[best]:
                     best = k
             votes[nucleus, best] += 1
             largest = terms[best]
             total = np.float32(0)
-            for k in range(N_TYPES):
+            for k in range(n_types):
                 terms[k] = math.exp((terms[k] - largest) / temperature)
                 total += terms[k]
-            for k in range(N_TYPES):
+            for k in range(n_types):
                 sums[nucleus, k] += np.float64(terms[k] / total)
     return votes, sums

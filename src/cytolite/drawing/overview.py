@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from cytolite.cells import CellTable
-from cytolite.celltypes import CELL_TYPES, N_TYPES
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.files import NOTICE, plain_refusal, whole_file
 from cytolite.fonts import drawable, font
 from cytolite.interop.roi import Region
@@ -49,6 +49,7 @@ def draw_overview(
     title: str = "",
     footer: str = "",
     warnings: Sequence[str] = (),
+    type_set: TypeSet = DEFAULT,
 ) -> None:
     """Draw a slide twice, beside or above each other: its stain, and its cells coloured by type.
 
@@ -82,6 +83,8 @@ def draw_overview(
         Text above and below; the notice "research use only" always follows the footer.
     warnings : sequence of str
         Written below the count, in red.
+    type_set : TypeSet
+        Types of the cells.
 
     Raises
     ------
@@ -93,9 +96,9 @@ def draw_overview(
     view = _View((0.0, 0.0), scale_px / zoom, mpp, size)
     stain = Image.fromarray(thumbnail).resize(size, Image.Resampling.LANCZOS)
     if view.um_per_px < _OUTLINES_BELOW_UM:
-        types, counts = _draw_outlines(stain, view, cells)
+        types, counts = _draw_outlines(stain, view, cells, type_set)
     else:
-        types, counts = _draw_dots(stain, view, cells)
+        types, counts = _draw_dots(stain, view, cells, type_set)
     if tissue is not None:
         stain = _draw_tissue(stain, view, tissue, tissue_scale_px)
     stain, shaded = _draw_artefacts(stain, view, artefacts, tissue_scale_px)
@@ -108,7 +111,10 @@ def draw_overview(
     panels = Image.new("RGB", (size[0], 2 * size[1] + gap) if below else (2 * size[0] + gap, size[1]), _PAPER)
     panels.paste(stain, (0, 0))
     panels.paste(types, (0, size[1] + gap) if below else (size[0] + gap, 0))
-    _save(path, _frame(panels, title, _count_line(counts, tissue_mm2), counts, footer, warnings=warnings))
+    _save(
+        path,
+        _frame(panels, title, _count_line(counts, tissue_mm2), counts, footer, type_set=type_set, warnings=warnings),
+    )
 
 
 def draw_slide(
@@ -188,9 +194,10 @@ def draw_crop(
     size = (round(image.shape[1] * zoom), round(image.shape[0] * zoom))
     view = _View(origin, scale_px / zoom, mpp, size)
     stain = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
-    picture, counts = _draw_outlines(stain, view, [cells.select(view.holds(cells.centroids, _NUCLEUS_UM))])
+    near = cells.select(view.holds(cells.centroids, _NUCLEUS_UM))
+    picture, counts = _draw_outlines(stain, view, [near], cells.type_set)
     _draw_scale_bar(picture, view)
-    _save(path, _frame(picture, title, _count_line(counts, None), counts, footer))
+    _save(path, _frame(picture, title, _count_line(counts, None), counts, footer, type_set=cells.type_set))
 
 
 @dataclass(frozen=True)
@@ -222,17 +229,17 @@ class _View:
 
 def _count(view: _View, table: CellTable) -> NDArray[np.int64]:
     """Count the cells of each type whose centre is in the picture."""
-    return np.bincount(table.types[view.holds(table.centroids)], minlength=N_TYPES + 1)[1:]
+    return np.bincount(table.types[view.holds(table.centroids)], minlength=len(table.type_set) + 1)[1:]
 
 
 def _draw_outlines(
-    picture: Image.Image, view: _View, cells: Iterable[CellTable]
+    picture: Image.Image, view: _View, cells: Iterable[CellTable], type_set: TypeSet
 ) -> tuple[Image.Image, NDArray[np.int64]]:
     """Return a copy with each nucleus outlined in its type's colour, and the cells per type.
 
     A pale seam under the line keeps blue and violet apart from stained nuclei.
     """
-    counts = np.zeros(N_TYPES, np.int64)
+    counts = np.zeros(len(type_set), np.int64)
     finer = _FINER if max(picture.size) < 3000 else 2
     width = max(1.0, min(3.0, 0.55 / view.um_per_px))
     size = (picture.width * finer, picture.height * finer)
@@ -243,7 +250,7 @@ def _draw_outlines(
         for i in range(len(table)):
             ring = view.to_picture(_bevel(table.outline(i))) * finer
             points = [*map(tuple, ring.tolist()), tuple(ring[0].tolist()), tuple(ring[1].tolist())]
-            draw_lines.line(points, CELL_TYPES[table.types[i] - 1].colour, round(width * finer))
+            draw_lines.line(points, type_set[table.types[i] - 1].colour, round(width * finer))
             draw_strength.line(points, 255, round(width * finer))
             draw_seam.line(points, 115, round((width + 1) * finer))
     lines, strength, seam = (layer.resize(picture.size, Image.Resampling.BOX) for layer in (lines, strength, seam))
@@ -264,11 +271,13 @@ def _bevel(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([ring + steps * cut[:, None], ring + steps * (1 - cut[:, None])], axis=1).reshape(-1, 2)
 
 
-def _draw_dots(picture: Image.Image, view: _View, cells: Iterable[CellTable]) -> tuple[Image.Image, NDArray[np.int64]]:
+def _draw_dots(
+    picture: Image.Image, view: _View, cells: Iterable[CellTable], type_set: TypeSet
+) -> tuple[Image.Image, NDArray[np.int64]]:
     """Return a pale copy with each pixel in the colour of its most frequent type, and the cells per type."""
-    counts = np.zeros(N_TYPES, np.int64)
+    counts = np.zeros(len(type_set), np.int64)
     width, height = picture.size
-    weights = np.zeros((N_TYPES, height + 2, width + 2), np.float32)  # a margin of one pixel on each side
+    weights = np.zeros((len(type_set), height + 2, width + 2), np.float32)  # a margin of one pixel on each side
     for table in cells:
         counts += _count(view, table)
         seen = view.holds(table.centroids)
@@ -293,10 +302,10 @@ def _draw_dots(picture: Image.Image, view: _View, cells: Iterable[CellTable]) ->
     half = max(0.25, float(np.quantile(total[total > 0], 0.9)) / 2) if total.any() else 1.0
     alpha = (1 - np.exp(-total / half))[..., None]
     most, winner = weights[0].copy(), np.zeros(total.shape, np.uint8)
-    for kind in range(1, N_TYPES):
+    for kind in range(1, len(type_set)):
         winner[weights[kind] > most] = kind
         np.maximum(most, weights[kind], out=most)
-    colours = np.array([cell_type.colour for cell_type in CELL_TYPES], np.float32)[winner]
+    colours = np.array(type_set.colours, np.float32)[winner]
     pale = 255 - (255 - np.asarray(picture.convert("L"), np.float32)[..., None]) * 0.45
     out = pale * (1 - alpha) + colours * alpha
     return Image.fromarray(np.clip(np.rint(out), 0, 255).astype(np.uint8)), counts
@@ -395,6 +404,7 @@ def _frame(
     counts: NDArray[np.int64],
     footer: str,
     *,
+    type_set: TypeSet,
     warnings: Sequence[str] = (),
 ) -> Image.Image:
     """Return the picture on paper: title, count and warnings above, legend and notice below."""
@@ -406,7 +416,7 @@ def _frame(
             cell_type.colour,
             f"{cell_type.qupath_class}  {count:,}" + (f"  ({count / counts.sum():.0%})" if count else ""),
         )
-        for cell_type, count in zip(CELL_TYPES, counts.tolist(), strict=True)
+        for cell_type, count in zip(type_set, counts.tolist(), strict=True)
     ]
     rows = _flow([font(base).getlength(text) + 3.2 * base for _, text in items], width)
     told = [row for text in warnings for row in _wrapped(f"Warning: {text}", base, width)]
@@ -426,7 +436,7 @@ def _frame(
         for place, (colour, text) in enumerate(items[first:last]):
             x, y = margin + place * step, legend + row * spacing
             draw.rounded_rectangle((x, y, x + base, y + base), base // 4, colour)
-            draw.text((x + 1.5 * base, y + base // 2), text, _INK, font(base), anchor="lm")
+            draw.text((x + 1.5 * base, y + base // 2), drawable(text), _INK, font(base), anchor="lm")
     words = f"{drawable(footer)}   |   {NOTICE}" if footer else NOTICE
     draw.text((margin, notice), words, _FAINT, font(round(base * 0.8)), anchor="lt")
     return paper

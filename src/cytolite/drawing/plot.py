@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cytolite.cells import CellTable
-from cytolite.celltypes import CELL_TYPES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +62,7 @@ def plot_cells(
         ax = pyplot.subplots(figsize=(8, 8))[1]
     if image is not None:
         ax.imshow(image)
-    for kind, (name, n) in zip(CELL_TYPES, cells.counts().items(), strict=True):
+    for kind, (name, n) in zip(cells.type_set, cells.counts().items(), strict=True):
         if n:
             rows = np.flatnonzero(cells.types == kind.id).tolist()
             colour = tuple(c / 255 for c in kind.colour)
@@ -99,7 +98,7 @@ def _small_picture(cells: CellTable) -> str:
         scale = (SMALL_PX - 5) / max(float((cells.centroids.max(axis=0) - corner).max()), 1.0)
         rows = np.unique(np.linspace(0, len(cells) - 1, min(len(cells), MOST_DOTS)).astype(int))
         for (x, y), kind in zip((cells.centroids[rows] - corner) * scale + 2, cells.types[rows], strict=True):
-            pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=CELL_TYPES[kind - 1].colour)
+            pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=cells.type_set[kind - 1].colour)
     file = io.BytesIO()
     picture.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

@@ -17,8 +17,8 @@ from cytolite.datasets.base import read_labels, read_rgb
 from cytolite.datasets.splits import held_back
 from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import is_debris, read_text
-from cytolite.interop.parquet import read_cells, read_metadata
-from cytolite.metrics.classes import Classes, require_own_types
+from cytolite.interop.parquet import read_cells, read_metadata, read_types
+from cytolite.metrics.classes import Classes, numbers_of
 from cytolite.metrics.counts import Counts, collect, count_image
 from cytolite.metrics.raster import to_labels
 from cytolite.metrics.truth import Prediction, Truth, predicted_nuclei, true_nuclei
@@ -203,29 +203,40 @@ def look_at(case: Case, predict: Predict, classes: Classes) -> tuple[Labelled, T
 
 
 def model_predictions(
-    bundle: Bundle, classes: Classes, threads: int = 2, mpp: float | None = None, turns: int = 1
+    bundle: Bundle,
+    classes: Classes,
+    threads: int = 2,
+    mpp: float | None = None,
+    turns: int = 1,
+    *,
+    mapping: Mapping[str, str] | None = None,
 ) -> Predict:
     """Return a function that predicts a case's image with a bundle, as `segment` does.
 
     Raises
     ------
     InputError
-        If the classes are not cytolite's types.
+        If the truth has no such types, or an image is one of those that the bundle was taught on.
     """
     from cytolite.inference.image import predict_image
     from cytolite.inference.predictor import Predictor
 
-    require_own_types(classes, f"The model {bundle.spec.name!r}")
+    numbers = numbers_of(bundle.spec.type_set, classes, f"The model {bundle.spec.name!r}", mapping)
+    taught = bundle.spec.classifier
     predictor = Predictor(bundle, threads=threads, turns=turns)
 
     def predict(case: Case, labelled: Labelled) -> Prediction:
         resolution = labelled.mpp or mpp
         if labelled.image is None:
             raise InputError(f"{labelled.where} has no image to predict on; put one of the same stem into image/.")
+        if taught is not None and taught.was_taught_on(case.name):
+            raise InputError(
+                f"The model {bundle.spec.name!r} was taught with labels of {case.name!r}; score it on other images."
+            )
         if resolution is None:
             raise InputError(f"The resolution of {labelled.where} is not known; give it with --mpp.")
         nuclei = predict_image(predictor, labelled.image, resolution)
-        return as_prediction(nuclei)
+        return _numbered(as_prediction(nuclei), numbers, classes)
 
     return predict
 
@@ -236,7 +247,27 @@ def as_prediction(nuclei: ImageNuclei) -> Prediction:
     return Prediction(nuclei.instance_map, np.arange(1, n + 1), nuclei.types.astype(np.int64), nuclei.type_probs)
 
 
-def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole: bool = True) -> Predict:
+def _numbered(found: Prediction, numbers: Sequence[int], classes: Classes) -> Prediction:
+    """Return a prediction by the numbers that the classes have for its types; probabilities of one number are added."""
+    if found.types is None or list(numbers) == [*range(1, len(classes.types) + 1)]:
+        return found
+    types = np.array([0, *numbers], np.int64)[found.types]
+    if found.probs is None:
+        return replace(found, types=types)
+    probs = np.zeros((len(types), len(classes.types)), np.float32)
+    for column, number in enumerate(numbers):
+        probs[:, number - 1] += found.probs[:, column]
+    return replace(found, types=types, probs=probs)
+
+
+def read_predictions(
+    path: Path,
+    cases: Sequence[Case],
+    classes: Classes,
+    whole: bool = True,
+    *,
+    mapping: Mapping[str, str] | None = None,
+) -> Predict:
     """Return a function that reads a case's prediction.
 
     Parameters
@@ -259,8 +290,8 @@ def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole:
     if path.is_file():
         if len(cases) != 1:
             raise InputError(f"{path} is the prediction of one image, and the truth has {len(cases):,}.")
-        require_own_types(classes, str(path))
-        return lambda case, labelled: _cells_prediction(path, labelled)
+        numbers_of(read_types(path), classes, str(path), mapping)  # before the truth is read
+        return lambda case, labelled: _cells_prediction(path, labelled, classes, mapping)
     if (path / "inst").is_dir():
         files = {p.stem: p for p in _label_files(path / "inst")}
         _check_names(set(files), cases, path / "inst", whole)
@@ -271,9 +302,10 @@ def read_predictions(path: Path, cases: Sequence[Case], classes: Classes, whole:
             f"{path} holds no predictions; a folder with inst/ and type/, results of `cytolite segment`, or one "
             f"{CELLS_NAME} is needed."
         )
-    require_own_types(classes, str(path))
     _check_names(results, cases, path, whole)
-    return lambda case, labelled: _cells_prediction(path / case.name / CELLS_NAME, labelled)
+    for name in sorted(results):
+        numbers_of(read_types(path / name / CELLS_NAME), classes, str(path / name), mapping)
+    return lambda case, labelled: _cells_prediction(path / case.name / CELLS_NAME, labelled, classes, mapping)
 
 
 def _columns(image: str, source: str, group: str, tissue: str = "", fold: str = "") -> dict[str, str]:
@@ -341,7 +373,9 @@ def _folder_prediction(path: Path, folder: Path, labelled: Labelled, classes: Cl
     return predicted_nuclei(instances, types, classes, str(type_path))
 
 
-def _cells_prediction(path: Path, labelled: Labelled) -> Prediction:
+def _cells_prediction(
+    path: Path, labelled: Labelled, classes: Classes, mapping: Mapping[str, str] | None
+) -> Prediction:
     cells, shape = read_cells(path), labelled.instance_map.shape
     about = {"width_px": shape[1], "height_px": shape[0]} | read_metadata(path)
     width, height = int(about["width_px"]), int(about["height_px"])
@@ -352,7 +386,8 @@ def _cells_prediction(path: Path, labelled: Labelled) -> Prediction:
         )
     instances = to_labels(cells, shape, (shape[1] / width, shape[0] / height))
     n = len(cells)
-    return Prediction(instances, np.arange(1, n + 1), cells.types.astype(np.int64), cells.type_probs)
+    found = Prediction(instances, np.arange(1, n + 1), cells.types.astype(np.int64), cells.type_probs)
+    return _numbered(found, numbers_of(cells.type_set, classes, str(path), mapping), classes)
 
 
 def _check_names(found: set[str], cases: Sequence[Case], where: Path, whole: bool) -> None:

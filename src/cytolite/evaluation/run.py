@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cytolite.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
+from cytolite.celltypes import read_mapping
 from cytolite.config import EvaluateSettings
 from cytolite.drawing.comparison import side_by_side
 from cytolite.errors import OutputError, UsageError, did_you_mean, how_to_install
@@ -204,18 +205,25 @@ def _predictors(
             "of a protocol, in its order."
         )
     whole = settings.held_back is None and settings.protocol is None
-    return [read_predictions(path, some, classes, whole) for path, some in zip(contest.predicted, cases, strict=True)]
+    pairs, mapping = zip(contest.predicted, cases, strict=True), _mapping(settings)
+    return [read_predictions(path, some, classes, whole, mapping=mapping) for path, some in pairs]
 
 
 def _open(given: str, cases: Sequence[Case], classes: Classes, settings: EvaluateSettings) -> Predict:
     """Open what may be a bundle or predictions."""
     if given in embedded_names() or (Path(given) / SPEC_NAME).is_file():
         return _open_model(load_bundle(given), classes, settings)
-    return read_predictions(Path(given), cases, classes, settings.held_back is None)
+    return read_predictions(Path(given), cases, classes, settings.held_back is None, mapping=_mapping(settings))
 
 
 def _open_model(bundle: Bundle, classes: Classes, settings: EvaluateSettings) -> Predict:
-    return model_predictions(bundle, classes, settings.threads, settings.mpp, settings.turns)
+    return model_predictions(
+        bundle, classes, settings.threads, settings.mpp, settings.turns, mapping=_mapping(settings)
+    )
+
+
+def _mapping(settings: EvaluateSettings) -> dict[str, str] | None:
+    return read_mapping(settings.map) if settings.map else None
 
 
 def _splits(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolite.cells import CellTable
+from cytolite.decoding import features, outlines
 from cytolite.decoding.instances import Thresholds
 from cytolite.decoding.maps import DecodedMaps, decode_maps
 from cytolite.decoding.refine import FACTOR
@@ -16,7 +18,7 @@ from cytolite.inference.predictor import Predictor
 from cytolite.slides.reader import slide_of
 from cytolite.slides.tiles import ALIGN_PX
 
-# uint8 (B, H, W, 3) to flows, float32 (B, 2, h, w), and type logits, float32 (B, 8, h, w).
+# uint8 (B, H, W, 3) to flows, float32 (B, 2, h, w), and type logits, float32 (B, types + 1, h, w).
 Maps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
@@ -80,10 +82,13 @@ class Located:
         On the grid of the network's maps.
     instance_map : numpy.ndarray
         int32 (H, W), the same nuclei at the image's size.
+    seen : ModelInput
+        The image as the network saw it.
     """
 
     decoded: DecodedMaps
     instance_map: NDArray[np.int32]
+    seen: ModelInput
 
     def named(self, temperature: float = 1.0) -> ImageNuclei:
         """Name the nuclei, with probabilities of logits divided by `temperature`."""
@@ -92,7 +97,32 @@ class Located:
 
 def predict_image(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> ImageNuclei:
     """Find and name the nuclei of an image; parameters as of `locate`."""
-    return locate(predictor.maps, predictor.spec, image, mpp).named(predictor.spec.type_temperature)
+    spec = predictor.spec
+    found = locate(predictor.maps, spec, image, mpp)
+    nuclei = found.named(spec.type_temperature)
+    if spec.classifier is None:
+        return nuclei
+    named = spec.named(replace(_measured(found, nuclei, spec.stride), type_set=spec.network_types))
+    return replace(nuclei, types=named.types, type_probs=named.type_probs)
+
+
+def _measured(found: Located, nuclei: ImageNuclei, stride: int) -> CellTable:
+    """Return the nuclei with what `segment` measures of them, in pixels of the image as the network saw it."""
+    fine, enlarge = found.decoded.fine, FACTOR // stride
+    rings = outlines.trace(fine)
+    image = found.seen.image.repeat(enlarge, 0).repeat(enlarge, 1)
+    mpp = found.seen.mpp / enlarge
+    measures = features.measure(fine, image, mpp, rings)
+    return CellTable(
+        vertices=rings[0] / enlarge,
+        offsets=rings[1],
+        centroids=measures.centroids / enlarge,
+        types=nuclei.types,
+        type_probs=nuclei.type_probs,
+        area_um2=(measures.area_px * mpp**2).astype(np.float32),
+        regions=np.full(len(nuclei.types), -1, np.int32),
+        features=measures.features,
+    )
 
 
 def locate(maps: Maps, reading: Reading, image: NDArray[np.uint8], mpp: float) -> Located:
@@ -118,7 +148,7 @@ def locate(maps: Maps, reading: Reading, image: NDArray[np.uint8], mpp: float) -
         np.minimum(_nearest(n, mpp * FACTOR / map_mpp), m - 1)
         for n, m in zip(image.shape, decoded.fine.shape, strict=False)
     )
-    return Located(decoded, decoded.fine[r[:, None], c])
+    return Located(decoded, decoded.fine[r[:, None], c], seen)
 
 
 def model_input(image: NDArray[np.uint8], mpp: float, model_mpp: float) -> ModelInput:

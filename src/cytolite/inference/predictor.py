@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.bundle import SPEC_NAME, Bundle
-from cytolite.celltypes import N_TYPES
 from cytolite.decoding.tta import mean_over_turns
 from cytolite.errors import BundleError, InputError, UsageError
 from cytolite.runtime import onnx_runtime
@@ -82,7 +81,7 @@ class Predictor:
             float32 (B, 2, h, w), (dy, dx), about unit length inside nuclei; h and w are H and W over the model's
             stride.
         type_logits : numpy.ndarray
-            float32 (B, 8, h, w); class 0 is background.
+            float32 (B, types + 1, h, w); class 0 is background.
 
         Raises
         ------
@@ -138,6 +137,7 @@ def _provider(device: str) -> str:
 
 def _check_graph(session: Any, bundle: Bundle) -> None:
     """The names, types and channel counts must be a bundle's, or the first tile would fail in the dark."""
+    n_types = len(bundle.spec.network_types)
     inputs = {tensor.name: (tensor.type, tensor.shape) for tensor in session.get_inputs()}
     outputs = {tensor.name: (tensor.type, tensor.shape) for tensor in session.get_outputs()}
     fits = (
@@ -146,13 +146,13 @@ def _check_graph(session: Any, bundle: Bundle) -> None:
         and len(inputs["image"][1]) == 4
         and all(
             name in outputs and outputs[name][0] == "tensor(float)" and outputs[name][1][1] == channels
-            for name, channels in (("flows", 2), ("type_logits", N_TYPES + 1))
+            for name, channels in (("flows", 2), ("type_logits", n_types + 1))
         )
     )
     if not fits:
         raise BundleError(
             f"{bundle.onnx_path} is no nucleus model: it must take 'image' uint8 (B, H, W, 3) and give "
-            f"'flows' float (B, 2, H, W) and 'type_logits' float (B, {N_TYPES + 1}, H, W); it takes {inputs} and "
+            f"'flows' float (B, 2, H, W) and 'type_logits' float (B, {n_types + 1}, H, W); it takes {inputs} and "
             f"gives {outputs}."
         )
 

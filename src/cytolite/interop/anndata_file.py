@@ -7,6 +7,7 @@ One observation per cell: shape and stain are the matrix, everything else is in 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cytolite.cells import CellTable
-from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES, by_name
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
 from cytolite.files import NOTICE, whole_path
 
@@ -28,7 +29,7 @@ def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[s
     obs = pd.DataFrame(
         {
             "cell_id": ids,
-            "cell_type": pd.Categorical.from_codes(cells.types.astype(np.int64) - 1, list(TYPE_NAMES)),
+            "cell_type": pd.Categorical.from_codes(cells.types.astype(np.int64) - 1, list(cells.type_names)),
             "area_um2": cells.area_um2,
             "region": pd.Categorical.from_codes(cells.regions, list(region_names)),
         },
@@ -43,10 +44,11 @@ def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[s
         obsm={"spatial": cells.centroids, "type_probs": cells.type_probs},
         uns={
             "outlines": {"cell_id": ids, "offsets": cells.offsets, "vertices": cells.vertices},
-            "cell_type_colors": ["#{:02x}{:02x}{:02x}".format(*t.colour) for t in CELL_TYPES],
-            "type_probs": list(TYPE_NAMES),
+            "cell_type_colors": ["#{:02x}{:02x}{:02x}".format(*t.colour) for t in cells.type_set],
+            "type_probs": list(cells.type_names),
             "cytolite": {
                 "notice": NOTICE,
+                **({} if cells.type_set == DEFAULT else {"types": json.dumps(cells.type_set.describe())}),
                 **{key: value for key, value in (about or {}).items() if isinstance(value, str | int | float)},
             },
         },
@@ -68,6 +70,7 @@ def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
         spatial, probs = np.asarray(data.obsm["spatial"], np.float64), np.asarray(data.obsm["type_probs"], np.float32)
     except (KeyError, AttributeError) as error:
         raise InputError(f"{where} holds no cells of cytolite: it lacks {error}.") from None
+    type_set = _types_of(data)
     place = np.searchsorted(known, wanted)
     if len(wanted) and (
         place.max(initial=0) >= len(known) or (known[np.minimum(place, len(known) - 1)] != wanted).any()
@@ -80,7 +83,7 @@ def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
         offsets=offsets.astype(np.int64),
         centroids=np.zeros((n, 2)),
         types=np.zeros(n, np.uint8),
-        type_probs=np.zeros((n, N_TYPES), np.float32),
+        type_probs=np.zeros((n, len(type_set)), np.float32),
         area_um2=np.zeros(n, np.float32),
         regions=np.full(n, -1, np.int32),
     ).select(place)
@@ -89,13 +92,22 @@ def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
         vertices=every.vertices,
         offsets=every.offsets,
         centroids=spatial,
-        types=np.array([by_name(name).id for name in names], np.uint8),
+        types=np.array([type_set.by_name(name).id for name in names], np.uint8),
         type_probs=probs,
         area_um2=data.obs["area_um2"].to_numpy(np.float32),
         regions=every.regions if region is None else region.cat.codes.to_numpy(np.int32),
         features={str(name): np.ascontiguousarray(matrix[:, i]) for i, name in enumerate(data.var_names)},
+        type_set=type_set,
     )
     return cells, [] if region is None else [str(name) for name in region.cat.categories]
+
+
+def _types_of(data: Any) -> TypeSet:
+    """Return the types that the cells are of: as described, else as ``uns["type_probs"]`` names them."""
+    if described := data.uns.get("cytolite", {}).get("types"):
+        return TypeSet.from_description(json.loads(described))
+    named = [str(name) for name in data.uns.get("type_probs", ())]
+    return TypeSet.named(named) if named else DEFAULT
 
 
 def write_h5ad(

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cytolite.cells import CellTable
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import OutputError, UsageError, did_you_mean
 from cytolite.files import NOTICE, is_debris, whole_folder
 from cytolite.interop.geojson.writer import MEASUREMENTS, GeoJSONWriter
@@ -48,6 +49,8 @@ class Source:
         Returns how much of it is read, MB.
     left_out : mapping of str to int
         What is not taken over as it was, once all tables were read.
+    type_set : TypeSet
+        Types of the cells.
     """
 
     tables: Iterator[CellTable]
@@ -57,6 +60,7 @@ class Source:
     total: float = 0.0
     done: Callable[[], float] = lambda: 0.0
     left_out: Mapping[str, int] = field(default_factory=dict)
+    type_set: TypeSet = DEFAULT
 
 
 def convert(
@@ -69,6 +73,7 @@ def convert(
     metadata: bool = False,
     overwrite: bool = False,
     simplify_um: float | None = None,
+    mapping: Mapping[str, str] | None = None,
     update: Callable[[float, float], None] = lambda done_mb, total_mb: None,
 ) -> tuple[int, list[str]]:
     """Convert a file of cells; the formats follow from the names.
@@ -90,6 +95,8 @@ def convert(
         Whether to replace a file that is there; folders never are.
     simplify_um : float, optional
         Draw outlines with fewer vertices, each at most so far from where it was; areas and measures stay.
+    mapping : mapping of str to str, optional
+        Other names of types; those that get the same become one.
     update : callable
         Called with the MB read and the MB there are.
 
@@ -112,7 +119,8 @@ def convert(
         raise UsageError(f"{target} is what is to be converted; name another target.")
     if os.path.lexists(target) and wanted not in {"chunks", "zarr"} and not overwrite:
         raise OutputError(f"{target} is there already; --overwrite replaces it.")
-    with open_cells(source, classes, mpp) as cells:
+    with open_cells(source, classes, mpp) as opened:
+        cells = _mapped(opened, mapping) if mapping else opened
         notes: list[str] = []
         if simplify_um is not None:
             _simplify(cells, simplify_um, mpp, notes)
@@ -136,6 +144,12 @@ def _simplify(cells: Source, tolerance_um: float, mpp: float | None, notes: list
         notes.append(simplified.note)
 
     cells.tables = simpler()
+
+
+def _mapped(source: Source, mapping: Mapping[str, str]) -> Source:
+    """Return the same cells under other names of their types."""
+    tables = (table.with_types(mapping) for table in source.tables)
+    return replace(source, tables=tables, type_set=source.type_set.merged(mapping)[0])
 
 
 def _watched(source: Source, update: Callable[[float, float], None]) -> Iterator[CellTable]:
@@ -194,12 +208,13 @@ def open_cells(path: Path, classes: Mapping[str, str] | None = None, mpp: float 
 def _peeked(tables: Iterator[CellTable], about: dict[str, Any], **more: Any) -> Source:
     """Make a source of tables whose first one says what features there are."""
     first = next(tables, None) or CellTable.empty()
-    return Source(chain([first], tables), list(first.features), about=about, **more)
+    return Source(chain([first], tables), list(first.features), about=about, type_set=first.type_set, **more)
 
 
 def _open_parquet(path: Path) -> Source:
     about = read_metadata(path)
     regions = list(about.pop("regions", []))
+    about.pop("types", None)  # the writer describes them anew
     total, read = path.stat().st_size / 1e6, 0.0
     n_rows = max(1, pq.read_metadata(path).num_rows)
 
@@ -229,10 +244,11 @@ def _open_geojson(path: Path, classes: Mapping[str, str] | None, mpp: float | No
     def tables() -> Iterator[CellTable]:
         nonlocal position
         names: list[str] | None = None
+        types: TypeSet | None = None
         for i, file in enumerate(files):
-            with GeoJSONReader(file, classes, mpp, names) as reader:
+            with GeoJSONReader(file, classes, mpp, names, types) as reader:
                 for table in reader.tables():
-                    names = list(table.features)
+                    names, types = list(table.features), table.type_set
                     position = sum(sizes[:i]) + reader.n_read / 1e6
                     yield table
                 left_out.update(reader.left_out)
@@ -249,19 +265,21 @@ def _open_whole(path: Path, kind: Format) -> Source:
         from cytolite.interop.spatialdata_store import read_zarr as read
     cells, regions = read(path)
     about = {"notice": NOTICE, "converted_from": path.name}
-    return Source(iter([cells]), list(cells.features), regions, about)
+    return Source(iter([cells]), list(cells.features), regions, about, type_set=cells.type_set)
 
 
 def _write(
     target: Path, kind: Format, source: Source, tables: Iterator[CellTable], *, outlines: bool, metadata: bool
 ) -> int:
     if kind == "parquet":
-        with CellsWriter(target, source.feature_names, source.region_names, source.about) as writer:
+        with CellsWriter(target, source.feature_names, source.region_names, source.about, source.type_set) as writer:
             return _append_all(writer, tables)
     slide, model = _identity(source)
     measured = [name for name in source.feature_names if name in MEASUREMENTS] or source.feature_names
     if kind == "geojson":
-        with GeoJSONWriter(target, slide, model, measured, source.region_names, metadata=metadata) as geojson:
+        with GeoJSONWriter(
+            target, slide, model, measured, source.region_names, metadata=metadata, type_set=source.type_set
+        ) as geojson:
             return _append_all(geojson, tables)
     if kind == "chunks":
         return _write_chunks(target, tables, source, measured, metadata)
@@ -299,14 +317,21 @@ def _write_chunks(
 ) -> int:
     """Write files of at most `CHUNK` cells each, numbered from 1."""
     slide, model = _identity(source)
-    n, waiting = 0, CellTable.empty()
+    n, waiting = 0, CellTable.empty(type_set=source.type_set)
     with whole_folder(folder) as part:
 
         def write(cells: CellTable) -> None:
             nonlocal n
             name = f"cells-{n // CHUNK + 1:04d}.geojson.gz"
             with GeoJSONWriter(
-                part / name, slide, model, measured, source.region_names, first_id=n + 1, metadata=metadata
+                part / name,
+                slide,
+                model,
+                measured,
+                source.region_names,
+                first_id=n + 1,
+                metadata=metadata,
+                type_set=source.type_set,
             ) as writer:
                 writer.append(cells)
             n += len(cells)

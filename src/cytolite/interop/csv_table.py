@@ -16,11 +16,10 @@ import shapely
 from numpy.typing import NDArray
 
 from cytolite.cells import CellTable, with_known_types
-from cytolite.celltypes import TYPE_NAMES, by_name
 from cytolite.errors import InputError, UsageError
 from cytolite.files import cell_text, encoding_of, plain_refusal, whole_file
 from cytolite.interop.geojson.rings import Outlines, clean_outlines, rings_of
-from cytolite.interop.parquet import COLUMNS, PROBS
+from cytolite.interop.parquet import fixed_columns, types_of_names
 
 OUTLINE = "geometry"
 _DECIMALS = 2  # of coordinates, as in the GeoJSON
@@ -71,8 +70,8 @@ class CSVWriter:
         regions = np.array([*map(cell_text, self._region_names), ""], object)[table.regions]  # -1 is the last
         columns: dict[str, Any] = {
             "cell_id": np.arange(self.n_cells + 1, self.n_cells + 1 + len(table)),
-            "cell_type": np.array(TYPE_NAMES, object)[table.types.astype(np.intp) - 1],
-            **{name: table.type_probs[:, i] for i, name in enumerate(PROBS)},
+            "cell_type": np.array(table.type_names, object)[table.types.astype(np.intp) - 1],
+            **{name: table.type_probs[:, i] for i, name in enumerate(table.type_set.probs)},
             "x_px": table.centroids[:, 0].round(_DECIMALS),
             "y_px": table.centroids[:, 1].round(_DECIMALS),
             "area_um2": table.area_um2,
@@ -142,9 +141,12 @@ def _from_rows(rows: pa.RecordBatch, where: str) -> CellTable:
             raise InputError(f"{where}: the column {name!r} is not all numbers ({error}).") from None
 
     outlines = _from_text(rows.column(OUTLINE).to_pylist(), where)
-    types = np.array([by_name(str(name)).id for name in rows.column("cell_type").to_pylist()], np.uint8)
-    probs = np.column_stack([numbers(name) for name in PROBS]).astype(np.float32)
-    features = [name for name in rows.schema.names if name not in COLUMNS]
+    type_set = types_of_names([name.removeprefix("p_") for name in rows.schema.names if name.startswith("p_")])
+    named = [str(name) for name in rows.column("cell_type").to_pylist()]
+    ids = {name: type_set.by_name(name).id for name in set(named)}
+    types = np.array([ids[name] for name in named], np.uint8)
+    probs = np.column_stack([numbers(name) for name in type_set.probs]).astype(np.float32)
+    features = [name for name in rows.schema.names if name not in fixed_columns(type_set)]
     return CellTable(
         vertices=outlines.vertices,
         offsets=outlines.offsets,
@@ -154,6 +156,7 @@ def _from_rows(rows: pa.RecordBatch, where: str) -> CellTable:
         area_um2=numbers("area_um2").astype(np.float32),
         regions=np.full(len(types), -1, np.int32),
         features={name: numbers(name).astype(np.float32) for name in features},
+        type_set=type_set,
     )
 
 

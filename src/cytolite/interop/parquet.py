@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from cytolite.cells import CellTable, with_known_types
-from cytolite.celltypes import N_TYPES, TYPE_NAMES
+from cytolite.cells import CellTable, require_types, with_known_types
+from cytolite.celltypes import DEFAULT, FEWEST_TYPES, TypeSet
 from cytolite.errors import InputError, UsageError
 from cytolite.files import plain_refusal, require_regular, whole_file
 from cytolite.interop.geojson.rings import clean_outlines, rings_of
@@ -34,19 +34,27 @@ log = logging.getLogger("cytolite")
 
 ROW_GROUP = 50_000
 _METADATA_KEY = b"cytolite"
-PROBS = tuple(f"p_{name}" for name in TYPE_NAMES)
 _NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
-_FIXED_FIELDS = (
-    pa.field("cell_id", pa.int64(), nullable=False),
-    pa.field("geometry", pa.binary(), nullable=False),
-    pa.field("cell_type", _NAME_TYPE, nullable=False),
-    *(pa.field(name, pa.float32(), nullable=False) for name in PROBS),
-    pa.field("x_px", pa.float64(), nullable=False),
-    pa.field("y_px", pa.float64(), nullable=False),
-    pa.field("area_um2", pa.float32(), nullable=False),
-    pa.field("region", _NAME_TYPE),
-)
-COLUMNS = tuple(field.name for field in _FIXED_FIELDS)
+
+
+def _fixed_fields(type_set: TypeSet) -> list[pa.Field]:
+    return [
+        pa.field("cell_id", pa.int64(), nullable=False),
+        pa.field("geometry", pa.binary(), nullable=False),
+        pa.field("cell_type", _NAME_TYPE, nullable=False),
+        *(pa.field(name, pa.float32(), nullable=False) for name in type_set.probs),
+        pa.field("x_px", pa.float64(), nullable=False),
+        pa.field("y_px", pa.float64(), nullable=False),
+        pa.field("area_um2", pa.float32(), nullable=False),
+        pa.field("region", _NAME_TYPE),
+    ]
+
+
+def fixed_columns(type_set: TypeSet) -> tuple[str, ...]:
+    """Return the names of the columns that every table of cells of these types has, in order; features follow."""
+    return tuple(field.name for field in _fixed_fields(type_set))
+
+
 # Without these there are no cells; all else follows from them or may be unknown.
 _NEEDED = ("geometry", "cell_type")
 _INDEX = "__index_level_0__"  # pandas's row numbers
@@ -60,8 +68,8 @@ class CellsWriter:
 
     The file gets its name when the block ends; if an exception ends it, there is no file.
 
-    Columns: ``cell_id`` (1, 2, ... in order of rows), ``geometry``, ``cell_type``, ``p_neoplastic`` ... ``p_dead``
-    (sum 1), ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features.
+    Columns: ``cell_id`` (1, 2, ... in order of rows), ``geometry``, ``cell_type``, ``p_<type>`` of each type (sum 1),
+    ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features.
 
     Parameters
     ----------
@@ -73,6 +81,8 @@ class CellsWriter:
         Names that `CellTable.regions` points to.
     metadata : mapping
         JSON values that are stored under the key ``cytolite``: versions, model, um/px, slide size, notice.
+    type_set : TypeSet
+        Types of the cells; those that are not the default are described in the metadata, as ``types``.
 
     Raises
     ------
@@ -86,14 +96,17 @@ class CellsWriter:
         feature_names: Sequence[str] = (),
         region_names: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        type_set: TypeSet = DEFAULT,
     ) -> None:
         self.path = Path(path)
         self.n_cells = 0
+        self._type_set = type_set
         self._feature_names = tuple(feature_names)
         self._region_names = tuple(region_names)
         features = (pa.field(name, pa.float32()) for name in self._feature_names)
-        own = json.dumps({**(metadata or {}), "regions": self._region_names}).encode()
-        self._schema = pa.schema([*_FIXED_FIELDS, *features], {b"geo": _geo_metadata(), _METADATA_KEY: own})
+        types = {} if type_set == DEFAULT else {"types": type_set.describe()}
+        own = json.dumps({**(metadata or {}), **types, "regions": self._region_names}).encode()
+        self._schema = pa.schema([*_fixed_fields(type_set), *features], {b"geo": _geo_metadata(), _METADATA_KEY: own})
         self._waiting: list[CellTable] = []
         self._n_waiting = 0
         self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
@@ -134,6 +147,7 @@ class CellsWriter:
 
     def append(self, table: CellTable) -> None:
         """Add the rows of `table` to the file; ids count on."""
+        require_types(table, self._type_set, self.path)
         if missing := [name for name in self._feature_names if len(table) and name not in table.features]:
             raise InputError(f"The cells lack the features {missing}, which {self.path.name} was opened with.")
         self._waiting.append(table)
@@ -170,8 +184,8 @@ class CellsWriter:
         columns = [
             pa.array(np.arange(self.n_cells + 1, self.n_cells + 1 + stop - start)),
             _to_binary(*_encode_wkb(vertices, offsets)),
-            pa.DictionaryArray.from_arrays(table.types[rows].astype(np.int32) - 1, pa.array(TYPE_NAMES)),
-            *(pa.array(np.ascontiguousarray(probs[:, i])) for i in range(N_TYPES)),
+            pa.DictionaryArray.from_arrays(table.types[rows].astype(np.int32) - 1, pa.array(self._type_set.names)),
+            *(pa.array(np.ascontiguousarray(column)) for column in probs.T),
             pa.array(np.ascontiguousarray(table.centroids[rows, 0])),
             pa.array(np.ascontiguousarray(table.centroids[rows, 1])),
             pa.array(table.area_um2[rows]),
@@ -241,14 +255,16 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
         schema = file.schema_arrow
         about = _metadata_of(file)
         region_names, mpp = about["regions"], about.get("mpp")
-        feature_names = [f.name for f in schema if f.name not in COLUMNS and _is_number(f.type) and f.name != _INDEX]
-        _tell_missing(Path(path), schema, feature_names)
+        type_set = _types_of(file, about)
+        own = {*fixed_columns(type_set), _INDEX}
+        feature_names = [f.name for f in schema if f.name not in own and _is_number(f.type)]
+        _tell_missing(Path(path), schema, feature_names, fixed_columns(type_set))
         empty = True
         for rows in file.iter_batches(batch):
             empty = False
-            yield replace(_from_arrow(rows, feature_names, region_names, Path(path)), mpp=mpp)
+            yield replace(_from_arrow(rows, feature_names, region_names, type_set, Path(path)), mpp=mpp)
         if empty:
-            yield replace(CellTable.empty(feature_names), region_names=tuple(region_names), mpp=mpp)
+            yield replace(CellTable.empty(feature_names, type_set), region_names=tuple(region_names), mpp=mpp)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -263,6 +279,18 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """
     with _open(path) as file:
         return _metadata_of(file)
+
+
+def read_types(path: str | Path) -> TypeSet:
+    """Return the types that the cells of a file are of.
+
+    Raises
+    ------
+    InputError
+        As `read_cells`.
+    """
+    with _open(path) as file:
+        return _types_of(file, _metadata_of(file))
 
 
 def _open(path: str | Path) -> pq.ParquetFile:
@@ -291,14 +319,36 @@ def _metadata_of(file: pq.ParquetFile) -> dict[str, Any]:
     return about | {"regions": names}
 
 
-def _tell_missing(path: Path, schema: pa.Schema, feature_names: Sequence[str]) -> None:
+def _types_of(file: pq.ParquetFile, about: Mapping[str, Any]) -> TypeSet:
+    """Return the types of a file's cells: as it describes them, else as its columns of probabilities.
+
+    Files of the default types do not describe them, and another program that saves a file again loses the description.
+    """
+    if "types" in about:
+        return TypeSet.from_description(about["types"])
+    named = [name.removeprefix("p_") for name in file.schema_arrow.names if name.startswith("p_")]
+    return types_of_names(named)
+
+
+def types_of_names(named: Sequence[str]) -> TypeSet:
+    """Return the set whose types have columns of probabilities ``p_<name>``: the default one if those are all its own.
+
+    Raises
+    ------
+    InputError
+        If the names cannot be those of types.
+    """
+    return DEFAULT if len(named) < FEWEST_TYPES or set(named) <= set(DEFAULT.names) else TypeSet.named(named)
+
+
+def _tell_missing(path: Path, schema: pa.Schema, feature_names: Sequence[str], columns: Sequence[str]) -> None:
     """Say what a file that was saved again has lost, or has beyond a table of cells."""
-    missing = [name for name in COLUMNS if name not in schema.names and name not in {"cell_id", "region"}]
+    missing = [name for name in columns if name not in schema.names and name not in {"cell_id", "region"}]
     if missing:
         log.warning("%s lacks the columns %s: what follows from the outlines and types is used.", path, missing)
     if _METADATA_KEY not in (schema.metadata or {}):
         log.warning("%s says neither slide nor model: it was saved again by a program that drops metadata.", path)
-    if others := set(schema.names) - {*COLUMNS, *feature_names, _INDEX}:
+    if others := set(schema.names) - {*columns, *feature_names, _INDEX}:
         log.warning("%s has columns that are no numbers, which are passed over: %s.", path, sorted(others))
 
 
@@ -307,7 +357,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _from_arrow(
-    rows: pa.RecordBatch, feature_names: Sequence[str], region_names: Sequence[str], path: Path
+    rows: pa.RecordBatch, feature_names: Sequence[str], region_names: Sequence[str], type_set: TypeSet, path: Path
 ) -> CellTable:
     def numbers(name: str, kind: pa.DataType) -> NDArray[Any]:
         if name not in rows.schema.names:
@@ -323,10 +373,11 @@ def _from_arrow(
     unknown = np.isnan(centroids).any(axis=1)
     if unknown.any():
         centroids[unknown] = clean_outlines(*outlines).centroids[unknown]
-    types = (_positions(rows.column("cell_type"), TYPE_NAMES) + 1).astype(np.uint8)
+    types = (_positions(rows.column("cell_type"), type_set.names) + 1).astype(np.uint8)
     if not types.all():
-        raise InputError(f"{path}: {(types == 0).sum():,} cells have no cell_type; known are {', '.join(TYPE_NAMES)}.")
-    probs = np.column_stack([numbers(name, pa.float32()) for name in PROBS])
+        known = ", ".join(type_set.names)
+        raise InputError(f"{path}: {(types == 0).sum():,} cells have no cell_type; known are {known}.")
+    probs = np.column_stack([numbers(name, pa.float32()) for name in type_set.probs])
     in_regions = "region" in rows.schema.names
     return CellTable(
         vertices=outlines[0],
@@ -338,6 +389,7 @@ def _from_arrow(
         regions=_positions(rows.column("region"), region_names) if in_regions else np.full(len(types), -1, np.int32),
         features={name: numbers(name, pa.float32()) for name in feature_names},
         region_names=tuple(region_names),
+        type_set=type_set,
     )
 
 

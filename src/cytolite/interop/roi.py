@@ -163,7 +163,7 @@ def regions_of(content: Any, path: Path) -> list[Region]:
     regions: list[Region] = []
     taken = {TOTAL}
     no_regions, missing, unusable = 0, 0, list[str]()
-    for number, feature in enumerate(_features(content, path), start=1):
+    for number, feature in enumerate(features_of(path), start=1):
         try:
             properties, where = _properties(feature, f"{path}, feature {number}")
             if _kind(feature, properties) in _NOT_REGIONS:
@@ -213,6 +213,17 @@ def _load(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
     return parse(data, path, "GeoJSON")
+
+
+def features_of(path: Path) -> list[Any]:
+    """Return the features of a GeoJSON file, plain or gzipped, as they are; a bare geometry becomes one without more.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no GeoJSON.
+    """
+    return _features(_load(path), path)
 
 
 def _features(content: Any, path: Path) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, TYPE_NAMES, by_name
+from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, TYPE_NAMES, TypeSet, by_name
 from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import read_toml
 
@@ -146,17 +146,29 @@ def read_classes(path: Path) -> Classes:
     return Classes(types, labels, frozenset(label for label, names in entries.items() if names == IGNORED))
 
 
-def require_own_types(classes: Classes, what: str) -> None:
-    """Check that predictions of cytolite's types can be compared with these classes.
+def numbers_of(type_set: TypeSet, classes: Classes, what: str, mapping: Mapping[str, str] | None = None) -> list[int]:
+    """Return the number among the classes of each type that predictions are of.
+
+    Parameters
+    ----------
+    type_set : TypeSet
+        Of the predictions.
+    classes : Classes
+        Of the truth.
+    what : str
+        Whose predictions they are, for messages.
+    mapping : mapping of str to str, optional
+        What the truth calls a type, for those that it calls otherwise.
 
     Raises
     ------
     InputError
-        If they are others.
+        If the truth has no such type.
     """
-    if classes.types != TYPE_NAMES:
-        other = next(name for name in classes.types if name not in TYPE_NAMES)
+    merged, ids = type_set.merged(mapping or {})
+    if other := next((name for name in merged.names if name not in classes.types), None):
         raise InputError(
-            f"{what} names cytolite's types, and the file of types names {other!r}; use {', '.join(TYPE_NAMES)} there."
-            f"{did_you_mean(other, TYPE_NAMES)}"
+            f"{what} names the type {other!r}, which the truth has not: it has {', '.join(classes.types)}; say with "
+            f"--map FILE what the truth calls it.{did_you_mean(other, classes.types)}"
         )
+    return [classes.types.index(merged.names[i - 1]) + 1 for i in ids]

@@ -24,12 +24,12 @@ import orjson
 from shapely.geometry import mapping
 
 from cytolite.cells import CellTable
-from cytolite.celltypes import CELL_TYPES
+from cytolite.celltypes import TypeSet
 from cytolite.errors import InputError, OutputError, UsageError, did_you_mean
 from cytolite.files import plain_refusal
 from cytolite.interop.convert import CHUNK
 from cytolite.interop.geojson.writer import TAG, GeoJSONWriter
-from cytolite.interop.parquet import iter_cells, read_metadata
+from cytolite.interop.parquet import iter_cells, read_metadata, read_types
 from cytolite.interop.roi import Region
 from cytolite.qupath.closed import Unchanged, require_closed
 from cytolite.qupath.new_project import PROJECT_FILE
@@ -209,7 +209,7 @@ class OpenProject:
                 n += len(part)
             _measure(parent, row)
         image.entry.hierarchy.flush(invalidate_proxy_cache=True)
-        self._add_classes()
+        self._add_classes(read_types(result / "cells.parquet"))
         with plain_refusal(data):
             image.entry.save()
         self.unchanged.remember(data)
@@ -218,13 +218,13 @@ class OpenProject:
     def _data(self, image: ImageRegions) -> Path:
         return Path(image.entry.entry_path) / "data.qpdata"
 
-    def _add_classes(self) -> None:
-        """Add cytolite's classes to the project's list, after those that are there."""
+    def _add_classes(self, type_set: TypeSet) -> None:
+        """Add the types' classes to the project's list, after those that are there."""
         from paquo.classes import QuPathPathClass
 
         there = tuple(self.project.path_classes)
         names = {str(known.name) for known in there}
-        new = [QuPathPathClass(t.qupath_class, color=t.colour) for t in CELL_TYPES if t.qupath_class not in names]
+        new = [QuPathPathClass(t.qupath_class, color=t.colour) for t in type_set if t.qupath_class not in names]
         if new:
             self.project.path_classes = (*there, *new)
 
@@ -315,7 +315,9 @@ def _read_objects(result: Path, region: int, image: ImageRegions) -> Iterator[An
     with tempfile.TemporaryDirectory(prefix="cytolite-") as folder:
         for number, (first_id, cells) in enumerate(_chunks(result / "cells.parquet", region)):
             path = Path(folder) / f"{number}.geojson"
-            with GeoJSONWriter(path, image.name, model, first_id=first_id, metadata=False) as writer:
+            with GeoJSONWriter(
+                path, image.name, model, first_id=first_id, metadata=False, type_set=cells.type_set
+            ) as writer:
                 writer.append(cells)
             yield PathIO.readObjects(File(str(path)))
             path.unlink()

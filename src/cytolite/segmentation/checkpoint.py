@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cytolite.cells import CellTable
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import OutputError, SlideError
 from cytolite.files import write_text
@@ -42,10 +43,12 @@ class WorkFolder:
     ----------
     final : pathlib.Path
         Folder that the result shall have.
+    type_set : TypeSet
+        Types of the nuclei; another model's tiles are never read, so parts do not say it.
     """
 
-    def __init__(self, final: Path) -> None:
-        self.final = final
+    def __init__(self, final: Path, type_set: TypeSet = DEFAULT) -> None:
+        self.final, self._type_set = final, type_set
         self.path = final.with_name(f".{final.name}.partial")
         self._old = final.with_name(f".{final.name}.old")
         self._lock = final.with_name(f".{final.name}.lock")
@@ -151,6 +154,7 @@ class WorkFolder:
             area_um2=columns["area_um2"],
             regions=np.full(len(columns["types"]), -1, np.int32),
             features=dict(zip(FEATURE_NAMES, columns["features"], strict=True)),
+            type_set=self._type_set,
         )
         return TileCells(tile, cells, columns["owned"])
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.cells import CellTable
+from cytolite.classifier import Unlike
 from cytolite.interop.summary import Area
 from cytolite.segmentation.plan import Plan
 from cytolite.slides.quality import Quality
@@ -143,6 +144,12 @@ def check_result(area: Area, sizes: SizeTally) -> Iterator[Warned]:
         yield Warned("nuclei_few", f"only {found} found in {area.tissue_mm2:.2f} mm² of tissue: {_QUESTION}")
     elif n == 0 and area.searched_mm2 > 0:
         yield Warned("no_nuclei", "no nuclei were found")
+
+
+def check_taught(unlike: Unlike | None) -> Iterator[Warned]:
+    """Warn of a slide that is unlike those that a taught model has seen."""
+    if unlike is not None and (sentence := unlike.sentence()):
+        yield Warned("unlike_taught", sentence)
 
 
 def _samples(plan: Plan, slide: Slide) -> list[NDArray[np.uint8]]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from cytolite.bundle import Bundle
 from cytolite.cells import CellTable
+from cytolite.classifier import Unlike
 from cytolite.config import SegmentSettings
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.inference.predictor import Predictor
 from cytolite.interop.summary import Area
-from cytolite.segmentation.checks import SizeTally, Warned, check_damage, check_plan, check_result
+from cytolite.segmentation.checks import SizeTally, Warned, check_damage, check_plan, check_result, check_taught
 from cytolite.segmentation.executors import Threads
 from cytolite.segmentation.plan import Plan, plan_slide
 from cytolite.segmentation.slide import TileJob, batches
@@ -78,16 +79,21 @@ def find_cells(
     plan = plan.without(slide.damaged)
     tables = [plan.wanted(plan.to_level0(t, slide)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
     names = tuple(region.name for region in plan.regions or ())
-    found = CellTable.concatenate(tables) if tables else CellTable.empty(FEATURE_NAMES)
-    return replace(found, region_names=names, mpp=slide.mpp), _warnings(plan, slide, found)
+    empty = CellTable.empty(FEATURE_NAMES, bundle.spec.network_types)
+    found = bundle.spec.named(CellTable.concatenate(tables) if tables else empty)
+    return replace(found, region_names=names, mpp=slide.mpp), _warnings(plan, slide, found, bundle)
 
 
-def _warnings(plan: Plan, slide: Slide, found: CellTable) -> list[Warned]:
+def _warnings(plan: Plan, slide: Slide, found: CellTable, bundle: Bundle) -> list[Warned]:
     areas, sizes = plan.areas_mm2(slide), SizeTally()
     sizes.add(found)
+    unlike = Unlike(bundle.spec.classifier) if bundle.spec.classifier else None
+    if unlike:
+        unlike.add(found)
     return [
         *(Warned("file", note) for note in slide.notes),
         *check_plan(plan, slide, areas),
         *check_damage(slide.damaged, slide.mpp),
         *check_result(Area(*(sum(column) for column in zip(*areas, strict=True))), sizes),
+        *check_taught(unlike),
     ]

@@ -211,5 +211,6 @@ def _roi_sha256(settings: SegmentSettings) -> str | None:
 
 def _model_record(bundle: Bundle) -> dict[str, str]:
     """Tell a bundle from another: the same network with other thresholds finds other cells."""
-    hashes = {"onnx_sha256": bundle.sha256, "spec_sha256": bundle.spec_sha256}
-    return {"name": bundle.spec.name, "version": bundle.spec.version, **hashes}
+    from cytolite.bundle import model_identity
+
+    return {**model_identity(bundle), "spec_sha256": bundle.spec_sha256}

@@ -112,7 +112,7 @@ def segment_slide(
         If the user stops it; the tiles done are kept, and the message says so.
     """
     start = time.perf_counter()
-    work = WorkFolder(folder)
+    work = WorkFolder(folder, bundle.spec.network_types)
     with work.alone(0.0 if executor is None or executor.here else _LOCK_WAIT_S):
         plan = plan_slide(slide, bundle, settings, judged=True)
         stale = work.open(plan_key(plan, slide, bundle, settings, version("cytolite")))

@@ -35,7 +35,7 @@ def tile_cells(
     image : numpy.ndarray
         uint8 (H * stride, W * stride, 3), what the network saw.
     flows, type_logits : numpy.ndarray
-        float32 (2, H, W) and (8, H, W).
+        float32 (2, H, W) and (types + 1, H, W).
     spec : ModelSpec
         Thresholds.
     mpp : float
@@ -67,6 +67,7 @@ def tile_cells(
         area_um2=(measures.area_px * (mpp / FACTOR) ** 2).astype(np.float32),
         regions=np.full(len(types), -1, np.int32),
         features=measures.features,
+        type_set=spec.network_types,
     )
     left, top, right, bottom = measures.boxes.T / FACTOR
     cut = ((left == 0) & (x0 > 0)) | ((top == 0) & (y0 > 0))

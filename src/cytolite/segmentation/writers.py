@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
-from cytolite.bundle import Bundle
+from cytolite.bundle import Bundle, model_identity
 from cytolite.cells import CellTable
+from cytolite.classifier import Unlike, before_columns
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.drawing.overview import draw_overview
 from cytolite.files import NOTICE
@@ -22,7 +23,7 @@ from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, wr
 from cytolite.interop.tissue_outline import write_artefacts, write_tissue
 from cytolite.names import as_text, one_line
 from cytolite.segmentation.checkpoint import RESULT_MARK
-from cytolite.segmentation.checks import SizeTally, Warned, check_result, damage
+from cytolite.segmentation.checks import SizeTally, Warned, check_result, check_taught, damage
 from cytolite.segmentation.plan import Plan
 from cytolite.slides.quality import KINDS
 from cytolite.slides.reader import Slide
@@ -84,25 +85,32 @@ def write_results(
     names = [region.name for region in plan.regions or []]
     area = Area(*(sum(column) for column in zip(*areas, strict=True)))
     about = _about(plan, slide, bundle)
-    summary, sizes = SummaryCounter(names), SizeTally()
+    spec, types = bundle.spec, bundle.spec.type_set
+    summary, sizes = SummaryCounter(names, types), SizeTally()
+    unlike = Unlike(spec.classifier) if spec.classifier else None
+    features = [*FEATURE_NAMES, *before_columns(spec.network_types)] if spec.classifier else FEATURE_NAMES
     with ExitStack() as stack:
-        parquet = stack.enter_context(CellsWriter(folder / "cells.parquet", FEATURE_NAMES, names, about))
+        parquet = stack.enter_context(CellsWriter(folder / "cells.parquet", features, names, about, types))
         path, image = folder / "cells.geojson.gz", as_text(slide.path.stem)
-        geojson = stack.enter_context(GeoJSONWriter(path, image, bundle.spec.name, region_names=names))
-        for cells in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
-            for take in (parquet.append, geojson.append, summary.add, sizes.add):
+        geojson = stack.enter_context(GeoJSONWriter(path, image, spec.name, region_names=names, type_set=types))
+        for found in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
+            cells = spec.named(found)
+            for take in (parquet.append, geojson.append, summary.add, sizes.add, *([unlike.add] if unlike else [])):
                 take(cells)
-    warnings = (*warnings, *check_result(area, sizes))
+    warnings = (*warnings, *check_result(area, sizes), *check_taught(unlike))
     told = [asdict(warning) for warning in warnings]
     write_tissue(folder / "tissue.geojson", plan.tissue_outline())
     if plan.quality is not None:
-        found = {kind: plan.quality.outline(kind) for kind in KINDS if plan.quality.artefacts[kind].any()}
-        write_artefacts(folder / "artefacts.geojson", found)
+        artefacts = {kind: plan.quality.outline(kind) for kind in KINDS if plan.quality.artefacts[kind].any()}
+        write_artefacts(folder / "artefacts.geojson", artefacts)
     _draw(folder, plan, slide=slide, bundle=bundle, tissue_mm2=area.tissue_mm2, warnings=warnings)
     rows = summary.rows(area, areas if plan.regions is not None else ())
     write_summary_csv(folder / "summary.csv", rows)
     write_summary_json(
-        folder / "summary.json", rows, {**about, **_judged(plan, slide), **damage(damaged, slide.mpp), "warnings": told}
+        folder / "summary.json",
+        rows,
+        {**about, **_judged(plan, slide), **damage(damaged, slide.mpp), "warnings": told},
+        types,
     )
     results = {"cells": sizes.cells, **area._asdict(), "warnings": told}
     _write_record(folder, {**record, "plan": _described(plan), **results})
@@ -138,6 +146,7 @@ def _draw(
         title=" - ".join(filter(None, (one_line(slide.path.name), slide.scene))),
         footer=f"{bundle.spec.name} {bundle.spec.version}",
         warnings=[warning.message for warning in warnings],
+        type_set=bundle.spec.type_set,
     )
 
 
@@ -154,7 +163,7 @@ def _about(plan: Plan, slide: Slide, bundle: Bundle) -> dict[str, Any]:
         "width_px": slide.width_px,
         "height_px": slide.height_px,
         "mpp": slide.mpp,
-        "model": {"name": bundle.spec.name, "version": bundle.spec.version, "onnx_sha256": bundle.sha256},
+        "model": model_identity(bundle),
         "model_mpp": plan.mpp / plan.stride,
     }
 

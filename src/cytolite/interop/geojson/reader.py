@@ -16,12 +16,13 @@ import orjson
 from numpy.typing import NDArray
 
 from cytolite.cells import CellTable, with_known_types
-from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES, by_name
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
 from cytolite.files import encoding_of_mark, require_regular, to_number
 from cytolite.interop.geojson.rings import Outlines, outlines_of
 from cytolite.interop.geojson.scan import ENDED, WRONG, Scanned, find_features, scan_features
 from cytolite.interop.json_text import parse, unwrapped
+from cytolite.interop.parquet import types_of_names
 from cytolite.interop.roi import class_name
 
 UNCLASSIFIED = "unclassified"
@@ -31,12 +32,11 @@ _LARGEST_FEATURE = 256 * 2**20
 # Objects that are no cells, and other names of the area, in QuPath's words.
 _NOT_CELLS = {"annotation", "tile", "tma_core", "tmacore", "root", "pathannotationobject", "pathtileobject"}
 _AREAS = ("area_um2", "Nucleus: Area µm^2", "Area µm^2")
-_PROBS = tuple(f"p_{name}" for name in TYPE_NAMES)
 _NO_OUTLINE = "objects that are no polygons (points, lines, nothing) were left out"
 _NO_NUMBERS = "objects whose coordinates are not all numbers were left out"
 _NO_PROPERTIES = "objects whose properties are not an object were left out"
 _REDUCED = "outlines in several parts or with holes were reduced to the largest part, filled"
-_COLUMNS = {*_PROBS, *_AREAS, "cell_id", "geometry", "cell_type", "region", "x_px", "y_px"}
+_COLUMNS = {*_AREAS, "cell_id", "geometry", "cell_type", "region", "x_px", "y_px"}
 
 
 class GeoJSONReader:
@@ -57,6 +57,9 @@ class GeoJSONReader:
         Level-0 resolution, um/px, for the area of cells that say none.
     features : sequence of str, optional
         Measurements to take as features; those of the first table's cells if not given.
+    type_set : TypeSet, optional
+        Types of the cells; if not given, what the file describes, else what its cells have probabilities of
+        (``p_<type>``), else the default.
 
     Attributes
     ----------
@@ -77,11 +80,12 @@ class GeoJSONReader:
         classes: Mapping[str, str] | None = None,
         mpp: float | None = None,
         features: Sequence[str] | None = None,
+        type_set: TypeSet | None = None,
     ) -> None:
         self.path, self.mpp = path, mpp
+        self._type_set, self._given_classes = type_set, dict(classes or {})
         self.left_out: Counter[str] = Counter()
-        self._types: dict[str, int] = {t.qupath_class: t.id for t in CELL_TYPES} | {t.name: t.id for t in CELL_TYPES}
-        self._types |= {name: by_name(cell_type).id for name, cell_type in (classes or {}).items()}
+        self._types: dict[str, int] = {}  # by class; known with the type set
         self._features = None if features is None else list(features)
         self._expected: dict[str, int] = {}  # the first cell's measurements, in order: most others have the same
         self._n_features = self._n_cells = 0
@@ -165,6 +169,7 @@ class GeoJSONReader:
         while text[:1] == b"{" and len(text) <= _LARGEST_FEATURE:
             at = find_features(np.frombuffer(text, np.uint8))
             if at >= 0:
+                self._type_set = self._type_set or _described(text[:at])
                 return text[at:]
             if at == -2:
                 [content] = self._parse(text)
@@ -193,6 +198,8 @@ class GeoJSONReader:
         """Return the cells among `features`."""
         if not np.isfinite(scanned.points).all():
             raise self._wrong(f"up to feature {self._n_features + len(features)} a coordinate is no finite number")
+        if not self._types:
+            self._know_types(features)
         outlines = outlines_of(scanned)
         area = outlines.area_px.tolist()
         values: list[int] = []
@@ -228,6 +235,22 @@ class GeoJSONReader:
         self.left_out["outlines that crossed themselves were repaired"] += outlines.n_repaired
         return self._assemble(outlines.take(values), np.array(types, np.uint8), measured, scanned.measured)
 
+    def _know_types(self, features: list[dict[str, Any]]) -> None:
+        """Decide which types there are, by the first cells if nothing has said so yet."""
+        if self._type_set is None:
+            every = (unwrapped(feature.get("properties")) or {} for feature in features)
+            measured = (_measurements(properties) for properties in every if isinstance(properties, dict))
+            cells = (cell for cell in measured if not isinstance(cell, int))
+            named = ([name[2:] for name in cell if name.startswith("p_")] for cell in cells)
+            self._type_set = types_of_names(next(filter(None, named), []))
+        self._types = {t.qupath_class: t.id for t in self._type_set} | {t.name: t.id for t in self._type_set}
+        self._types |= {name: self._type_set.by_name(kind).id for name, kind in self._given_classes.items()}
+
+    @property
+    def type_set(self) -> TypeSet:
+        """The types that the cells are of; the default until the first table is read."""
+        return self._type_set or DEFAULT
+
     def _numbers_only(self, measurements: dict[str, Any] | int) -> dict[str, Any] | int:
         """Return measurements without those that are no numbers: names, comments."""
         if isinstance(measurements, int) or not any(isinstance(v, str | list | dict) for v in measurements.values()):
@@ -244,8 +267,9 @@ class GeoJSONReader:
             found = self._types.get(name.lower())
             if found is None:
                 raise InputError(
-                    f"{self.path}, feature {number}: the class {name!r} is none of cytolite's "
-                    f"({', '.join(TYPE_NAMES)}); say which it is with --class '{name}=neoplastic', for example."
+                    f"{self.path}, feature {number}: the class {name!r} is none of "
+                    f"{', '.join(self.type_set.names)}; say which it is with --class '{name}={self.type_set[0].name}', "
+                    "for example."
                 )
             self._types[name] = found
         return found
@@ -263,17 +287,18 @@ class GeoJSONReader:
             self._expected = {name: column for column, name in enumerate(known[0])}
             if self._features is None:
                 every = dict.fromkeys(name for cell in known for name in cell)
-                self._features = [name for name in every if name not in _COLUMNS]
-        names = [*_PROBS, *_AREAS, *(self._features or [])]
+                self._features = [name for name in every if name not in {*_COLUMNS, *self.type_set.probs}]
+        n_types = len(self.type_set)
+        names = [*self.type_set.probs, *_AREAS, *(self._features or [])]
         numbers = self._numbers(names, measured, rows)
-        probs = with_known_types(numbers[:, :N_TYPES].astype(np.float32), types)
-        area_um2 = numbers[:, N_TYPES].copy()
-        for column in range(N_TYPES + 1, N_TYPES + len(_AREAS)):
+        probs = with_known_types(numbers[:, :n_types].astype(np.float32), types)
+        area_um2 = numbers[:, n_types].copy()
+        for column in range(n_types + 1, n_types + len(_AREAS)):
             area_um2 = np.where(np.isnan(area_um2), numbers[:, column], area_um2)
         if self.mpp is not None:
             area_um2 = np.where(np.isnan(area_um2), outlines.area_px * self.mpp**2, area_um2)
         self.left_out["cells have no area in µm², which needs --mpp"] += int(np.isnan(area_um2).sum())
-        features = numbers[:, N_TYPES + len(_AREAS) :].astype(np.float32)
+        features = numbers[:, n_types + len(_AREAS) :].astype(np.float32)
         return CellTable(
             vertices=outlines.vertices,
             offsets=outlines.offsets,
@@ -283,6 +308,7 @@ class GeoJSONReader:
             area_um2=area_um2.astype(np.float32),
             regions=np.full(len(types), -1, np.int32),
             features={name: np.ascontiguousarray(features[:, i]) for i, name in enumerate(self._features or [])},
+            type_set=self.type_set,
         )
 
     def _numbers(
@@ -298,6 +324,17 @@ class GeoJSONReader:
         if objects:
             numbers[given < 0] = np.array(objects, np.float64)  # None becomes NaN
         return numbers
+
+
+def _described(head: bytes) -> TypeSet | None:
+    """Return the types that the head of a file of this program describes, where it does."""
+    at = head.rfind(b'"features"')
+    try:
+        content = orjson.loads(head[:at].rstrip().rstrip(b",") + b"}")
+    except orjson.JSONDecodeError:
+        return None
+    own = content.get("cytolite")
+    return TypeSet.from_description(own["types"]) if isinstance(own, dict) and "types" in own else None
 
 
 def _polygons(geometry: Any) -> list[Any]:

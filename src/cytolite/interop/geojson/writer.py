@@ -22,8 +22,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.polygon import orient
 
-from cytolite.cells import CellTable
-from cytolite.celltypes import CELL_TYPES, N_TYPES, TYPE_NAMES
+from cytolite.cells import CellTable, require_types
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
 from cytolite.files import plain_refusal, whole_file
 from cytolite.kernels import kernel
@@ -62,6 +62,8 @@ class GeoJSONWriter:
         Id of the first cell, where a file is the continuation of another.
     metadata : bool
         Whether objects carry model and region; QuPath 0.5.1 drops them and logs a stack trace for each object.
+    type_set : TypeSet
+        Types of the cells; those that are not the default are described at the head of the file, as ``cytolite.types``.
 
     Raises
     ------
@@ -79,8 +81,11 @@ class GeoJSONWriter:
         *,
         first_id: int = 1,
         metadata: bool = True,
+        type_set: TypeSet = DEFAULT,
     ) -> None:
         self.path = Path(path)
+        self._type_set = type_set
+        self._classes = _classes(type_set)
         self.n_cells = 0
         self._first_id = first_id
         self._key = _id_key(slide, model)
@@ -95,7 +100,9 @@ class GeoJSONWriter:
             # 31: a gzip header, without a time: same cells, same file
             self._gzip = zlib.compressobj(3, zlib.DEFLATED, 31) if self.path.suffix == ".gz" else None
             stack.push(self._finish)
-            self._write(b'{"type":"FeatureCollection","features":[')
+            described = {"types": self._type_set.describe()}
+            own = b"" if self._type_set == DEFAULT else b',"cytolite":' + orjson.dumps(described)
+            self._write(b'{"type":"FeatureCollection"' + own + b',"features":[')
             self._stack = stack.pop_all()
         return self
 
@@ -123,13 +130,15 @@ class GeoJSONWriter:
         Raises
         ------
         InputError
-            If an outline has fewer than three vertices or coordinates that are no numbers, or a type is not 1 to 7, or
-            a region has no name.
+            If an outline has fewer than three vertices or coordinates that are no numbers, or a type is none of the
+            writer's, or a region has no name.
         OutputError
             If the file cannot be written.
         """
-        if len(table) and not 1 <= table.types.min() <= table.types.max() <= N_TYPES:
-            raise InputError(f"Types are 1 to {N_TYPES}; the cells hold {table.types.min()} to {table.types.max()}.")
+        require_types(table, self._type_set, self.path)
+        n_types = len(self._type_set)
+        if len(table) and not 1 <= table.types.min() <= table.types.max() <= n_types:
+            raise InputError(f"Types are 1 to {n_types}; the cells hold {table.types.min()} to {table.types.max()}.")
         n_regions = len(self._tails[1]) - 2
         if not -1 <= table.regions.min(initial=-1) <= table.regions.max(initial=-1) < n_regions:
             raise InputError(f"The cells hold regions up to {table.regions.max()}; {n_regions} have a name.")
@@ -143,7 +152,7 @@ class GeoJSONWriter:
             table.offsets[start : stop + 1] - table.offsets[start],
         )
         extra = [name for name in self._measurements if name in table.features]
-        names = _ragged([orjson.dumps(name) + b":" for name in (*(f"p_{t}" for t in TYPE_NAMES), "area_um2", *extra)])
+        names = _ragged([orjson.dumps(name) + b":" for name in (*self._type_set.probs, "area_um2", *extra)])
         values = np.column_stack(
             [
                 table.type_probs[start:stop],
@@ -154,10 +163,10 @@ class GeoJSONWriter:
         values[~(np.abs(values) < _LARGEST)] = np.nan
         first_id, is_first = self._first_id + self.n_cells, self.n_cells == 0
         self.n_cells += stop - start
-        size = _largest_size(rings, names, values, self._tails)
+        size = _largest_size(rings, names, values, self._classes, self._tails)
         types, regions = table.types[start:stop], table.regions[start:stop]
         ids = (self._key, first_id, is_first)
-        return _format_features(rings, names, values, types, _CLASSES, ids, regions, self._tails, size)
+        return _format_features(rings, names, values, types, self._classes, ids, regions, self._tails, size)
 
 
 def _tail(model: str, region: str | None) -> bytes:
@@ -256,14 +265,17 @@ def _id_key(slide: str, model: str) -> NDArray[np.uint64]:
     return np.frombuffer(hashlib.sha256(f"{TAG}\n{slide}\n{model}".encode()).digest()[:16], "<u8").astype(np.uint64)
 
 
-# What stands between an object's coordinates and its measurements: one for each type.
-_CLASSES = _ragged(
-    [
-        b']]},"properties":{"objectType":"detection","name":' + orjson.dumps(TAG) + b',"classification":'
-        + orjson.dumps({"name": cell_type.qupath_class, "color": cell_type.colour}) + b',"measurements":{'
-        for cell_type in CELL_TYPES
-    ]
-)  # fmt: skip
+def _classes(type_set: TypeSet) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return what stands between an object's coordinates and its measurements: one for each type."""
+    return _ragged(
+        [
+            b']]},"properties":{"objectType":"detection","name":' + orjson.dumps(TAG) + b',"classification":'
+            + orjson.dumps({"name": cell_type.qupath_class, "color": cell_type.colour}) + b',"measurements":{'
+            for cell_type in type_set
+        ]
+    )  # fmt: skip
+
+
 _BEFORE_ID = _as_bytes(b'{"type":"Feature","id":"')
 _BEFORE_RING = _as_bytes(b'","geometry":{"type":"Polygon","coordinates":[[')
 _NAN = _as_bytes(b'"NaN"')
@@ -274,6 +286,7 @@ def _largest_size(
     rings: tuple[NDArray[np.int64], NDArray[np.int64]],
     names: tuple[NDArray[np.uint8], NDArray[np.int64]],
     values: NDArray[np.float64],
+    classes: tuple[NDArray[np.uint8], NDArray[np.int64]],
     tails: tuple[NDArray[np.uint8], NDArray[np.int64]],
 ) -> int:
     """Return how many bytes the features take at most."""
@@ -282,8 +295,8 @@ def _largest_size(
     widest = len(str(int(np.abs(vertices).max(initial=0)))) + 3  # a sign, a point, a leading zero
     finite = np.where(np.isfinite(values), np.abs(values), 0)
     digits = len(str(int(finite.max(initial=0)))) + 2 + _DECIMALS
-    tail = int(np.diff(tails[1]).max())
-    per_row = 200 + len(_CLASSES[0]) // N_TYPES + 20 + len(names[0]) + (max(digits, 5) + 1) * values.shape[1] + tail
+    tail, head = (int(np.diff(pieces[1]).max()) for pieces in (tails, classes))
+    per_row = 200 + head + 20 + len(names[0]) + (max(digits, 5) + 1) * values.shape[1] + tail
     return (len(vertices) + rows) * (2 * widest + 4) + rows * per_row
 
 
