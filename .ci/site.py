@@ -28,7 +28,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     docs = Path(config.docs_dir)
 
     def pages(folder: str) -> list[str]:
-        found = [p.with_suffix(".md") for ending in ("md", "ipynb") for p in docs.glob(f"{folder}/*.{ending}")]
+        found = [p.with_suffix(".md") for ending in ("md", "ipynb") for p in docs.glob(f"{folder}/**/*.{ending}")]
         return sorted(p.relative_to(docs).as_posix() for p in found)
 
     nav: list[Any] = ["README.md", "tutorial.md", "gallery.md"]
@@ -55,8 +55,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links out of docs/ to a page of the root lead to the site's copy of it."""
+    """Links out of docs/ to a page of the root lead to the site's copy of it, links to a notebook to its page."""
     names = "|".join(map(re.escape, OF_THE_ROOT))
+    markdown = re.sub(r"(\]\([^):]*notebooks/\w+)\.ipynb", r"\1.md", markdown)
     return re.sub(rf"\]\(\.\./((?:\.\./)*(?:{names}))", r"](\1", markdown)
 
 

@@ -2,10 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cytolite.config import EvaluateSettings, RelabelSettings, SegmentSettings, Settings, SpatialSettings
+from fakes import fake_bundle, paint, random_nuclei, write_slide
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -94,3 +98,25 @@ def test_columns_in_the_reference_are_those_that_are_written():
     written = set(fixed_columns(DEFAULT)) | set(FEATURE_NAMES)
     between = {name for name in written if name.startswith("p_")} - named  # "p_neoplastic ... p_dead"
     assert named == written - between
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # what is painted has no stain's colours
+def test_the_python_how_to_runs(tmp_path, monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib", reason="needs the extra report")
+    pytest.importorskip("geopandas", reason="needs the extra spatialdata")
+    matplotlib.use("Agg")
+    instances, types = random_nuclei(np.random.default_rng(3), (400, 500), 100)
+    image = paint(instances, types)
+    bundle = fake_bundle(tmp_path).path
+    Image.fromarray(image).save(tmp_path / "tile.png")
+    write_slide(tmp_path / "slide.tif", image)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cytolite.bundle._default_name", lambda _: bundle)
+
+    names: dict[str, Any] = {}
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/python.md").read_text("utf-8"), re.DOTALL):
+        exec(example, names)
+    assert len(names["cells"]) == len(names["geo"]) == len(names["frame"]) > 50
+    assert names["labels"].shape == image.shape[:2]
+    assert sum(names["cells"].counts().values()) == names["result"].summary["total"]["cells"]
+    assert Image.open("cells.png").getbbox()

@@ -130,6 +130,7 @@ def test_painted_slide_gives_its_nuclei_back(painted, truth, bundle, tmp_path):
         "cells.geojson.gz",
         "summary.csv",
         "summary.json",
+        "artefacts.geojson",
         "overview.png",
         "run.json",
         "tissue.geojson",

@@ -163,7 +163,7 @@ def regions_of(content: Any, path: Path) -> list[Region]:
     regions: list[Region] = []
     taken = {TOTAL}
     no_regions, missing, unusable = 0, 0, list[str]()
-    for number, feature in enumerate(features_of(path), start=1):
+    for number, feature in enumerate(_features(content, path), start=1):
         try:
             properties, where = _properties(feature, f"{path}, feature {number}")
             if _kind(feature, properties) in _NOT_REGIONS:
