@@ -85,7 +85,7 @@ $(VENV)/.base: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml Makefile | $(BIN)/python
-	$(PIP_INSTALL) --editable '.[dev,train,qupath]' || \
+	$(PIP_INSTALL) --editable '.[dev,train,qupath,cluster]' || \
 	  { echo "error: the packages the tests need could not be installed; is this machine online?" >&2; exit 1; }
 	@touch $@ $(VENV)/.base
 
