@@ -15,7 +15,8 @@ from PIL import Image
 
 import fakes
 from cytolite.config import SegmentSettings
-from cytolite.errors import SlideError
+from cytolite.datasets.base import read_rgb
+from cytolite.errors import InputError, SlideError
 from cytolite.interop.parquet import read_cells
 from cytolite.segmentation.slide import segment_slide
 from cytolite.slides.jpeg_check import EndsEarlyError, require_whole_jpeg
@@ -75,6 +76,16 @@ KINDS = {
     "rgb": {"tile": (64, 64), "photometric": "rgb", "compressionargs": {"outcolorspace": "rgb"}},
     "svs": {"tile": (64, 64), "description": "Aperio Image Library v12.0.15\n420x300 (64x64)|MPP = 0.25"},
 }
+
+
+@pytest.mark.parametrize("kind", ["tiled", "striped", "svs"])
+def test_a_training_image_that_ends_early_is_not_read_as_grey(tmp_path, kind):
+    path = tmp_path / ("a.svs" if kind == "svs" else "a.tif")
+    tifffile.imwrite(path, smooth(), photometric="ycbcr", compression="jpeg", metadata=None, **KINDS[kind])
+    assert read_rgb(path).shape == (300, 420, 3)
+    shorten(path, 0, 2)
+    with pytest.raises(InputError, match="damaged"):
+        read_rgb(path)
 
 
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"])

@@ -18,6 +18,7 @@ from cytolite.celltypes import UNKNOWN_NUCLEUS
 from cytolite.errors import InputError, UsageError
 from cytolite.files import is_debris, require_regular, sha256_of
 from cytolite.patches import Patch
+from cytolite.slides.jpeg_check import EndsEarlyError, require_whole_jpeg
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 
@@ -75,10 +76,12 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        If the file is missing or is not an image.
+        If the file is missing, is not an image, or holds a JPEG that ends early, which would be read as grey.
     """
     require_regular(path)
     try:
+        if path.suffix.lower() in {".svs", ".tif", ".tiff"}:
+            _require_whole_tiles(path)
         if path.suffix.lower() == ".svs":
             # Often JPEG 2000 inside, which Pillow does not read in a TIFF.
             pixels = tifffile.imread(path, key=0)
@@ -89,8 +92,21 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"There is no image {path}.") from None
+    except EndsEarlyError as error:
+        raise InputError(f"{path} is damaged ({error}): copy or export it again.") from None
     except (UnidentifiedImageError, OSError, tifffile.TiffFileError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}.") from None
+
+
+def _require_whole_tiles(path: Path) -> None:
+    """Check that each JPEG tile or strip of a TIFF's first image reaches to its end."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0].aspage()
+        if page.compression == tifffile.COMPRESSION.JPEG:
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+                if count:
+                    file.filehandle.seek(offset)
+                    require_whole_jpeg(file.filehandle.read(count), page.jpegtables)
 
 
 def below(folder: Path, pattern: str, depth: int) -> list[Path]:
