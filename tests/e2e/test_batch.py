@@ -69,6 +69,7 @@ def test_a_batch(slides, model, painted, tmp_path):
             "overview.png",
             "run.json",
             "tissue.geojson",
+            "artefacts.geojson",
         }
         assert {path.name for path in folder.iterdir()} == names
         assert abs(len(package.read_cells(folder / "cells.parquet")) - painted[1]) <= 1

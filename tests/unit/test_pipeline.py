@@ -35,7 +35,7 @@ def work(monkeypatch):
     """Replace the work on one slide: what a slide's text says happens; returns the slides worked on."""
     worked = []
 
-    def segment_slide(slide, folder, model, settings, display):
+    def segment_slide(slide, folder, model, settings, display, **more):
         worked.append(slide.name)
         what = slide.read_text()
         faults = {

@@ -117,7 +117,8 @@ def test_one_annotation_without_area_does_not_spoil_the_others(
     content = collection(feature(), feature(NO_AREA[name], name=name), feature())
     with caplog.at_level(logging.WARNING):
         assert [region.name for region in read(tmp_path, content)] == ["region 1", "region 2"]
-    assert f"1 annotations are no areas and were skipped: '{name}'." in caplog.text
+    assert "1 features were left out as regions; the first:" in caplog.text
+    assert f"({name!r})" in caplog.text
 
 
 def test_the_areas_of_a_mixed_collection_count(tmp_path: Path) -> None:
