@@ -21,7 +21,7 @@ final class Preferences {
     private static final int MAX_MODELS = 10;
     private final StringProperty request = PathPrefs.createPersistentPreference("cytolite.request", Request.DEFAULT.toJson());
     private final StringProperty speeds = PathPrefs.createPersistentPreference("cytolite.speeds", "{}");
-    private final StringProperty models = PathPrefs.createPersistentPreference("cytolite.networks", "[]");
+    private final StringProperty models = PathPrefs.createPersistentPreference("cytolite.models", "[]");
     private final StringProperty menu = PathPrefs.createPersistentPreference("cytolite.menu", "[]");
 
     /** The options of the last run; those of an older version that cannot be read give way to the default. */
