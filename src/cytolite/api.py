@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,14 @@ def _with_options(*without: str) -> Callable[[Function], Function]:
         return function
 
     return change
+
+
+def _warn(message: str) -> None:
+    """Warn, as the line outside of this file that asked."""
+    frame, depth = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, stacklevel=depth)
 
 
 def _settings(given: dict[str, Any]) -> SegmentSettings:
@@ -144,7 +153,7 @@ class Model:
         with slide as opened:
             cells, found = find_cells(opened, self.bundle, settings, self.predictor)
         for warning in found:
-            warnings.warn(warning.message, stacklevel=2)
+            _warn(warning.message)
         return cells
 
 
@@ -217,7 +226,7 @@ def segment_slide(slide: str | Path, output: str | Path, *, quiet: bool = True, 
     [target] = result_folders([Path(slide)], Path(output))
     outcome = segment_or_skip(Path(slide), target, load(settings), settings, choose(quiet))
     for warning in outcome.warnings:
-        warnings.warn(f"{slide}: {warning}", stacklevel=2)
+        _warn(f"{slide}: {warning}")
     return Result(target)
 
 

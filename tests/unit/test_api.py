@@ -80,6 +80,13 @@ def test_nothing_is_written_unless_asked_for(model, painted, tmp_path, monkeypat
     assert os.listdir(tmp_path) == []
 
 
+def test_what_is_doubtful_is_a_warning_of_the_line_that_asked(model, result):
+    slide = result.folder.parents[1] / "s.tif"
+    with pytest.warns(UserWarning, match="H&E") as caught:
+        cytolite.segment(slide, model=model.bundle.path, tissue="all")
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 @pytest.mark.parametrize(
     ("image", "mpp", "sentence"),
     [
