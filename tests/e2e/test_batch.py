@@ -76,14 +76,15 @@ def test_a_batch(slides, model, painted, tmp_path):
         record = json.loads((folder / "run.json").read_text())
         assert record["settings"]["mpp"] == 0.5
 
-    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.parquet")}
+    before = {path: path.stat().st_mtime_ns for path in output.glob("*/*.parquet")}
     again = cytolite(*command)
     assert again.code == 1  # what failed fails again; what is there is left as it is
     assert again.out.count("already there, skipped") == 3
-    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.parquet")} == before
+    assert {path: path.stat().st_mtime_ns for path in output.glob("*/*.parquet")} == before
 
     one = cytolite("segment", slides[0], "-o", output, "--config", settings, "--overwrite", "--quiet")
-    assert (one.code, one.out, one.err) == (0, "", "")
+    assert (one.code, one.out) == (0, "")
+    assert all(line.startswith("warning: ") for line in one.err.splitlines())  # paint is no H&E
     changed = [path.parent.name for path, modified in before.items() if path.stat().st_mtime_ns != modified]
     assert changed == ["a.png"]
 

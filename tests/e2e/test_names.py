@@ -41,6 +41,7 @@ NAMES = {
     b"no suffix": "no suffix",
     b"=1+1.png": "=1+1",
 }
+COHORT_FILES = {"cohort.csv", "cohort.html", "cohort.json", "cohort.parquet", "failures.csv"}
 LOCALES = {"utf-8": {"LC_ALL": "C.UTF-8"}, "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}}
 
 
@@ -73,7 +74,10 @@ def segment(work, chosen: list[bytes], output: bytes, locale: str, *more: str) -
     assert b"Traceback" not in done.stderr
     assert b"\x1b" not in done.stderr + done.stdout
     assert again.stdout.count(b"already there, skipped") == len(chosen)
-    results = sorted((folder / os.fsdecode(output)).iterdir())
+    # Beside the results lie the tables of all of them.
+    there = sorted((folder / os.fsdecode(output)).iterdir())
+    results = [path for path in there if path.is_dir()]
+    assert {path.name for path in there if not path.is_dir()} <= COHORT_FILES
     assert len(results) == len(chosen)  # nothing else either: no lock, no work left
     paths = set()
     for path in results:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import statistics
 from collections.abc import Sequence
 from html import escape
@@ -43,7 +44,9 @@ def write_page(output: Path, cohort: Cohort) -> None:
     data = {
         "names": names,
         "rows": [[row.get(name) for name in names] for row in slides],
-        "pictures": [_thumbnail(output / row["id"] / OVERVIEW_FILE) for row in slides[:_MOST_PICTURES]],
+        "pictures": [
+            _thumbnail(output / os.fsdecode(row["id"].encode()) / OVERVIEW_FILE) for row in slides[:_MOST_PICTURES]
+        ],
         "outliers": [outlying.get(row["id"], []) for row in slides],
         "groups": [name for name in cohort.columns if name in names],
         "measures": [name for name in names if any(isinstance(row.get(name), int | float) for row in slides)],

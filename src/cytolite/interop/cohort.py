@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from cytolite.errors import UsageError
 from cytolite.files import NOTICE, cell_text, plain_refusal, whole_file, whole_path
 from cytolite.interop.result import RUN_FILE, SUMMARY_FILE
+from cytolite.names import as_text
 
 COHORT_FILE, FAILURES_FILE = "cohort.json", "failures.csv"
 _FAILURE_COLUMNS = ("id", "path", "message")
@@ -63,12 +64,12 @@ def read_cohort(output: Path) -> Cohort:
     for folder in folders:
         try:
             run, summary = (json.loads((folder / name).read_bytes()) for name in (RUN_FILE, SUMMARY_FILE))
-            columns = last.get(folder.name, {}).get("columns") or run.get("columns") or {}
+            columns = last.get(as_text(folder.name), {}).get("columns") or run.get("columns") or {}
             rows += _rows(folder, run, summary, columns)
             listed |= dict.fromkeys(columns)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            message = f"The result {folder} is damaged ({error}); segment the slide again with --overwrite."
-            failures.append({"id": folder.name, "path": "", "message": message})
+            message = as_text(f"The result {folder} is damaged ({error}); segment the slide again with --overwrite.")
+            failures.append({"id": as_text(folder.name), "path": "", "message": message})
     taken = set(rows[0]) if rows else set()
     return Cohort(rows, failures, tuple(name for name in map(_own_name, listed) if name in taken or not rows))
 
@@ -87,7 +88,7 @@ _OURS = {
 def _rows(
     folder: Path, run: Mapping[str, Any], summary: Mapping[str, Any], columns: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    head = {"id": folder.name, "slide": summary.get("slide", ""), "path": run["slide"].get("path", "")}
+    head = {"id": as_text(folder.name), "slide": summary.get("slide", ""), "path": run["slide"].get("path", "")}
     head |= {_own_name(name): value for name, value in columns.items()}
     tail = _quality(summary.get("qc", {})) | {
         "warnings": "; ".join(warning["message"] for warning in summary.get("warnings", ())),

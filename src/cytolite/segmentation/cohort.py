@@ -58,7 +58,7 @@ class Ledger:
         """Keep what became of a slide."""
         changes: dict[str, Any] = {
             "status": outcome.status,
-            "message": outcome.message,
+            "message": as_text(outcome.message),
             "seconds": round(outcome.seconds, 1),
         }
         if outcome.status != "failed":
