@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import shapely
 from shapely.geometry import mapping
@@ -45,11 +46,18 @@ def write_artefacts(path: str | Path, found: Mapping[str, shapely.Geometry]) -> 
 def _write(path: str | Path, outlines: Mapping[str, shapely.Geometry], kind: str, colour: tuple[int, int, int]) -> None:
     features = []
     for name, outline in outlines.items():
-        polygons = [part for part in shapely.get_parts(shapely.set_precision(outline, _GRID_PX)) if part.area > 0]
+        polygons = [part for part in shapely.get_parts(_on_grid(outline)) if part.area > 0]
         features += [_feature(polygons, name, kind, colour)] if polygons else []
     content = {"type": "FeatureCollection", "notice": NOTICE, "features": features}
     with whole_file(path) as file, plain_refusal(Path(path)):
         file.write(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _on_grid(outline: shapely.Geometry) -> shapely.Geometry:
+    """Round coordinates to what is written. Outlines of masks stay valid; what does not is cut anew, slowly."""
+    rounded = shapely.transform(outline, lambda xy: np.round(xy, 2))
+    polygonal = rounded.geom_type in {"Polygon", "MultiPolygon"}
+    return rounded if polygonal and shapely.is_valid(rounded) else shapely.set_precision(outline, _GRID_PX)
 
 
 def _feature(polygons: Sequence[shapely.Polygon], name: str, kind: str, colour: tuple[int, int, int]) -> dict[str, Any]:
