@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import orjson
 import pytest
+import shapely
 from PIL import Image
 
 from cytolite.bundle import load_bundle
@@ -24,6 +25,7 @@ from cytolite.interop.parquet import read_types as types_of_file
 from cytolite.interop.result import Result
 from cytolite.interop.summary import Area, SummaryCounter
 from cytolite.metrics.classes import read_classes
+from cytolite.pipeline import segment_slides
 from cytolite.segmentation.slide import segment_slide
 from cytolite.slides.reader import open_slide
 from fakes import fake_bundle, paint, random_nuclei, write_slide
@@ -325,3 +327,52 @@ def test_an_evaluation_takes_names_from_truth_and_model(tmp_path):
 def test_every_field_of_a_table_survives_choosing_rows():
     assert {f.name for f in fields(CellTable)} >= {"type_set"}
     assert some_cells(TWO).select(np.arange(3)).type_set == TWO
+
+
+# ---- what works on results afterwards -------------------------------------------------------------------------------
+
+
+@SETS
+def test_surroundings_are_measured_of_the_result_s_own_types(tmp_path, types):
+    pytest.importorskip("scipy", reason="needs the extra spatial")
+    pytest.importorskip("contourpy", reason="needs the extra spatial")
+    from cytolite.config import SpatialSettings
+    from cytolite.spatial.analysis import WHOLE, analyse
+    from cytolite.spatial.sample import read_sample
+
+    cells = some_cells(types, 400)
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    with CellsWriter(folder / "cells.parquet", ("circularity",), (), {"mpp": 0.5}, types) as writer:
+        writer.append(cells)
+    quick = SpatialSettings(window="cells", resamples=100, draws=4, permutations=20, envelopes=4, report=False)
+    found = analyse(read_sample(folder, "cells"), quick, lambda done, total: None)
+    assert found.sample.colours == types.colours
+    shares = {r.types: r.value for r in found.rows if r.name == "type_fraction" and r.region == WHOLE}
+    counts = np.bincount(cells.types, minlength=len(types) + 1)[1:]
+    assert shares == pytest.approx(dict(zip(types.names, counts / len(cells), strict=True)))
+
+
+@SETS
+def test_the_viewer_names_and_counts_the_result_s_own_types(tmp_path, types):
+    pytest.importorskip("fastapi", reason="needs the extra viewer")
+    from cytolite.interop.roi import Region
+    from cytolite.loopback.allowed import AllowedFolders
+    from cytolite.viewer.catalogue import Catalogue, find_results
+    from cytolite.viewer.measure import measure
+
+    rng = np.random.default_rng(3)
+    truth, _ = random_nuclei(rng, (300, 320), 90, gap=1)
+    kinds = np.concatenate([[0], rng.integers(1, len(types) + 1, truth.max())]).astype(np.uint8)
+    slide = write_slide(tmp_path / "slide.tiff", paint(truth, kinds, len(types)))
+    bundle = fake_bundle(tmp_path / "model", type_set=types)
+    segment_slides([slide], tmp_path / "out", SegmentSettings(model=str(bundle.path), tissue="all", quiet=True))
+    catalogue = Catalogue(find_results([tmp_path / "out"]), AllowedFolders.of([tmp_path]))
+    told = catalogue.entries[0].page()["kinds"]
+    assert [(t["id"], t["name"], t["colour"]) for t in told] == [(t.id, t.name, t.colour) for t in types]
+    assert len({t["safe_colour"] for t in told}) == len(types)
+    everything = Region("all", shapely.box(0, 0, 320, 300))
+    *_, total = measure(catalogue.cells(0), [everything], [everything], (320, 300), 0.5)
+    counts = Result(tmp_path / "out" / "slide").cells.counts()
+    assert min(counts.values()) > 0
+    assert {name: total[name] for name in types.names} == counts

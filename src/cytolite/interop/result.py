@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytolite.cells import CellTable
+from cytolite.celltypes import TypeSet
 from cytolite.errors import InputError
-from cytolite.interop.parquet import read_cells, read_metadata
+from cytolite.interop.parquet import read_cells, read_metadata, read_types
 from cytolite.interop.roi import read_regions
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Result:
     def model(self) -> dict[str, str]:
         """Name, version and hash of the model."""
         return dict(self.about["model"])
+
+    @cached_property
+    def type_set(self) -> TypeSet:
+        """The types of its nuclei."""
+        return read_types(self._file(CELLS_FILE))
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, shape
 
 from cytolite.cells import CellTable, with_known_types
-from cytolite.celltypes import CELL_TYPES, TYPE_NAMES
 from cytolite.errors import InputError
 from cytolite.interop.parquet import read_cells, read_metadata
 from cytolite.interop.roi import Region, read_regions, require_overlap
@@ -135,7 +134,7 @@ def _take(  # noqa: PLR0917
     if (stray := len(cells) - len(rows)) > _STRAY * len(cells):
         warnings.append(f"{stray:,} of {len(cells):,} nuclei lie outside of the window and are left out.")
     return Sample(
-        folder=folder, about=about, mpp=mpp, type_names=TYPE_NAMES, colours=tuple(t.colour for t in CELL_TYPES),
+        folder=folder, about=about, mpp=mpp, type_names=cells.type_set.names, colours=cells.type_set.colours,
         rows=rows, xy=cells.centroids[rows] * mpp, types=cells.types[rows].astype(np.int64) - 1,
         probs=with_known_types(cells.type_probs, cells.types)[rows], area_um2=cells.area_um2[rows],
         features={name: column[rows] for name, column in cells.features.items()},

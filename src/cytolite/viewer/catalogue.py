@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from cytolite.celltypes import CELL_TYPES
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import CytoliteError, InputError, SlideError, UsageError
 from cytolite.interop.result import CELLS_FILE, RUN_FILE, TISSUE_FILE, Result
 from cytolite.interop.roi import Region, read_regions
@@ -25,10 +25,20 @@ Held = TypeVar("Held")
 # Results whose cells or slide are held at a time: one is looked at, the others were a moment ago.
 _MOST_OPEN = 3
 _THUMBNAIL_PX = 480
-# Okabe and Ito's colours, which people with any colour vision tell apart, in the order of the types.
+# Okabe and Ito's colours, which people with any colour vision tell apart, in the order of the default types.
 _SAFE_COLOURS = (
     (213, 94, 0), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (0, 114, 178), (240, 228, 66),
 )  # fmt: skip
+
+
+def safe_colours(types: TypeSet) -> list[tuple[int, int, int]]:
+    """Return colours that people with any colour vision tell apart; types beyond the seventh keep their own.
+
+    A default type has the same colour in every set.
+    """
+    usual = {kind.name: colour for kind, colour in zip(DEFAULT, _SAFE_COLOURS, strict=True)}
+    spare = iter([usual[kind.name] for kind in DEFAULT if kind.name not in types.names])
+    return [usual.get(kind.name) or next(spare, kind.colour) for kind in types]
 
 
 def find_results(given: Iterable[Path]) -> list[Path]:
@@ -143,7 +153,7 @@ class Entry:
         card = self.card()
         if "error" in card:
             raise InputError(card["error"])
-        about = self.result.about
+        about, types = self.result.about, self.result.type_set
         size = self.result.run["slide"]
         return card | {
             "width_px": int(about.get("width_px", size["width_px"])),
@@ -152,7 +162,7 @@ class Entry:
             "regions": list(self.result.regions),
             "kinds": [
                 {"id": kind.id, "name": kind.name, "colour": kind.colour, "safe_colour": safe}
-                for kind, safe in zip(CELL_TYPES, _SAFE_COLOURS, strict=True)
+                for kind, safe in zip(types, safe_colours(types), strict=True)
             ],
         }
 

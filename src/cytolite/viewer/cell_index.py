@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
-from cytolite.interop.parquet import iter_cells
+from cytolite.interop.parquet import iter_cells, read_types
 from cytolite.viewer.layout import CHUNK_PX, OUTLINE_TILE_PX, POINT, by_tile
 
 _SEED = 0
@@ -28,6 +28,8 @@ class CellIndex:
     ----------
     centroids : numpy.ndarray
         float64 (N, 2), (x, y), level-0 px, in the file's order.
+    type_set : TypeSet
+        What the ids of types mean.
     types : numpy.ndarray
         uint8 (N,).
     certainties : numpy.ndarray
@@ -42,7 +44,7 @@ class CellIndex:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.type_set = path, read_types(path)
         self._outlines = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the index
         centroids, types, certainties, areas, lengths = [], [], [], [], []
         for table in iter_cells(path):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import shapely
 
-from cytolite.celltypes import N_TYPES
 from cytolite.interop.roi import Region, assign, own_parts
 from cytolite.interop.summary import Area, summarise
 from cytolite.viewer.cell_index import CellIndex
@@ -37,12 +36,12 @@ def measure(
     """
     owners = assign(regions, cells.centroids)
     inside = owners >= 0
-    counts = np.zeros((len(regions) + 1, N_TYPES), np.int64)
+    counts = np.zeros((len(regions) + 1, len(cells.type_set)), np.int64)
     np.add.at(counts, (owners[inside], cells.types[inside].astype(np.intp) - 1), 1)
     slide, ground = shapely.box(0, 0, *size_px), shapely.union_all([region.polygon for region in tissue])
     parts = [shapely.intersection(slide, part) for part in own_parts(regions)]
     mm2 = mpp**2 / 1e6
     areas = [Area(part.area * mm2, shapely.intersection(ground, part).area * mm2) for part in parts]
     total = Area(*map(sum, zip(*areas, strict=True)))
-    rows = summarise(counts, [region.name for region in regions], total, areas)
+    rows = summarise(counts, [region.name for region in regions], total, areas, cells.type_set)
     return [{"area_mm2" if key == "searched_mm2" else key: value for key, value in row.items()} for row in rows]
