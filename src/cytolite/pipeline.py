@@ -375,11 +375,12 @@ def convert_cohort(
         If there are no results, or one cannot be converted; those before it are there then.
     """
     from cytolite.interop.convert import ENDINGS
+    from cytolite.interop.result_folder import CELLS_FILE, results_in
 
     ending = f".{ending.removeprefix('.')}"
     if ending not in ENDINGS:
         raise UsageError(f"--to {ending} is not known; allowed are {', '.join(ENDINGS)}.")
-    folders = sorted(p.parent for p in source.glob("*/cells.parquet") if not p.parent.name.startswith("."))
+    folders = results_in(source, CELLS_FILE)
     if not folders:
         raise UsageError(f"{source} holds no results: name the folder that was the --output of `segment`.")
     prepare_output(target)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cytolite.errors import InputError, OutputError, UsageError
+from cytolite.interop.result_folder import RUN_FILE
 from cytolite.provenance import fingerprint
-from cytolite.segmentation.results import RUN_FILE, check_free, find_slides, is_result, prepare_output, result_folders
+from cytolite.segmentation.results import check_free, find_slides, is_result, prepare_output, result_folders
 
 
 def make(path: Path, content: str = "") -> Path:

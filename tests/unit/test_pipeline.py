@@ -13,9 +13,9 @@ from cytolite import api
 from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, InputError, OutputError, SlideError
+from cytolite.interop.result_folder import RUN_FILE
 from cytolite.pipeline import segment_slides
 from cytolite.segmentation import run as slide_run
-from cytolite.segmentation.results import RUN_FILE
 from cytolite.segmentation.run import Outcome, run_record
 from fakes import fake_bundle
 

@@ -356,9 +356,10 @@ def test_surroundings_are_measured_of_the_result_s_own_types(tmp_path, types):
 @SETS
 def test_the_viewer_names_and_counts_the_result_s_own_types(tmp_path, types):
     pytest.importorskip("fastapi", reason="needs the extra viewer")
+    from cytolite.interop.result_folder import find_results
     from cytolite.interop.roi import Region
     from cytolite.loopback.allowed import AllowedFolders
-    from cytolite.viewer.catalogue import Catalogue, find_results
+    from cytolite.viewer.catalogue import Catalogue
     from cytolite.viewer.measure import measure
 
     rng = np.random.default_rng(3)

@@ -25,9 +25,10 @@ from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, UsageError
 from cytolite.interop.parquet import CellsWriter, read_cells
 from cytolite.interop.result import Result
+from cytolite.interop.result_folder import find_results
 from cytolite.loopback.allowed import AllowedFolders
 from cytolite.viewer.app import make_app
-from cytolite.viewer.catalogue import Catalogue, find_results
+from cytolite.viewer.catalogue import Catalogue
 from cytolite.viewer.cell_index import CellIndex
 from cytolite.viewer.door import MAX_BODY_BYTES, Door
 from cytolite.viewer.layout import CHUNK_PX, OUTLINE_TILE_PX, POINT

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cytolite.files import NOTICE, write_text
 from cytolite.interop.cohort import Cohort
-from cytolite.interop.result import OVERVIEW_FILE
+from cytolite.interop.result_folder import OVERVIEW_FILE
 
 PAGE_FILE = "cohort.html"
 _THUMBNAIL_PX = (200, 100)

@@ -18,6 +18,7 @@ from cytolite.datasets.splits import held_back
 from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import is_debris, read_text
 from cytolite.interop.parquet import read_cells, read_metadata, read_types
+from cytolite.interop.result_folder import CELLS_FILE, results_in
 from cytolite.metrics.classes import Classes, numbers_of
 from cytolite.metrics.counts import Counts, collect, count_image
 from cytolite.metrics.raster import to_labels
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from cytolite.patches import Patch
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-CELLS_NAME = "cells.parquet"
 
 
 @dataclass(frozen=True)
@@ -296,16 +296,16 @@ def read_predictions(
         files = {p.stem: p for p in _label_files(path / "inst")}
         _check_names(set(files), cases, path / "inst", whole)
         return lambda case, labelled: _folder_prediction(files[case.name], path, labelled, classes)
-    results = {p.parent.name for p in path.glob(f"*/{CELLS_NAME}") if not is_debris(Path(p.parent.name))}
+    results = {folder.name for folder in results_in(path, CELLS_FILE)}
     if not results:
         raise UsageError(
             f"{path} holds no predictions; a folder with inst/ and type/, results of `cytolite segment`, or one "
-            f"{CELLS_NAME} is needed."
+            f"{CELLS_FILE} is needed."
         )
     _check_names(results, cases, path, whole)
     for name in sorted(results):
-        numbers_of(read_types(path / name / CELLS_NAME), classes, str(path / name), mapping)
-    return lambda case, labelled: _cells_prediction(path / case.name / CELLS_NAME, labelled, classes, mapping)
+        numbers_of(read_types(path / name / CELLS_FILE), classes, str(path / name), mapping)
+    return lambda case, labelled: _cells_prediction(path / case.name / CELLS_FILE, labelled, classes, mapping)
 
 
 def _columns(image: str, source: str, group: str, tissue: str = "", fold: str = "") -> dict[str, str]:

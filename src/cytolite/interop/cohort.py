@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from cytolite.errors import UsageError
 from cytolite.files import NOTICE, cell_text, plain_refusal, whole_file, whole_path
-from cytolite.interop.result import RUN_FILE, SUMMARY_FILE
+from cytolite.interop.result_folder import RUN_FILE, SUMMARY_FILE, results_in
 from cytolite.names import as_text
 
 COHORT_FILE, FAILURES_FILE = "cohort.json", "failures.csv"
@@ -50,7 +50,7 @@ def read_cohort(output: Path) -> Cohort:
     UsageError
         If there is neither.
     """
-    folders = sorted(path.parent for path in output.glob(f"*/{RUN_FILE}") if not path.parent.name.startswith("."))
+    folders = results_in(output)
     last = read_state(output)["slides"]
     if not folders and not last:
         raise UsageError(f"{output} holds no results of `cytolite segment`: name the folder that was its --output.")

@@ -20,6 +20,7 @@ from cytolite.errors import OutputError, UsageError, did_you_mean
 from cytolite.files import NOTICE, is_debris, whole_folder
 from cytolite.interop.geojson.writer import MEASUREMENTS, GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
+from cytolite.interop.result_folder import CELLS_FILE
 
 Format = Literal["parquet", "geojson", "chunks", "csv", "h5ad", "zarr"]
 # By the end of the name; the longest first.
@@ -184,8 +185,8 @@ def open_cells(path: Path, classes: Mapping[str, str] | None = None, mpp: float 
     if not path.exists():
         raise UsageError(f"There is no file {path}.")
     kind = _format(path)
-    if kind is None and path.is_dir() and (path / "cells.parquet").is_file():
-        path, kind = path / "cells.parquet", "parquet"
+    if kind is None and path.is_dir() and (path / CELLS_FILE).is_file():
+        path, kind = path / CELLS_FILE, "parquet"
     if kind is None and path.is_dir():
         kind = "chunks"
     if kind == "parquet":

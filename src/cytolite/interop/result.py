@@ -11,15 +11,12 @@ from cytolite.cells import CellTable
 from cytolite.celltypes import TypeSet
 from cytolite.errors import InputError
 from cytolite.interop.parquet import read_cells, read_metadata, read_types
+from cytolite.interop.result_folder import CELLS_FILE, OVERVIEW_FILE, RUN_FILE, SUMMARY_FILE, TISSUE_FILE, results_in
 from cytolite.interop.roi import read_regions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from shapely import MultiPolygon
-
-RUN_FILE, CELLS_FILE, SUMMARY_FILE, OVERVIEW_FILE, TISSUE_FILE = (
-    "run.json", "cells.parquet", "summary.json", "overview.png", "tissue.geojson",
-)  # fmt: skip
 
 
 class Result:
@@ -44,8 +41,8 @@ class Result:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / RUN_FILE).is_file():
-            inside = sorted(path.parent.name for path in self.folder.glob(f"*/{RUN_FILE}"))
-            hint = f" It holds results: {self.folder / inside[0]} is one of {len(inside):,}." if inside else ""
+            inside = results_in(self.folder)
+            hint = f" It holds results: {inside[0]} is one of {len(inside):,}." if inside else ""
             raise InputError(f"{self.folder} is no result of `cytolite segment`: it has no {RUN_FILE}.{hint}")
 
     def __repr__(self) -> str:

@@ -30,6 +30,7 @@ from cytolite.files import plain_refusal
 from cytolite.interop.convert import CHUNK
 from cytolite.interop.geojson.writer import TAG, GeoJSONWriter
 from cytolite.interop.parquet import iter_cells, read_metadata, read_types
+from cytolite.interop.result_folder import CELLS_FILE, SUMMARY_FILE
 from cytolite.interop.roi import Region
 from cytolite.qupath.closed import Unchanged, require_closed
 from cytolite.qupath.new_project import PROJECT_FILE
@@ -182,7 +183,7 @@ class OpenProject:
             If the image's data cannot be copied or written.
         """
         data = self._data(image)
-        summary = orjson.loads((result / "summary.json").read_bytes())
+        summary = orjson.loads((result / SUMMARY_FILE).read_bytes())
         size = (summary["width_px"], summary["height_px"])
         if size != (int(image.entry.width), int(image.entry.height)):
             raise InputError(
@@ -209,7 +210,7 @@ class OpenProject:
                 n += len(part)
             _measure(parent, row)
         image.entry.hierarchy.flush(invalidate_proxy_cache=True)
-        self._add_classes(read_types(result / "cells.parquet"))
+        self._add_classes(read_types(result / CELLS_FILE))
         with plain_refusal(data):
             image.entry.save()
         self.unchanged.remember(data)
@@ -311,9 +312,9 @@ def _read_objects(result: Path, region: int, image: ImageRegions) -> Iterator[An
     """
     from paquo.java import File, PathIO
 
-    model = read_metadata(result / "cells.parquet").get("model", {}).get("name", "")
+    model = read_metadata(result / CELLS_FILE).get("model", {}).get("name", "")
     with tempfile.TemporaryDirectory(prefix="cytolite-") as folder:
-        for number, (first_id, cells) in enumerate(_chunks(result / "cells.parquet", region)):
+        for number, (first_id, cells) in enumerate(_chunks(result / CELLS_FILE, region)):
             path = Path(folder) / f"{number}.geojson"
             with GeoJSONWriter(
                 path, image.name, model, first_id=first_id, metadata=False, type_set=cells.type_set

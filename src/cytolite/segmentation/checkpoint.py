@@ -22,13 +22,12 @@ from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import OutputError, SlideError
 from cytolite.files import write_text
+from cytolite.interop.result_folder import RUN_FILE
 from cytolite.segmentation.stitch import TileCells
 from cytolite.slides.tiles import Rectangle, Tile
 
 # Counted up when what a part holds, or how it is computed, changes: older parts are then not used.
 PARTS_FORMAT = 1
-# The file that a folder of results has, written last.
-RESULT_MARK = "run.json"
 # Of workers at one tile, before its slide is given up.
 MOST_DEATHS = 3
 
@@ -239,7 +238,7 @@ class WorkFolder:
 
     def _refuse_foreign(self) -> None:
         """A folder that is no result of ours is never replaced."""
-        if self.final.exists() and not (self.final / RESULT_MARK).is_file():
+        if self.final.exists() and not (self.final / RUN_FILE).is_file():
             raise OutputError(
                 f"{self.final} is there already and is no result of cytolite; move it away or name another output."
             )

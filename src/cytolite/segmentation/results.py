@@ -14,10 +14,9 @@ from typing import Any
 
 from cytolite.errors import OutputError, UsageError
 from cytolite.files import is_debris
+from cytolite.interop.result_folder import RUN_FILE
 from cytolite.names import folder_name, same_folder
 from cytolite.provenance import fingerprint
-
-RUN_FILE = "run.json"
 
 
 def find_slides(given: Iterable[str | Path]) -> list[Path]:

@@ -19,10 +19,10 @@ from cytolite.drawing.overview import draw_overview
 from cytolite.files import NOTICE
 from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
+from cytolite.interop.result_folder import CELLS_FILE, GEOJSON_FILE, OVERVIEW_FILE, RUN_FILE, SUMMARY_FILE, TISSUE_FILE
 from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, write_summary_json
 from cytolite.interop.tissue_outline import write_artefacts, write_tissue
 from cytolite.names import as_text, one_line
-from cytolite.segmentation.checkpoint import RESULT_MARK
 from cytolite.segmentation.checks import SizeTally, Warned, check_result, check_taught, damage
 from cytolite.segmentation.plan import Plan
 from cytolite.slides.quality import KINDS
@@ -90,8 +90,8 @@ def write_results(
     unlike = Unlike(spec.classifier) if spec.classifier else None
     features = [*FEATURE_NAMES, *before_columns(spec.network_types)] if spec.classifier else FEATURE_NAMES
     with ExitStack() as stack:
-        parquet = stack.enter_context(CellsWriter(folder / "cells.parquet", features, names, about, types))
-        path, image = folder / "cells.geojson.gz", as_text(slide.path.stem)
+        parquet = stack.enter_context(CellsWriter(folder / CELLS_FILE, features, names, about, types))
+        path, image = folder / GEOJSON_FILE, as_text(slide.path.stem)
         geojson = stack.enter_context(GeoJSONWriter(path, image, spec.name, region_names=names, type_set=types))
         for found in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
             cells = spec.named(found)
@@ -99,7 +99,7 @@ def write_results(
                 take(cells)
     warnings = (*warnings, *check_result(area, sizes), *check_taught(unlike))
     told = [asdict(warning) for warning in warnings]
-    write_tissue(folder / "tissue.geojson", plan.tissue_outline())
+    write_tissue(folder / TISSUE_FILE, plan.tissue_outline())
     if plan.quality is not None:
         artefacts = {kind: plan.quality.outline(kind) for kind in KINDS if plan.quality.artefacts[kind].any()}
         write_artefacts(folder / "artefacts.geojson", artefacts)
@@ -107,7 +107,7 @@ def write_results(
     rows = summary.rows(area, areas if plan.regions is not None else ())
     write_summary_csv(folder / "summary.csv", rows)
     write_summary_json(
-        folder / "summary.json",
+        folder / SUMMARY_FILE,
         rows,
         {**about, **_judged(plan, slide), **damage(damaged, slide.mpp), "warnings": told},
         types,
@@ -133,10 +133,10 @@ def _draw(
     folder: Path, plan: Plan, *, slide: Slide, bundle: Bundle, tissue_mm2: float, warnings: Sequence[Warned]
 ) -> None:
     draw_overview(
-        folder / "overview.png",
+        folder / OVERVIEW_FILE,
         slide.thumbnail(_THUMBNAIL_PX),
         slide.thumbnail_scale(_THUMBNAIL_PX),
-        iter_cells(folder / "cells.parquet"),
+        iter_cells(folder / CELLS_FILE),
         mpp=slide.mpp,
         tissue=plan.searched.mask,
         tissue_scale_px=plan.searched.scale_px,
@@ -181,4 +181,4 @@ def _described(plan: Plan) -> dict[str, Any]:
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
     """Written last: a folder that has it is whole."""
     record = {**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
-    (folder / RESULT_MARK).write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    (folder / RUN_FILE).write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 import cytolite
 from cytolite.config import MPP_MAX, MPP_MIN
 from cytolite.errors import CytoliteError
+from cytolite.interop.result_folder import GEOJSON_FILE
 from cytolite.loopback.allowed import AllowedFolders, NotAllowedError
 from cytolite.loopback.gate import Gate
 from cytolite.serving.jobs import Job, JobQueue, QueueFullError, State, Work
@@ -151,7 +152,7 @@ def make_app(jobs: JobQueue, token: str, allowed: AllowedFolders, max_body_bytes
         """Send the cells of a job that is done."""
         if job.state != "done" or job.outcome is None:
             raise HTTPException(409, f"The job is {job.state}; there are cells when it is done.")
-        path = job.outcome.folder / "cells.geojson.gz"
+        path = job.outcome.folder / GEOJSON_FILE
         if not path.is_file():
             raise HTTPException(404, f"The result {path} is not there any more; ask for the job again.")
         return FileResponse(path, media_type="application/gzip", filename=path.name)

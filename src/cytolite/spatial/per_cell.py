@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from cytolite.files import whole_file
 from cytolite.interop.parquet import ROW_GROUP, read_cells
+from cytolite.interop.result_folder import CELLS_FILE
 from cytolite.spatial import distances, graph
 from cytolite.spatial.analysis import RADII_UM, WHOLE, Analysis
 from cytolite.spatial.files import table_of
 from cytolite.spatial.pairs import neighbour_counts
-from cytolite.spatial.sample import CELLS
 
 
 def neighbourhood(a: Analysis) -> dict[str, NDArray[np.float32]]:
@@ -71,7 +71,7 @@ def write_cells(path: Path, a: Analysis, columns: dict[str, NDArray[np.float32]]
     OutputError
         If it cannot be written.
     """
-    source = pq.read_table(a.sample.folder / CELLS)
+    source = pq.read_table(a.sample.folder / CELLS_FILE)
     for name, column in _for_all(a, columns, source.num_rows).items():
         source = source.append_column(name, pa.array(column))
     with whole_file(path) as file:
@@ -86,7 +86,7 @@ def write_annotated(folder: Path, a: Analysis, columns: dict[str, NDArray[np.flo
     OutputError
         If one cannot be written.
     """
-    cells = read_cells(a.sample.folder / CELLS)
+    cells = read_cells(a.sample.folder / CELLS_FILE)
     about = a.sample.about
     regions = list(about["regions"]) if about.get("regions") and isinstance(about["regions"][0], str) else []
 

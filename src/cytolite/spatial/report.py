@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from cytolite.files import NOTICE, whole_file
+from cytolite.interop.result_folder import OVERVIEW_FILE
 from cytolite.spatial import pictures
 from cytolite.spatial.analysis import WHOLE, Analysis
 from cytolite.spatial.definition import MEASURES
@@ -47,7 +48,7 @@ def write_report(folder: Path, a: Analysis) -> None:
     for name, data in images.items():
         with whole_file(folder / f"{name}.png") as file:
             file.write(data)
-    slide = _overview(a.sample.folder / "overview.png")
+    slide = _overview(a.sample.folder / OVERVIEW_FILE)
     with whole_file(folder / "report.html") as file:
         file.write(render(a, images, slide).encode())
     write_pdf(folder / "report.pdf", a, drawn, slide)

@@ -11,14 +11,15 @@ from typing import Any
 from cytolite.config import SpatialSettings
 from cytolite.errors import CytoliteError, OutputError
 from cytolite.files import whole_folder
+from cytolite.interop.result_folder import CELLS_FILE, TISSUE_FILE, find_results
 from cytolite.progress import Display
 from cytolite.spatial import files
 from cytolite.spatial.analysis import Analysis, Update, analyse
-from cytolite.spatial.sample import CELLS, TISSUE, find_results, read_sample
+from cytolite.spatial.sample import read_sample
 
 FOLDER = "spatial"
 # Settings that say what is written, by what they write; they do not change what is measured, nor do some others.
-_WRITTEN = {"cells": CELLS, "anndata": "cells.h5ad", "spatialdata": "cells.zarr", "report": "report.html"}
+_WRITTEN = {"cells": CELLS_FILE, "anndata": "cells.h5ad", "spatialdata": "cells.zarr", "report": "report.html"}
 _ASIDE = {"overwrite", "quiet", "roi", *_WRITTEN}
 
 
@@ -38,11 +39,11 @@ def measure_results(given: Sequence[Path], settings: SpatialSettings, display: D
 
     Raises
     ------
-    InputError
+    UsageError
         If something given is no result and holds none.
     """
     outcomes = []
-    for result in find_results(given):
+    for result in find_results(given, CELLS_FILE):
         folder = result / FOLDER
         try:
             with display(str(result), "steps") as update:
@@ -104,7 +105,7 @@ def write(folder: Path, analysis: Analysis, fingerprint: dict[str, Any]) -> None
 
         columns = per_cell.neighbourhood(analysis)
         if settings.cells:
-            per_cell.write_cells(folder / CELLS, analysis, columns)
+            per_cell.write_cells(folder / CELLS_FILE, analysis, columns)
         per_cell.write_annotated(folder, analysis, columns)
     if settings.report:
         from cytolite.spatial.report import write_report
@@ -120,8 +121,8 @@ def _fingerprint(result: Path, settings: SpatialSettings) -> dict[str, Any]:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else None
 
     hashes = {
-        "cells_sha256": digest(result / CELLS),
-        "tissue_sha256": digest(result / TISSUE) if settings.window == "tissue" else None,
+        "cells_sha256": digest(result / CELLS_FILE),
+        "tissue_sha256": digest(result / TISSUE_FILE) if settings.window == "tissue" else None,
         "roi_sha256": digest(settings.roi),
     }
     return {"made_from": {"settings": chosen, **hashes}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from shapely.geometry import MultiPolygon, Polygon, shape
 from cytolite.cells import CellTable, with_known_types
 from cytolite.errors import InputError
 from cytolite.interop.parquet import read_cells, read_metadata
+from cytolite.interop.result_folder import CELLS_FILE, SUMMARY_FILE, TISSUE_FILE
 from cytolite.interop.roi import Region, read_regions, require_overlap
 from cytolite.spatial.window import Window, window_of, window_of_cells
 
-CELLS, TISSUE, SUMMARY = "cells.parquet", "tissue.geojson", "summary.json"
 # Beyond this share of cells outside of the tissue, window and cells do not fit each other.
 _STRAY = 0.02
 
@@ -98,7 +97,7 @@ def read_sample(folder: Path, ground: Literal["tissue", "cells"] = "tissue", roi
     """
     about = _about(folder)
     mpp = float(about["mpp"])
-    cells = read_cells(folder / CELLS)
+    cells = read_cells(folder / CELLS_FILE)
     if not len(cells):
         raise InputError(f"{folder} holds no cells; there is nothing to measure.")
     if ground == "cells" and about.get("regions") and roi is None:
@@ -151,13 +150,13 @@ def _warnings_of(about: dict[str, Any]) -> list[str]:
 def _about(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; name a result of cytolite segment.")
-    about = read_metadata(folder / CELLS)
+    about = read_metadata(folder / CELLS_FILE)
     with suppress(OSError, ValueError, TypeError):  # the cells alone will do, if they say the resolution
-        about = {**json.loads((folder / SUMMARY).read_bytes()), **about}
+        about = {**json.loads((folder / SUMMARY_FILE).read_bytes()), **about}
     mpp = about.get("mpp")
     if not isinstance(mpp, int | float) or not math.isfinite(mpp) or mpp <= 0:
         raise InputError(
-            f"{folder} does not say its resolution: neither {CELLS} nor {SUMMARY} has 'mpp'; segment again."
+            f"{folder} does not say its resolution: neither {CELLS_FILE} nor {SUMMARY_FILE} has 'mpp'; segment again."
         )
     return about
 
@@ -173,14 +172,14 @@ def _regions(about: dict[str, Any], roi: Path | None) -> list[Region]:
 
 def _tissue(folder: Path, mpp: float) -> Polygon | MultiPolygon:
     """Return the tissue in um."""
-    path = folder / TISSUE
+    path = folder / TISSUE_FILE
     try:
         content = json.loads(path.read_bytes())
         found = shapely.union_all([shapely.make_valid(shape(f["geometry"])) for f in content["features"]])
     except FileNotFoundError:
         raise InputError(
-            f"{folder} has no {TISSUE}: it was made before tissue was written. Segment again, or take the window from "
-            "the cells with --window cells."
+            f"{folder} has no {TISSUE_FILE}: it was made before tissue was written. Segment again, or take the window "
+            "from the cells with --window cells."
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError) as error:
         raise InputError(f"{path} is no GeoJSON of tissue ({error}); segment again, or use --window cells.") from None
@@ -192,25 +191,3 @@ def _tissue(folder: Path, mpp: float) -> Polygon | MultiPolygon:
 
 def _scaled(geometry: Polygon | MultiPolygon, factor: float) -> Any:
     return shapely.transform(geometry, lambda xy: xy * factor)
-
-
-def find_results(given: Sequence[Path]) -> list[Path]:
-    """Return the result folders among what is given: folders of results, or folders that hold such, each once.
-
-    Raises
-    ------
-    InputError
-        If something given is neither, or nothing was given.
-    """
-    if not given:
-        raise InputError("No result was given; name at least one folder that cytolite segment wrote.")
-    found: dict[Path, None] = {}
-    for path in given:
-        if (path / CELLS).is_file():
-            found[path] = None
-            continue
-        inside = sorted(p.parent for p in path.glob(f"*/{CELLS}")) if path.is_dir() else []
-        if not inside:
-            raise InputError(f"{path} is no result and holds none: a folder with {CELLS} is needed.")
-        found |= dict.fromkeys(inside)
-    return list(found)

@@ -25,14 +25,8 @@ from cytolite.errors import CytoliteError, InputError, OutputError, UsageError
 from cytolite.files import write_text
 from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
-from cytolite.interop.result import (
-    CELLS_FILE,
-    OVERVIEW_FILE,
-    RUN_FILE,
-    SUMMARY_FILE,
-    TISSUE_FILE,
-    Result,
-)
+from cytolite.interop.result import Result
+from cytolite.interop.result_folder import CELLS_FILE, GEOJSON_FILE, OVERVIEW_FILE, RUN_FILE, SUMMARY_FILE, TISSUE_FILE
 from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, write_summary_json
 from cytolite.names import as_text
 from cytolite.segmentation.checkpoint import WorkFolder
@@ -325,7 +319,7 @@ def _name(result: Result, folder: Path, bundle: Bundle) -> tuple[int, tuple[str,
         with ExitStack() as files:
             parquet = files.enter_context(CellsWriter(part / CELLS_FILE, features, regions, about, types))
             slide = as_text(Path(result.slide).stem)
-            path = part / "cells.geojson.gz"
+            path = part / GEOJSON_FILE
             geojson = files.enter_context(GeoJSONWriter(path, slide, spec.name, region_names=regions, type_set=types))
             for cells in iter_cells(source):
                 named = spec.named(cells) if spec.classifier else as_before(cells, spec.network_types)

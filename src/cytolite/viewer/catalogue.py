@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cytolite.celltypes import DEFAULT, TypeSet
-from cytolite.errors import CytoliteError, InputError, SlideError, UsageError
-from cytolite.interop.result import CELLS_FILE, RUN_FILE, TISSUE_FILE, Result
+from cytolite.errors import CytoliteError, InputError, SlideError
+from cytolite.interop.result import Result
+from cytolite.interop.result_folder import CELLS_FILE, TISSUE_FILE
 from cytolite.interop.roi import Region, read_regions
 from cytolite.loopback.allowed import AllowedFolders
 from cytolite.names import as_text
@@ -41,37 +42,13 @@ def safe_colours(types: TypeSet) -> list[tuple[int, int, int]]:
     return [usual.get(kind.name) or next(spare, kind.colour) for kind in types]
 
 
-def find_results(given: Iterable[Path]) -> list[Path]:
-    """Return the result folders among and directly in the folders given, each once, sorted within each.
-
-    Raises
-    ------
-    UsageError
-        If one is no folder, or holds no result.
-    """
-    found: dict[Path, Path] = {}
-    for folder in given:
-        if not folder.is_dir():
-            raise UsageError(f"There is no folder {folder}; name the results of `cytolite segment`.")
-        inside = [folder] if (folder / RUN_FILE).is_file() else sorted(p.parent for p in folder.glob(f"*/{RUN_FILE}"))
-        if not inside:
-            raise UsageError(
-                f"{folder} holds no result of `cytolite segment`; name the folder given there as --output."
-            )
-        for result in inside:
-            found.setdefault(result.resolve(), result)
-    if not found:
-        raise UsageError("No result was given; name at least one folder.")
-    return list(found.values())
-
-
 class Catalogue:
     """The results of one start of the viewer.
 
     Parameters
     ----------
     folders : iterable of pathlib.Path
-        From `find_results`.
+        Results, as of `cytolite.interop.result_folder.find_results`.
     allowed : AllowedFolders
         Where slides may lie: ``run.json`` names them, and it may come from anybody.
     moved_to : iterable of pathlib.Path

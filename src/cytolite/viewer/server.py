@@ -8,10 +8,11 @@ from pathlib import Path
 
 import uvicorn
 
+from cytolite.interop.result_folder import find_results
 from cytolite.loopback.allowed import AllowedFolders
 from cytolite.loopback.listening import ended_by_signals, listen
 from cytolite.viewer.app import make_app
-from cytolite.viewer.catalogue import Catalogue, find_results
+from cytolite.viewer.catalogue import Catalogue
 from cytolite.viewer.door import Door
 
 _HOST = "127.0.0.1"
