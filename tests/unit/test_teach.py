@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
+import tifffile
 from PIL import Image
 
 from cytolite.bundle import load_bundle
@@ -21,6 +22,7 @@ from cytolite.errors import BundleError, InputError, OutputError, UsageError
 from cytolite.interop.convert import convert
 from cytolite.interop.parquet import CellsWriter, read_cells
 from cytolite.interop.result import Result
+from cytolite.pipeline import segment_slides
 from cytolite.segmentation.slide import segment_slide
 from cytolite.slides.reader import open_slide
 from cytolite.teach.labels import match, read_labels
@@ -560,6 +562,25 @@ def test_a_sheet_shows_each_type_from_the_surest_on(painted, tmp_path):
     with pytest.raises(InputError, match="100 x 100 px, and the result is of 1000 x 500"):
         draw_result(result, tmp_path / "t.png", slide=other)
     assert not (tmp_path / "t.png").exists()
+
+
+def test_a_sheet_is_of_the_scene_that_was_segmented(tmp_path):
+    from cytolite.teach.sheet import CROP_PX, draw_result
+
+    rng = np.random.default_rng(3)
+    scan = paint(*random_nuclei(rng, (300, 300), 60))
+    slide = tmp_path / "two.ome.tif"
+    with tifffile.TiffWriter(slide, ome=True) as tiff:
+        tiff.write(np.zeros_like(scan), photometric="rgb", metadata={"Name": "black", "axes": "YXS"})
+        tiff.write(scan, photometric="rgb", metadata={"Name": "scan", "axes": "YXS"})
+    bundle = fake_bundle(tmp_path / "model")
+    settings = SegmentSettings(model=str(bundle.path), tissue="all", mpp=0.5, scene="scan", quiet=True)
+    [outcome] = segment_slides([slide], tmp_path / "out", settings)
+    assert outcome.cells > 20
+    n = draw_result(Result(outcome.folder), tmp_path / "s.png", columns=4)
+    with Image.open(tmp_path / "s.png") as picture:
+        black = (np.asarray(picture.convert("RGB")) == 0).all(axis=2).sum()
+    assert black < n * CROP_PX**2 // 10
 
 
 def test_parents_columns_pass_through_convert(painted, taught, tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import TypeSet
-from cytolite.errors import InputError
+from cytolite.errors import InputError, SlideError
 from cytolite.interop.parquet import read_cells, read_metadata, read_types
 from cytolite.interop.result_folder import CELLS_FILE, OVERVIEW_FILE, RUN_FILE, SUMMARY_FILE, TISSUE_FILE, results_in
 from cytolite.interop.roi import read_regions
@@ -17,6 +17,8 @@ from cytolite.interop.roi import read_regions
 if TYPE_CHECKING:
     from PIL.Image import Image
     from shapely import MultiPolygon
+
+    from cytolite.slides.reader import Slide
 
 
 class Result:
@@ -76,7 +78,39 @@ class Result:
     @property
     def mpp(self) -> float:
         """Level-0 resolution, um per pixel."""
-        return float(self.about["mpp"])
+        return float(self._of_slide("mpp"))
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the slide at level 0."""
+        return int(self._of_slide("width_px")), int(self._of_slide("height_px"))
+
+    def open_slide(self, path: str | Path | None = None) -> Slide:
+        """Open the slide that was segmented, as it was read then; what is damaged is white.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path, optional
+            Where it lies now, if not where it was.
+
+        Raises
+        ------
+        SlideError
+            If it is not there, cannot be read, or is of another size.
+        """
+        from cytolite.slides.reader import open_slide
+
+        path, settings = Path(path or self.run["slide"]["path"]), self.run.get("settings", {})
+        opened = open_slide(
+            path, self.mpp, scene=settings.get("scene"), rgb=bool(settings.get("rgb")), skip_damaged=True
+        )
+        if (opened.width_px, opened.height_px) != self.size_px:
+            opened.close()
+            raise SlideError(
+                f"{path} has {opened.width_px} x {opened.height_px} px, and the result is of {self.size_px[0]} x "
+                f"{self.size_px[1]} px; name the slide that it was made of."
+            )
+        return opened
 
     @property
     def model(self) -> dict[str, str]:
@@ -125,6 +159,10 @@ class Result:
 
         with Image.open(self._file(OVERVIEW_FILE)) as picture:
             return picture.copy()
+
+    def _of_slide(self, key: str) -> Any:
+        """What the cells say, or the record of the run where they were written by another program."""
+        return self.about[key] if key in self.about else self.run["slide"][key]
 
     def _file(self, name: str) -> Path:
         path = self.folder / name

@@ -30,7 +30,6 @@ from cytolite.interop.result_folder import CELLS_FILE, GEOJSON_FILE, OVERVIEW_FI
 from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, write_summary_json
 from cytolite.names import as_text
 from cytolite.segmentation.checkpoint import WorkFolder
-from cytolite.slides.reader import open_slide
 from cytolite.teach import fit as fitting
 from cytolite.teach.labels import Labels, Matched, match, read_labels
 from cytolite.teach.report import card, report_of
@@ -97,7 +96,7 @@ def teach(results: Sequence[Path], labels: Sequence[Path], out: Path, settings: 
     read, samples, notes = [], [], list[str]()
     for result, path in zip(opened, labels, strict=True):
         given = read_labels(path, parent.spec.network_types)
-        matched = match(given, result.cells, result.mpp, _size(result), str(path))
+        matched = match(given, result.cells, result.mpp, result.size_px, str(path))
         notes += matched.notes
         read.append(given)
         samples.append(_sample(result, matched, parent.spec.network_types, inputs))
@@ -170,10 +169,6 @@ def _untaught(bundle: Bundle) -> Bundle:
     """Return a taught bundle as the network alone would be: with the types that the network tells apart."""
     spec = bundle.spec.model_dump() | {"classifier": None, **described(bundle.spec.network_types)}
     return Bundle(bundle.path, type(bundle.spec)(**spec), bundle.sha256)
-
-
-def _size(result: Result) -> tuple[int, int]:
-    return int(result.about["width_px"]), int(result.about["height_px"])
 
 
 def _sample(result: Result, matched: Matched, network_types: TypeSet, inputs: Sequence[str]) -> _Sample:
@@ -358,14 +353,13 @@ def _areas(result: Result) -> tuple[Area, list[Area]]:
 
 def _draw(folder: Path, result: Result, bundle: Bundle, area: Area, warnings: Sequence[str]) -> None:
     """Draw the overview anew: over the slide if it is where it was, else on white."""
-    width, height = _size(result)
+    width, height = result.size_px
     scale = max(1.0, max(width, height) / _THUMBNAIL_PX)
     thumbnail = np.full((int(np.ceil(height / scale)), int(np.ceil(width / scale)), 3), 255, np.uint8)
     title = result.slide
     try:
-        with open_slide(result.run["slide"]["path"], result.mpp) as slide:
-            if (slide.width_px, slide.height_px) == (width, height):
-                thumbnail, scale = slide.thumbnail(_THUMBNAIL_PX), slide.thumbnail_scale(_THUMBNAIL_PX)
+        with result.open_slide() as slide:
+            thumbnail, scale = slide.thumbnail(_THUMBNAIL_PX), slide.thumbnail_scale(_THUMBNAIL_PX)
     except (CytoliteError, KeyError, OSError):
         title += " (the slide is not where it was)"
     draw_overview(

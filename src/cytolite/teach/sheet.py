@@ -14,7 +14,7 @@ from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import NOTICE, plain_refusal, whole_file
 from cytolite.fonts import drawable, font
 from cytolite.interop.result import Result
-from cytolite.slides.reader import Slide, open_slide
+from cytolite.slides.reader import Slide
 
 SHEET_FILE = "sheet.png"
 CROP_UM, CROP_PX, GAP_PX, TEXT_PX = 24.0, 96, 4, 13
@@ -103,15 +103,7 @@ def open_of(result: Result, slide: Path | None = None) -> Slide:
     path = slide or Path(result.run["slide"]["path"])
     if not path.exists():
         raise InputError(f"The slide {path} is not there; name the slide with --slide.")
-    opened = open_slide(path, result.mpp)
-    size = (int(result.about["width_px"]), int(result.about["height_px"]))
-    if (opened.width_px, opened.height_px) != size:
-        opened.close()
-        raise InputError(
-            f"{path} has {opened.width_px} x {opened.height_px} px, and the result is of {size[0]} x {size[1]} px; "
-            "name the slide that it was made of."
-        )
-    return opened
+    return result.open_slide(path)
 
 
 def ranked(cells: CellTable, kind: int, n: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from cytolite.interop.roi import Region, read_regions
 from cytolite.loopback.allowed import AllowedFolders
 from cytolite.names import as_text
 from cytolite.provenance import fingerprint
-from cytolite.slides.reader import Slide, open_slide
+from cytolite.slides.reader import Slide
 from cytolite.viewer.cell_index import CellIndex
 from cytolite.viewer.slide_tiles import SlideTiles
 
@@ -130,12 +130,11 @@ class Entry:
         card = self.card()
         if "error" in card:
             raise InputError(card["error"])
-        about, types = self.result.about, self.result.type_set
-        size = self.result.run["slide"]
+        types, (width_px, height_px) = self.result.type_set, self.result.size_px
         return card | {
-            "width_px": int(about.get("width_px", size["width_px"])),
-            "height_px": int(about.get("height_px", size["height_px"])),
-            "mpp": float(about.get("mpp", size["mpp"])),
+            "width_px": width_px,
+            "height_px": height_px,
+            "mpp": self.result.mpp,
             "regions": list(self.result.regions),
             "kinds": [
                 {"id": kind.id, "name": kind.name, "colour": kind.colour, "safe_colour": safe}
@@ -175,9 +174,7 @@ class Entry:
         now = fingerprint(path)
         if any(run["slide"].get(key, value) != value for key, value in now.items()):
             raise SlideError(f"{path} is not the file that was segmented: it has changed since. Cells are shown alone.")
-        settings = run.get("settings", {})
-        mpp, scene, rgb = run["slide"]["mpp"], settings.get("scene"), bool(settings.get("rgb"))
-        return open_slide(path, mpp, scene=scene, rgb=rgb, skip_damaged=True)
+        return self.result.open_slide(path)
 
     def _where(self, recorded: Path) -> Path:
         for folder in self._moved_to:
