@@ -18,6 +18,7 @@ from cytolite.decoding.outlines import trace
 from cytolite.errors import InputError, OutputError
 from cytolite.interop import convert as convert_module
 from cytolite.interop.convert import convert
+from cytolite.interop.csv_table import CSVWriter
 from cytolite.interop.geojson import reader as geojson_reader
 from cytolite.interop.geojson.reader import GeoJSONReader
 from cytolite.interop.geojson.scan import scan_features
@@ -415,3 +416,16 @@ def test_a_colour_or_name_in_quotes_does_not_mislead_the_scanner(tmp_path):
     with GeoJSONWriter(tmp_path / "b.geojson") as writer:
         writer.append(table)
     assert len(json.loads((tmp_path / "b.geojson").read_bytes())["features"]) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+@pytest.mark.parametrize("n", [3, 400])  # found out when the file is closed, or before
+def test_a_disk_full_of_csv_is_said_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    full = tmp_path / ".full"
+    full.symlink_to("/dev/full")
+    monkeypatch.setattr("cytolite.files.beside", lambda path: full)
+    with pytest.raises(OutputError, match="No space left"), CSVWriter(tmp_path / "cells.csv", ["a", "b"]) as writer:
+        writer.append(make_cells(n))
+    assert os.listdir(tmp_path) == []

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 
 from cytolite.cells import CellTable, with_known_types
 from cytolite.errors import InputError, UsageError
-from cytolite.files import cell_text, encoding_of, plain_refusal, whole_file
+from cytolite.files import cell_text, encoding_of, plain_refusal
+from cytolite.interop.cells_file import CellsFile
 from cytolite.interop.geojson.rings import Outlines, clean_outlines, rings_of
 from cytolite.interop.parquet import fixed_columns, types_of_names
 
@@ -25,7 +24,7 @@ OUTLINE = "geometry"
 _DECIMALS = 2  # of coordinates, as in the GeoJSON
 
 
-class CSVWriter:
+class CSVWriter(CellsFile):
     """Write cells to a ``.csv``, table by table, with the columns of ``cells.parquet``; a context manager.
 
     For spreadsheets it begins with a byte order mark, and names of regions that look like formulas have a quote before.
@@ -48,22 +47,20 @@ class CSVWriter:
     """
 
     def __init__(self, path: Path, region_names: list[str], outlines: bool = False) -> None:
-        self.path, self.n_cells = path, 0
+        super().__init__(path)
         self._region_names, self._outlines = region_names, outlines
         self._writer: Any = None
-        self._stack = ExitStack()
 
-    def __enter__(self) -> CSVWriter:
-        self._file = self._stack.enter_context(whole_file(self.path))
-        return self
+    def _begin(self) -> None:
+        """The first table says what the columns are."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _finish(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._writer is not None:
-            with plain_refusal(self.path):
-                self._writer.close()
-        self._stack.__exit__(kind, error, trace)
+            writer, self._writer = self._writer, None
+            writer.close()
 
     def append(self, table: CellTable) -> None:
         """Add the rows of `table` to the file; ids count on."""

@@ -10,10 +10,8 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,8 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable, require_types, with_known_types
 from cytolite.celltypes import DEFAULT, FEWEST_TYPES, TypeSet
 from cytolite.errors import InputError, UsageError
-from cytolite.files import plain_refusal, require_regular, whole_file
+from cytolite.files import plain_refusal, require_regular
+from cytolite.interop.cells_file import CellsFile
 from cytolite.interop.geojson.rings import clean_outlines, rings_of
 from cytolite.kernels import kernel
 from cytolite.names import as_text
@@ -63,7 +62,7 @@ _WKB_HEADER, _WKB_POINT = 1 + 4 + 4 + 4, 16
 _WKB_PREFIX = b"\x01" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little")
 
 
-class CellsWriter:
+class CellsWriter(CellsFile):
     """Write cells to a GeoParquet file, table by table; a context manager.
 
     The file gets its name when the block ends; if an exception ends it, there is no file.
@@ -98,8 +97,7 @@ class CellsWriter:
         metadata: Mapping[str, Any] | None = None,
         type_set: TypeSet = DEFAULT,
     ) -> None:
-        self.path = Path(path)
-        self.n_cells = 0
+        super().__init__(path)
         self._type_set = type_set
         self._feature_names = tuple(feature_names)
         self._region_names = tuple(region_names)
@@ -110,39 +108,30 @@ class CellsWriter:
         self._waiting: list[CellTable] = []
         self._n_waiting = 0
         self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
-        self._stack = ExitStack()
+        self._writer: Any = None
 
-    def __enter__(self) -> CellsWriter:
-        with ExitStack() as stack:
-            self._file = stack.enter_context(whole_file(self.path))
-            # Numbers and outlines hardly repeat: a dictionary of them, or the least of them, costs time for nothing.
-            self._writer = pq.ParquetWriter(
-                self._file,
-                self._schema,
-                compression="zstd",
-                use_dictionary=["cell_type", "region"],
-                write_statistics=[name for name in self._schema.names if name != "geometry"],
-            )
-            stack.push(self._finish)
-            self._stack = stack.pop_all()
-        return self
+    def _begin(self) -> None:
+        # Numbers and outlines hardly repeat: a dictionary of them, or the least of them, costs time for nothing.
+        self._writer = pq.ParquetWriter(
+            self._file,
+            self._schema,
+            compression="zstd",
+            use_dictionary=["cell_type", "region"],
+            write_statistics=[name for name in self._schema.names if name != "geometry"],
+        )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def _finish(self) -> None:
+        self._flush(1)
+        if self.n_cells:  # known only now; overrides what the schema says
+            self._writer.add_key_value_metadata({b"geo": _geo_metadata(self._box)})
+        self._writer.close()
 
-    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+    def _close(self) -> None:
+        if self._writer is None:
+            return
         try:
-            if kind is None:
-                with plain_refusal(self.path):
-                    self._flush(1)
-                    if self.n_cells:  # known only now; overrides what the schema says
-                        self._writer.add_key_value_metadata({b"geo": _geo_metadata(self._box)})
-                    self._writer.close()
+            self._writer.close()
         finally:
-            with suppress(OSError):  # what failed before is the error to tell
-                self._writer.close()
             self._writer.is_open = False  # else it tries again when it is collected
 
     def append(self, table: CellTable) -> None:

@@ -12,9 +12,7 @@ import hashlib
 import uuid
 import zlib
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import orjson
@@ -25,7 +23,8 @@ from shapely.geometry.polygon import orient
 from cytolite.cells import CellTable, require_types
 from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
-from cytolite.files import plain_refusal, whole_file
+from cytolite.files import plain_refusal
+from cytolite.interop.cells_file import CellsFile
 from cytolite.kernels import kernel
 
 TAG = "cytolite"
@@ -43,7 +42,7 @@ _DECIMALS = 4  # of measurements; the area gets 2
 _LARGEST = 1e14  # what an int64 holds with so many decimals
 
 
-class GeoJSONWriter:
+class GeoJSONWriter(CellsFile):
     """Write cells to a ``.geojson`` or, compressed, ``.geojson.gz`` for QuPath, table by table; a context manager.
 
     The file gets its name when the block ends; if an exception ends it, there is no file.
@@ -83,40 +82,26 @@ class GeoJSONWriter:
         metadata: bool = True,
         type_set: TypeSet = DEFAULT,
     ) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self._type_set = type_set
         self._classes = _classes(type_set)
-        self.n_cells = 0
         self._first_id = first_id
         self._key = _id_key(slide, model)
         self._measurements = tuple(measurements)
         # What ends an object: one for cells outside of any region (-1), then one for each region.
         self._tails = _ragged([_tail(model, name) if metadata else _tail("", None) for name in (None, *region_names)])
-        self._stack = ExitStack()
+        # 31: a gzip header, without a time: same cells, same file
+        self._gzip = zlib.compressobj(3, zlib.DEFLATED, 31) if self.path.suffix == ".gz" else None
 
-    def __enter__(self) -> GeoJSONWriter:
-        with ExitStack() as stack:
-            self._file = stack.enter_context(whole_file(self.path))
-            # 31: a gzip header, without a time: same cells, same file
-            self._gzip = zlib.compressobj(3, zlib.DEFLATED, 31) if self.path.suffix == ".gz" else None
-            stack.push(self._finish)
-            described = {"types": self._type_set.describe()}
-            own = b"" if self._type_set == DEFAULT else b',"cytolite":' + orjson.dumps(described)
-            self._write(b'{"type":"FeatureCollection"' + own + b',"features":[')
-            self._stack = stack.pop_all()
-        return self
+    def _begin(self) -> None:
+        described = {"types": self._type_set.describe()}
+        own = b"" if self._type_set == DEFAULT else b',"cytolite":' + orjson.dumps(described)
+        self._write(b'{"type":"FeatureCollection"' + own + b',"features":[')
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._write(b"\n]}\n")
-            if self._gzip is not None:
-                with plain_refusal(self.path):
-                    self._file.write(self._gzip.flush())
+    def _finish(self) -> None:
+        self._write(b"\n]}\n")
+        if self._gzip is not None:
+            self._file.write(self._gzip.flush())
 
     def _write(self, data: bytes | memoryview) -> None:
         if self._gzip is not None:
