@@ -472,8 +472,8 @@ def name_results(
     overwrite: bool = False,
     done: Callable[[Path, int, tuple[str, ...]], None] = lambda folder, n, warnings: None,
 ) -> list[Path]:
-    """Write results again with the names of a taught model; see `cytolite.teach.run.name_results`."""
-    from cytolite.teach.run import name_results as run
+    """Write results again with the names of a taught model; see `cytolite.teach.naming.name_results`."""
+    from cytolite.teach.naming import name_results as run
 
     return run(model, results, output, overwrite=overwrite, done=done)
 

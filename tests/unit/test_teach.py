@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -309,7 +310,7 @@ def taught(painted):
 
 
 def test_a_few_labels_tell_apart_what_the_parent_cannot(painted, taught, tmp_path):
-    from cytolite.teach.run import name_results
+    from cytolite.teach.naming import name_results
 
     folder, *_ = painted
     assert taught.report["labels"] == {"large": 30, "small": 30}
@@ -328,7 +329,7 @@ def test_a_few_labels_tell_apart_what_the_parent_cannot(painted, taught, tmp_pat
 
 
 def test_applying_and_segmenting_give_the_same_names(painted, taught, tmp_path):
-    from cytolite.teach.run import name_results
+    from cytolite.teach.naming import name_results
 
     folder, _, slide, settings = painted
     name_results(str(taught.bundle.path), [folder / "result"], tmp_path / "applied")
@@ -344,8 +345,26 @@ def test_applying_and_segmenting_give_the_same_names(painted, taught, tmp_path):
     assert applied.features.keys() == segmented.features.keys()
 
 
+def test_applying_keeps_what_does_not_depend_on_names(painted, taught, tmp_path):
+    from cytolite.teach.naming import name_results
+
+    folder, *_ = painted
+    source = tmp_path / "slide"
+    shutil.copytree(folder / "result", source)
+    (source / "artefacts.geojson").write_text('{"type":"FeatureCollection","features":[]}')
+    run = Result(source).run
+    told = [{"code": "file", "message": "A word."}, {"code": "unlike_taught", "message": "Of another model."}]
+    (source / "run.json").write_text(json.dumps({**run, "warnings": told}))
+    name_results(taught.bundle.path, [source], tmp_path / "out")
+    target = tmp_path / "out" / "slide"
+    assert {path.name for path in target.iterdir()} == {path.name for path in source.iterdir()}
+    for name in ("artefacts.geojson", "tissue.geojson"):
+        assert (target / name).read_bytes() == (source / name).read_bytes()
+    assert Result(target).run["warnings"] == told[:1]
+
+
 def test_names_of_the_network_come_back(painted, taught, tmp_path):
-    from cytolite.teach.run import name_results
+    from cytolite.teach.naming import name_results
 
     folder, bundle, *_ = painted
     name_results(taught.bundle.path, [folder / "result"], tmp_path / "a")
@@ -411,7 +430,8 @@ def test_images_that_taught_are_refused_when_they_are_scored(painted, taught, tm
 
 def test_bad_lessons_get_a_sentence_and_nothing_is_written(painted, tmp_path):
     pytest.importorskip("sklearn", reason="needs the extra `teach`")
-    from cytolite.teach.run import name_results, teach
+    from cytolite.teach.naming import name_results
+    from cytolite.teach.run import teach
 
     folder, bundle, *_ = painted
     settings = TeachSettings(model=str(bundle.path))
@@ -584,7 +604,7 @@ def test_a_sheet_is_of_the_scene_that_was_segmented(tmp_path):
 
 
 def test_parents_columns_pass_through_convert(painted, taught, tmp_path):
-    from cytolite.teach.run import name_results
+    from cytolite.teach.naming import name_results
 
     folder, *_ = painted
     name_results(taught.bundle.path, [folder / "result"], tmp_path)

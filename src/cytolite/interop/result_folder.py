@@ -10,8 +10,8 @@ from cytolite.files import is_debris
 
 # Written last: a folder that has it is whole.
 RUN_FILE = "run.json"
-CELLS_FILE, GEOJSON_FILE, SUMMARY_FILE, OVERVIEW_FILE, TISSUE_FILE = (
-    "cells.parquet", "cells.geojson.gz", "summary.json", "overview.png", "tissue.geojson",
+CELLS_FILE, GEOJSON_FILE, SUMMARY_FILE, OVERVIEW_FILE, TISSUE_FILE, ARTEFACTS_FILE = (
+    "cells.parquet", "cells.geojson.gz", "summary.json", "overview.png", "tissue.geojson", "artefacts.geojson",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from cytolite.bundle import Bundle, model_identity
+from cytolite.bundle import Bundle, ModelSpec, model_identity
 from cytolite.cells import CellTable
 from cytolite.classifier import Unlike, before_columns
 from cytolite.decoding.features import FEATURE_NAMES
@@ -19,7 +19,15 @@ from cytolite.drawing.overview import draw_overview
 from cytolite.files import NOTICE
 from cytolite.interop.geojson.writer import GeoJSONWriter
 from cytolite.interop.parquet import CellsWriter, iter_cells
-from cytolite.interop.result_folder import CELLS_FILE, GEOJSON_FILE, OVERVIEW_FILE, RUN_FILE, SUMMARY_FILE, TISSUE_FILE
+from cytolite.interop.result_folder import (
+    ARTEFACTS_FILE,
+    CELLS_FILE,
+    GEOJSON_FILE,
+    OVERVIEW_FILE,
+    RUN_FILE,
+    SUMMARY_FILE,
+    TISSUE_FILE,
+)
 from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, write_summary_json
 from cytolite.interop.tissue_outline import write_artefacts, write_tissue
 from cytolite.names import as_text, one_line
@@ -85,24 +93,18 @@ def write_results(
     names = [region.name for region in plan.regions or []]
     area = Area(*(sum(column) for column in zip(*areas, strict=True)))
     about = _about(plan, slide, bundle)
-    spec, types = bundle.spec, bundle.spec.type_set
-    summary, sizes = SummaryCounter(names, types), SizeTally()
-    unlike = Unlike(spec.classifier) if spec.classifier else None
-    features = [*FEATURE_NAMES, *before_columns(spec.network_types)] if spec.classifier else FEATURE_NAMES
-    with ExitStack() as stack:
-        parquet = stack.enter_context(CellsWriter(folder / CELLS_FILE, features, names, about, types))
-        path, image = folder / GEOJSON_FILE, as_text(slide.path.stem)
-        geojson = stack.enter_context(GeoJSONWriter(path, image, spec.name, region_names=names, type_set=types))
-        for found in _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables):
-            cells = spec.named(found)
-            for take in (parquet.append, geojson.append, summary.add, sizes.add, *([unlike.add] if unlike else [])):
-                take(cells)
-    warnings = (*warnings, *check_result(area, sizes), *check_taught(unlike))
+    sizes = SizeTally()
+    found = _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables)
+    summary, unusual = write_cells(
+        folder, map(bundle.spec.named, found), bundle.spec, image=slide.path.stem, regions=names,
+        features=FEATURE_NAMES, about=about, tally=sizes.add,
+    )  # fmt: skip
+    warnings = (*warnings, *check_result(area, sizes), *unusual)
     told = [asdict(warning) for warning in warnings]
     write_tissue(folder / TISSUE_FILE, plan.tissue_outline())
     if plan.quality is not None:
         artefacts = {kind: plan.quality.outline(kind) for kind in KINDS if plan.quality.artefacts[kind].any()}
-        write_artefacts(folder / "artefacts.geojson", artefacts)
+        write_artefacts(folder / ARTEFACTS_FILE, artefacts)
     _draw(folder, plan, slide=slide, bundle=bundle, tissue_mm2=area.tissue_mm2, warnings=warnings)
     rows = summary.rows(area, areas if plan.regions is not None else ())
     write_summary_csv(folder / "summary.csv", rows)
@@ -110,11 +112,56 @@ def write_results(
         folder / SUMMARY_FILE,
         rows,
         {**about, **_judged(plan, slide), **damage(damaged, slide.mpp), "warnings": told},
-        types,
+        bundle.spec.type_set,
     )
     results = {"cells": sizes.cells, **area._asdict(), "warnings": told}
     _write_record(folder, {**record, "plan": _described(plan), **results})
     return Written(sizes.cells, area.tissue_mm2, warnings)
+
+
+def write_cells(
+    folder: Path,
+    tables: Iterable[CellTable],
+    spec: ModelSpec,
+    *,
+    image: str,
+    regions: Sequence[str],
+    features: Sequence[str],
+    about: Mapping[str, Any],
+    tally: Callable[[CellTable], None] = lambda cells: None,
+) -> tuple[SummaryCounter, list[Warned]]:
+    """Write the two files of cells, table by table; return their counts, and what is unusual for a taught model.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the result.
+    tables : iterable of CellTable
+        With the types of `spec`.
+    spec : ModelSpec
+        Of the model that named them.
+    image : str
+        Name of the slide's file without its ending; ids in QuPath follow from it.
+    regions : sequence of str
+        Names that `CellTable.regions` points to.
+    features : sequence of str
+        Columns of measurements; those of what the network said are added where a classifier named the cells.
+    about : mapping
+        What the file says of where it comes from.
+    tally : callable
+        Is shown every table, too.
+    """
+    types, classifier = spec.type_set, spec.classifier
+    counter, unlike = SummaryCounter(regions, types), Unlike(classifier) if classifier else None
+    columns = [*features, *before_columns(spec.network_types)] if classifier else features
+    with ExitStack() as stack:
+        parquet = stack.enter_context(CellsWriter(folder / CELLS_FILE, columns, regions, about, types))
+        path, name = folder / GEOJSON_FILE, as_text(image)
+        geojson = stack.enter_context(GeoJSONWriter(path, name, spec.name, region_names=regions, type_set=types))
+        for cells in tables:
+            for take in (parquet.append, geojson.append, counter.add, tally, *([unlike.add] if unlike else [])):
+                take(cells)
+    return counter, list(check_taught(unlike))
 
 
 def _pieces(tables: Iterable[CellTable]) -> Iterator[CellTable]:

@@ -1,41 +1,27 @@
-"""`cytolite teach` and `cytolite apply`: from labels to a bundle, and its names on results that are there already."""
+"""`cytolite teach`: from labels on results to a bundle."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.bundle import FORMAT, Bundle, described, load_bundle, model_identity, write_taught
+from cytolite.bundle import FORMAT, Bundle, described, load_bundle, write_taught
 from cytolite.celltypes import TypeSet
-from cytolite.classifier import Classifier, Unlike, as_before, before_columns, inputs_of, slide_hash
+from cytolite.classifier import Classifier, as_before, inputs_of, slide_hash
 from cytolite.config import TeachSettings
 from cytolite.decoding.features import FEATURE_NAMES
-from cytolite.drawing.overview import draw_overview
-from cytolite.errors import CytoliteError, InputError, OutputError, UsageError
-from cytolite.files import write_text
-from cytolite.interop.geojson.writer import GeoJSONWriter
-from cytolite.interop.parquet import CellsWriter, iter_cells, read_metadata
+from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.interop.result import Result
-from cytolite.interop.result_folder import CELLS_FILE, GEOJSON_FILE, OVERVIEW_FILE, RUN_FILE, SUMMARY_FILE, TISSUE_FILE
-from cytolite.interop.summary import Area, SummaryCounter, write_summary_csv, write_summary_json
-from cytolite.names import as_text
-from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.teach import fit as fitting
 from cytolite.teach.labels import Labels, Matched, match, read_labels
 from cytolite.teach.report import card, report_of
 
 FEWEST_LABELS = 5  # of a type
-_THUMBNAIL_PX = 2000
 
 
 @dataclass(frozen=True)
@@ -239,138 +225,3 @@ def _groups(samples: Sequence[_Sample]) -> tuple[NDArray[np.int64], str]:
         start = int(found.max()) + 1
         parts.append(found)
     return np.concatenate(parts), "parts of the labelled area"
-
-
-# ---- names for results that are there -------------------------------------------------------------------------------
-
-
-def name_results(
-    model: str | Path,
-    results: Sequence[Path],
-    out: Path,
-    *,
-    overwrite: bool = False,
-    done: Callable[[Path, int, tuple[str, ...]], None] = lambda folder, n, warnings: None,
-) -> list[Path]:
-    """Write results again with the names of a taught model, each into a folder of its own in `out`.
-
-    Parameters
-    ----------
-    model : str or pathlib.Path
-        Taught bundle, or one whose network found the nuclei: then the network's names come back.
-    results : sequence of pathlib.Path
-        Folders.
-    out : pathlib.Path
-        Gets a folder for each.
-    overwrite : bool
-        Replace results that are there.
-    done : callable
-        Called with each new folder, the number of nuclei and warnings.
-
-    Raises
-    ------
-    InputError
-        If a result was found by another network, or lacks what the classifier needs.
-    OutputError
-        If something is there already, or cannot be written.
-    """
-    bundle = load_bundle(model)
-    opened = [Result(path) for path in results]
-    for result in opened:  # before anything is written
-        if result.model["onnx_sha256"] != bundle.sha256:
-            wanted = bundle.spec.classifier.parent if bundle.spec.classifier else bundle.spec.name
-            raise InputError(
-                f"{result.folder} was made with the network of {result.model['name']} {result.model['version']}, and "
-                f"{bundle.spec.name} needs that of {wanted}; segment the slide with it."
-            )
-    folders = [out / result.folder.name for result in opened]
-    if len({str(folder).casefold() for folder in folders}) < len(folders):
-        raise UsageError("Two of the results have the same name; name them one after the other, into other folders.")
-    for result, folder in zip(opened, folders, strict=True):
-        if folder.exists() and folder.resolve() == result.folder.resolve():
-            raise UsageError(f"{folder} is the result itself; name another output, so that the first names are kept.")
-        if folder.exists() and not overwrite:
-            raise OutputError(f"{folder} is there already; --overwrite replaces it.")
-    for result, folder in zip(opened, folders, strict=True):
-        n, warnings = _name(result, folder, bundle)
-        done(folder, n, warnings)
-    return folders
-
-
-def _name(result: Result, folder: Path, bundle: Bundle) -> tuple[int, tuple[str, ...]]:
-    spec, types, source = bundle.spec, bundle.spec.type_set, result.folder / CELLS_FILE
-    about = {k: v for k, v in read_metadata(source).items() if k not in {"regions", "types"}}
-    about["model"] = model_identity(bundle)
-    regions = list(result.regions)
-    before = before_columns(spec.network_types)
-    first = next(iter(iter_cells(source, 1)))
-    features = [name for name in first.features if name not in before] + (list(before) if spec.classifier else [])
-    unlike = Unlike(spec.classifier) if spec.classifier else None
-    counter, n = SummaryCounter(regions, types), 0
-    work = WorkFolder(folder)
-    with work.alone(), ExitStack() as stack:
-        work.open({"apply": spec.name})
-        part = stack.enter_context(work.result_folder())
-        with ExitStack() as files:
-            parquet = files.enter_context(CellsWriter(part / CELLS_FILE, features, regions, about, types))
-            slide = as_text(Path(result.slide).stem)
-            path = part / GEOJSON_FILE
-            geojson = files.enter_context(GeoJSONWriter(path, slide, spec.name, region_names=regions, type_set=types))
-            for cells in iter_cells(source):
-                named = spec.named(cells) if spec.classifier else as_before(cells, spec.network_types)
-                for take in (parquet.append, geojson.append, counter.add, *([unlike.add] if unlike else [])):
-                    take(named)
-                n += len(named)
-        told = [warning["message"] for warning in result.run.get("warnings", []) if "message" in warning]
-        odd = unlike.sentence() if unlike else None
-        warnings = [*result.run.get("warnings", []), *([{"code": "unlike_taught", "message": odd}] if odd else [])]
-        total, areas = _areas(result)
-        rows = counter.rows(total, areas if regions else ())
-        write_summary_csv(part / "summary.csv", rows)
-        kept = {k: v for k, v in result.summary.items() if k not in {"total", "regions", "notice", "model"}}
-        write_summary_json(part / SUMMARY_FILE, rows, {**kept, **about, "warnings": warnings}, types)
-        if (result.folder / TISSUE_FILE).is_file():
-            shutil.copyfile(result.folder / TISSUE_FILE, part / TISSUE_FILE)
-        _draw(part, result, bundle, total, [*told, *([odd] if odd else [])])
-        record = {
-            **result.run,
-            "model": {**model_identity(bundle), "spec_sha256": bundle.spec_sha256},
-            "named_before_by": result.run.get("model"),
-            "named": datetime.now(UTC).isoformat(timespec="seconds"),
-            "named_with": version("cytolite"),
-            "warnings": warnings,
-        }
-        write_text(part / RUN_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    return n, tuple([odd] if odd else [])
-
-
-def _areas(result: Result) -> tuple[Area, list[Area]]:
-    def area(row: dict[str, Any]) -> Area:
-        return Area(float(row["searched_mm2"]), float(row["tissue_mm2"]))
-
-    return area(result.summary["total"]), [area(row) for row in result.summary["regions"]]
-
-
-def _draw(folder: Path, result: Result, bundle: Bundle, area: Area, warnings: Sequence[str]) -> None:
-    """Draw the overview anew: over the slide if it is where it was, else on white."""
-    width, height = result.size_px
-    scale = max(1.0, max(width, height) / _THUMBNAIL_PX)
-    thumbnail = np.full((int(np.ceil(height / scale)), int(np.ceil(width / scale)), 3), 255, np.uint8)
-    title = result.slide
-    try:
-        with result.open_slide() as slide:
-            thumbnail, scale = slide.thumbnail(_THUMBNAIL_PX), slide.thumbnail_scale(_THUMBNAIL_PX)
-    except (CytoliteError, KeyError, OSError):
-        title += " (the slide is not where it was)"
-    draw_overview(
-        folder / OVERVIEW_FILE,
-        thumbnail,
-        scale,
-        iter_cells(folder / CELLS_FILE),
-        mpp=result.mpp,
-        tissue_mm2=area.tissue_mm2,
-        title=title,
-        footer=f"{bundle.spec.name} {bundle.spec.version}",
-        warnings=warnings,
-        type_set=bundle.spec.type_set,
-    )
