@@ -77,6 +77,7 @@ def test_tests_are_corrected_over_all_measures():
         ("name,grade\na,1\n", "grade", "no column 'slide'"),
         ("slide,grade\na,1\na,2\n", "grade", "twice"),
         ("slide,value\na,1\n", None, "own"),
+        ("folder,slide\n1,a\n", None, "own"),
         ("", None, "no column 'slide'"),
     ],
 )
@@ -85,6 +86,14 @@ def test_lists_that_cannot_be_used(tmp_path, text, by, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_groups(path, by, tmp_path)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_list_is_read_as_spreadsheets_of_any_country_write_it(tmp_path, separator):
+    path = tmp_path / "slides.csv"
+    path.write_text("\r\n".join(separator.join(row) for row in (("grade", "slide"), ("1", "a.svs"), ("2", "b.svs"))))
+    groups = read_groups(path, "grade", tmp_path)
+    assert [groups.of(name, "")["grade"] for name in ("a.svs", "b.svs")] == ["1", "2"]
 
 
 def test_what_belongs_together(tmp_path):

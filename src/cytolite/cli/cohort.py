@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ from cytolite.cli.app import FAILED, RESEARCH_USE, Config, app
 from cytolite.cli.segment import SlideList, Slides
 from cytolite.config import SegmentSettings, make_settings
 from cytolite.errors import UsageError
-from cytolite.files import cell_text
 from cytolite.names import one_line
+from cytolite.tables import csv_text
 
 if TYPE_CHECKING:
     from cytolite.segmentation.info import SlideInfo
@@ -65,9 +64,7 @@ def show_infos(
     elif style == "csv":
         rows = [found.row() for found in infos]
         names = dict.fromkeys(name for row in rows for name in row)
-        writer = csv.DictWriter(sys.stdout, list(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: cell_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
+        sys.stdout.write(csv_text(list(names), ([row.get(name) for name in names] for row in rows)))
     elif len(infos) > 1:
         _print_sum(infos)
     return FAILED if any(found.error for found in infos) else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from cytolite.datasets.base import read_labels, read_rgb
 from cytolite.datasets.splits import held_back
 from cytolite.errors import InputError, UsageError, did_you_mean
-from cytolite.files import is_debris, read_text
+from cytolite.files import is_debris
 from cytolite.interop.parquet import read_cells, read_metadata, read_types
 from cytolite.interop.result_folder import CELLS_FILE, results_in
 from cytolite.metrics.classes import Classes, numbers_of
@@ -24,6 +23,7 @@ from cytolite.metrics.counts import Counts, collect, count_image
 from cytolite.metrics.raster import to_labels
 from cytolite.metrics.truth import Prediction, Truth, predicted_nuclei, true_nuclei
 from cytolite.progress import Update
+from cytolite.tables import open_csv
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
@@ -150,10 +150,7 @@ def add_columns(cases: Sequence[Case], path: Path) -> list[Case]:
         If the file cannot be read, has no such column, or lacks an image.
     """
     try:
-        text = read_text(path)
-        # Where the comma is the decimal sign, spreadsheets part columns by semicolons.
-        delimiter = ";" if ";" in text.partition("\n")[0] and "," not in text.partition("\n")[0] else ","
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        reader = open_csv(path)
         rows = {row["image"]: row for row in reader if "image" in row}
         if "image" not in (reader.fieldnames or ()):
             raise UsageError(f"{path} has no column 'image'; it has {', '.join(reader.fieldnames or ()) or 'none'}.")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytolite.errors import UsageError
-from cytolite.files import NOTICE, cell_text, plain_refusal, whole_file, whole_path
+from cytolite.files import NOTICE, plain_refusal, whole_path
 from cytolite.interop.result_folder import RUN_FILE, SUMMARY_FILE, results_in
 from cytolite.names import as_text
+from cytolite.tables import write_csv
 
 COHORT_FILE, FAILURES_FILE = "cohort.json", "failures.csv"
 _FAILURE_COLUMNS = ("id", "path", "message")
@@ -90,7 +89,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     head = {"id": as_text(folder.name), "slide": summary.get("slide", ""), "path": run["slide"].get("path", "")}
     head |= {_own_name(name): value for name, value in columns.items()}
-    tail = _quality(summary.get("qc", {})) | {
+    tail = quality_columns(summary.get("qc", {})) | {
         "warnings": "; ".join(warning["message"] for warning in summary.get("warnings", ())),
         "seconds": _seconds(run),
         "mpp": summary.get("mpp"),
@@ -113,7 +112,8 @@ def _rows(
         yield head | counted | tail
 
 
-def _quality(qc: Mapping[str, Any]) -> dict[str, Any]:
+def quality_columns(qc: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `cytolite.slides.quality` says of a slide as columns of a table."""
     kinds = {f"qc_{kind}_share": found["share_of_tissue"] for kind, found in qc.get("artefacts", {}).items()}
     return kinds | {f"qc_{name}": value for name, value in qc.items() if name != "artefacts"}
 
@@ -140,8 +140,8 @@ def write_cohort(output: Path, cohort: Cohort) -> list[Path]:
         arrays = {name: _array([row.get(name) for row in cohort.rows]) for name in names}
         with whole_path(table) as part, plain_refusal(table):
             pq.write_table(pa.table(arrays).replace_schema_metadata({"notice": NOTICE}), part)
-        _write_csv(texts, names, cohort.rows)
-    _write_csv(failures, _FAILURE_COLUMNS, cohort.failures)
+        write_csv(texts, names, ([row.get(name) for name in names] for row in cohort.rows))
+    write_csv(failures, _FAILURE_COLUMNS, (failure.values() for failure in cohort.failures))
     return [path for path in (table, texts, failures) if path.is_file()]
 
 
@@ -155,16 +155,6 @@ def _array(values: list[Any]) -> pa.Array:
     if kinds <= {int, float} and kinds:
         return pa.array(values, pa.int64() if kinds == {int} else pa.float64())
     return pa.array([None if value is None else str(value) for value in values], pa.string())
-
-
-def _write_csv(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: cell_text(v) if isinstance(v, str) else v for k, v in row.items()})
-    with whole_file(path) as file, plain_refusal(path):
-        file.write(text.getvalue().encode("utf-8-sig"))
 
 
 def read_state(output: Path) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +14,9 @@ from numpy.typing import NDArray
 from cytolite.cells import CellTable
 from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
-from cytolite.files import NOTICE, cell_text, plain_refusal, whole_file
+from cytolite.files import NOTICE, plain_refusal, whole_file
 from cytolite.interop.roi import TOTAL
+from cytolite.tables import write_csv
 
 
 class Area(NamedTuple):
@@ -147,12 +146,7 @@ def write_summary_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
     OutputError
         If the file cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "region": cell_text(row["region"])} for row in rows)
-    with whole_file(path) as file, plain_refusal(Path(path)):
-        file.write(text.getvalue().encode("utf-8-sig"))
+    write_csv(Path(path), list(rows[0]), (row.values() for row in rows))
 
 
 def write_summary_json(

@@ -14,6 +14,7 @@ from cytolite import machine
 from cytolite.drawing.overview import draw_slide
 from cytolite.errors import CytoliteError
 from cytolite.inference.predictor import Model
+from cytolite.interop.cohort import quality_columns
 from cytolite.names import as_text, one_line
 from cytolite.segmentation.checks import check_plan, check_quality
 from cytolite.segmentation.memory import Kept
@@ -50,12 +51,9 @@ class SlideInfo:
     def row(self) -> dict[str, Any]:
         """Return it flat, for tables."""
         row = asdict(self)
-        qc = row.pop("qc")
         row["levels"] = " ".join(f"{level:g}" for level in self.levels)
         row["warnings"] = "; ".join(self.warnings)
-        kinds = qc.pop("artefacts", {})
-        row |= {f"qc_{kind}_share": found["share_of_tissue"] for kind, found in kinds.items()}
-        return row | {f"qc_{name}": value for name, value in qc.items()}
+        return row | quality_columns(row.pop("qc"))
 
 
 class Looker:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +10,10 @@ from typing import Any
 
 from cytolite.config import SegmentSettings, make_settings
 from cytolite.errors import CytoliteError, UsageError, did_you_mean
-from cytolite.files import read_text, to_number
+from cytolite.files import to_number
 from cytolite.names import folder_name, same_folder
 from cytolite.segmentation.results import find_slides, is_result, is_result_of, result_folders
+from cytolite.tables import open_csv
 
 # Columns that say how a slide is worked on; all others travel into the cohort's table.
 SETTING_COLUMNS = ("mpp", "roi", "scene", "model")
@@ -201,14 +200,12 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    text = read_text(path)
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=separator, restkey="")
+    reader = open_csv(path)
     for row in reader:
-        if "" in row and any(row.pop("")):
+        if any(row.pop(None, ())):
             raise UsageError(
-                f"Line {reader.line_num} of {path} has more fields than the first line; quote what has a {separator!r}."
+                f"Line {reader.line_num} of {path} has more fields than the first line; quote what has a "
+                f"{reader.reader.dialect.delimiter!r}."
             )
         texts = {k: (v or "").strip() for k, v in row.items()}
         if any(texts.values()):

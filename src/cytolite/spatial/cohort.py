@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError, did_you_mean
-from cytolite.files import NOTICE, plain_refusal, read_text, whole_file
+from cytolite.files import NOTICE, plain_refusal, whole_file
 from cytolite.spatial import pictures
 from cytolite.spatial.definition import MEASURES
-from cytolite.spatial.files import COLUMNS, NUMBERS, rows_in, write_csv
+from cytolite.spatial.files import COLUMNS, NUMBERS, rows_in
 from cytolite.spatial.wording import number
+from cytolite.tables import open_csv, write_csv
 
 if TYPE_CHECKING:
     from cytolite.spatial.run import Measured
@@ -97,7 +97,7 @@ def read_groups(path: Path | None, by: str | None, output: Path | None) -> Group
             raise InputError("--by names a column of --slides; name that file too.")
         return Groups()
     try:
-        entries = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        entries = list(open_csv(path))
     except (OSError, csv.Error) as error:
         raise InputError(f"The list of slides {path} cannot be read ({error}).") from None
     columns = tuple(entries[0]) if entries else ()
@@ -107,7 +107,7 @@ def read_groups(path: Path | None, by: str | None, output: Path | None) -> Group
                 f"The list of slides {path} has no column {column!r}; it has {', '.join(columns) or 'none'}."
                 f"{did_you_mean(column, columns)}"
             )
-    if taken := {"slide", *columns[1:]} & (set(COLUMNS) | {"folder"}):
+    if taken := set(columns) & {"folder", *COLUMNS}:
         raise InputError(
             f"The column {min(taken)!r} of {path} has the name of one of the table's own; call it otherwise."
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -17,12 +15,13 @@ import shapely
 from numpy.typing import NDArray
 
 import cytolite
-from cytolite.files import NOTICE, cell_text, whole_file
+from cytolite.files import NOTICE, whole_file
 from cytolite.spatial.analysis import WHOLE, Analysis
 from cytolite.spatial.compartments import polygons
 from cytolite.spatial.definition import MEASURES
 from cytolite.spatial.estimate import Curve, Row
 from cytolite.spatial.tiles import FALSE_DISCOVERIES
+from cytolite.tables import write_csv
 
 MEASURES_FILE, FORMAT = "measures.json", 1
 COLUMNS = ("measure", "region", "types", "value", "low", "high", "type_low", "type_high", "n", "unit")
@@ -51,18 +50,6 @@ def write_measures(folder: Path, a: Analysis, fingerprint: dict[str, Any]) -> No
     write_csv(folder / "measures.csv", COLUMNS, (row.values() for row in table.to_pylist()))
     with whole_file(folder / "measures.parquet") as file:
         pq.write_table(table, file, compression="zstd")
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table for spreadsheets: with a byte order mark, and texts that they do not compute."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(
-        ["" if cell is None else cell_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
-    )
-    with whole_file(path) as file:
-        file.write(text.getvalue().encode("utf-8-sig"))
 
 
 def describe(a: Analysis) -> dict[str, Any]:

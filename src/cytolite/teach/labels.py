@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,12 +16,13 @@ from shapely.geometry import shape
 from cytolite.cells import CellTable
 from cytolite.celltypes import TypeSet
 from cytolite.errors import InputError, UsageError
-from cytolite.files import read_text, require_regular, to_number
+from cytolite.files import require_regular, to_number
 from cytolite.interop.convert import open_cells
 from cytolite.interop.frames import polygons
 from cytolite.interop.geojson.writer import TAG
 from cytolite.interop.json_text import unwrapped
 from cytolite.interop.roi import class_name, features_of
+from cytolite.tables import open_csv
 
 REACH_UM = 3.0  # a point that is this far from any outline means no nucleus
 _NAMED = 3  # so many places are named in a message
@@ -166,10 +165,7 @@ def _remember(labels: Labels, given: str, type_set: TypeSet, properties: dict[st
 
 
 def _of_csv(path: Path, type_set: TypeSet) -> Labels:
-    labels, text = Labels(), read_text(path)
-    head = text.partition("\n")[0]
-    separator = next((c for c in (",", ";", "\t") if c in head), ",")
-    rows = csv.DictReader(io.StringIO(text), delimiter=separator)
+    labels, rows = Labels(), open_csv(path)
     known = {name.strip().lower(): name for name in rows.fieldnames or ()}
     columns = [
         next((known[n] for n in names if n in known), None)
