@@ -3,6 +3,7 @@
 import { picture, type Page } from "./api";
 import type { Camera } from "./camera";
 import { program, uniforms, type Uniforms } from "./gl";
+import { TileCache } from "./tile_cache";
 
 const MOST_TILES = 160;
 const AT_ONCE = 6;
@@ -11,25 +12,21 @@ interface Tile {
   texture: WebGLTexture;
   width: number;
   height: number;
-  used: number;
 }
 
 export class ImageLayer {
-  problem = "";
-  private readonly tiles = new Map<string, Tile>();
-  private readonly coming = new Set<string>();
-  private readonly failed = new Set<string>();
+  readonly tiles: TileCache<Tile>;
   private readonly program: WebGLProgram;
   private readonly at: Uniforms;
   private readonly nothing: WebGLVertexArrayObject;
-  private frame = 0;
 
   constructor(
     private readonly gl: WebGL2RenderingContext,
     private readonly page: Page,
     private readonly url: string,
-    private readonly changed: () => void,
+    changed: () => void,
   ) {
+    this.tiles = new TileCache(MOST_TILES, AT_ONCE, (key) => this.fetch(key), ({ texture }) => gl.deleteTexture(texture), changed);
     this.program = program(
       gl,
       `uniform vec4 box; out vec2 uv;
@@ -40,13 +37,9 @@ export class ImageLayer {
     this.nothing = gl.createVertexArray()!;
   }
 
-  get waiting(): number {
-    return this.coming.size;
-  }
-
   draw(camera: Camera, dpr: number): void {
     if (this.page.levels === 0) return;
-    this.frame++;
+    this.tiles.begin();
     const { gl } = this;
     gl.useProgram(this.program);
     gl.bindVertexArray(this.nothing);
@@ -56,13 +49,12 @@ export class ImageLayer {
     for (let z = top; z >= level; z--) {
       for (const [column, row] of this.seen(camera, z)) {
         const key = `${z}/${column}/${row}`;
-        const tile = this.tiles.get(key);
+        const tile = this.tiles.use(key);
         if (tile) this.drawTile(camera, tile, z, column, row);
         else if (z === level || z === top) wanted.push(key);
       }
     }
-    for (const key of wanted) if (this.coming.size < AT_ONCE) void this.fetch(key);
-    this.forget();
+    this.tiles.finish(wanted);
   }
 
   private seen(camera: Camera, z: number): [number, number][] {
@@ -80,7 +72,6 @@ export class ImageLayer {
   private drawTile(camera: Camera, tile: Tile, z: number, column: number, row: number): void {
     const { gl, page } = this;
     const [scale, size] = [2 ** z, page.tile_px * 2 ** z];
-    tile.used = this.frame;
     const [x0, y0] = camera.toScreen(column * size, row * size);
     const [x1, y1] = camera.toScreen(column * size + tile.width * scale, row * size + tile.height * scale);
     const clip = (x: number, y: number): [number, number] => [(2 * x) / camera.width - 1, 1 - (2 * y) / camera.height];
@@ -89,20 +80,11 @@ export class ImageLayer {
     gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
   }
 
-  private async fetch(key: string): Promise<void> {
-    if (this.coming.has(key) || this.failed.has(key)) return;
-    this.coming.add(key);
-    try {
-      const image = await picture(`${this.url}/tiles/${key}.jpg`);
-      this.tiles.set(key, { texture: this.upload(image), width: image.width, height: image.height, used: this.frame });
-      image.close();
-    } catch (error) {
-      this.failed.add(key);
-      this.problem = (error as Error).message;
-    } finally {
-      this.coming.delete(key);
-      this.changed();
-    }
+  private async fetch(key: string): Promise<Tile> {
+    const image = await picture(`${this.url}/tiles/${key}.jpg`);
+    const tile = { texture: this.upload(image), width: image.width, height: image.height };
+    image.close();
+    return tile;
   }
 
   private upload(image: ImageBitmap): WebGLTexture {
@@ -115,14 +97,5 @@ export class ImageLayer {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
     return texture;
-  }
-
-  private forget(): void {
-    if (this.tiles.size <= MOST_TILES) return;
-    const old = [...this.tiles].filter(([, tile]) => tile.used < this.frame).sort((a, b) => a[1].used - b[1].used);
-    for (const [key, tile] of old.slice(0, this.tiles.size - MOST_TILES)) {
-      this.gl.deleteTexture(tile.texture);
-      this.tiles.delete(key);
-    }
   }
 }

@@ -5,6 +5,7 @@ import { bytes, type Page, type Ring } from "./api";
 import type { Camera } from "./camera";
 import { program, uniforms, type Uniforms } from "./gl";
 import type { Style } from "./style";
+import { TileCache } from "./tile_cache";
 
 /** Outlines are drawn where a CSS px is at most this many um. */
 export const NEAR_UM = 0.6;
@@ -37,30 +38,26 @@ interface Tile {
   areas: WebGLVertexArrayObject | null;
   buffer: WebGLBuffer | null;
   corners: number;
-  used: number;
 }
 
 const SHADE = `uniform vec4 palette[64]; uniform float least; flat out vec4 shade;
   bool hidden(uint kind, float certainty) { shade = palette[kind & 63u]; return shade.a == 0.0 || certainty < least; }`;
 
 export class OutlinesLayer {
-  problem = "";
-  private readonly tiles = new Map<string, Tile>();
-  private readonly coming = new Set<string>();
-  private readonly failed = new Set<string>();
+  readonly tiles: TileCache<Tile>;
   private readonly lineProgram: WebGLProgram;
   private readonly lineAt: Uniforms;
   private readonly fillProgram: WebGLProgram;
   private readonly fillAt: Uniforms;
   private readonly nothing: WebGLVertexArrayObject;
-  private frame = 0;
 
   constructor(
     private readonly gl: WebGL2RenderingContext,
     private readonly page: Page,
     private readonly url: string,
-    private readonly changed: () => void,
+    changed: () => void,
   ) {
+    this.tiles = new TileCache(MOST_TILES, AT_ONCE, (key) => this.fetch(key), (tile) => this.end(tile), changed);
     this.lineProgram = program(
       gl,
       `uniform highp sampler2D ends; uniform highp usampler2D kinds;
@@ -101,21 +98,16 @@ export class OutlinesLayer {
     return camera.scale * this.page.mpp <= NEAR_UM;
   }
 
-  get waiting(): number {
-    return this.coming.size;
-  }
-
   /** Draw what is there; false where a tile in view is still to come. */
   draw(camera: Camera, style: Style, dpr: number): boolean {
-    this.frame++;
+    this.tiles.begin();
     const wanted = this.inView(camera);
-    const there = wanted.map((key) => this.tiles.get(key)).filter((tile): tile is Tile => tile !== undefined);
-    for (const tile of there) tile.used = this.frame;
+    const there = wanted.map((key) => this.tiles.use(key)).filter((tile): tile is Tile => tile !== undefined);
     if (style.drawn !== "outline") this.drawAll(camera, style, dpr, there, true);
     if (style.drawn !== "fill") this.drawAll(camera, style, dpr, there, false);
-    for (const key of wanted) if (this.coming.size < AT_ONCE && !this.tiles.has(key)) void this.fetch(key);
-    this.forget();
-    return there.length + wanted.filter((key) => this.failed.has(key)).length === wanted.length;
+    const missing = wanted.filter((key) => !this.tiles.peek(key));
+    this.tiles.finish(missing);
+    return missing.every((key) => this.tiles.hasFailed(key));
   }
 
   private drawAll(camera: Camera, style: Style, dpr: number, tiles: Tile[], fill: boolean): void {
@@ -154,7 +146,7 @@ export class OutlinesLayer {
     const [column, row] = [Math.floor(x / side), Math.floor(y / side)];
     for (let dr = -1; dr <= 1; dr++)
       for (let dc = -1; dc <= 1; dc++) {
-        const tile = this.tiles.get(`${column + dc}/${row + dr}`);
+        const tile = this.tiles.peek(`${column + dc}/${row + dr}`);
         const cell = tile && findIn(tile, x - tile.column * side, y - tile.row * side, side);
         if (cell) return cell;
       }
@@ -172,19 +164,9 @@ export class OutlinesLayer {
     return keys;
   }
 
-  private async fetch(key: string): Promise<void> {
-    if (this.coming.has(key) || this.failed.has(key)) return;
-    this.coming.add(key);
-    try {
-      const [column, row] = key.split("/").map(Number);
-      this.tiles.set(key, this.take(column, row, await bytes(`${this.url}/outlines/${key}`)));
-    } catch (error) {
-      this.failed.add(key);
-      this.problem = (error as Error).message;
-    } finally {
-      this.coming.delete(key);
-      this.changed();
-    }
+  private async fetch(key: string): Promise<Tile> {
+    const [column, row] = key.split("/").map(Number);
+    return this.take(column, row, await bytes(`${this.url}/outlines/${key}`));
   }
 
   private take(column: number, row: number, data: ArrayBuffer): Tile {
@@ -220,7 +202,7 @@ export class OutlinesLayer {
       column, row, rows, offsets, certainty, area, xy, types, boxes, segments: v,
       ends: this.texture(high, gl.RGBA32F, gl.RGBA, gl.FLOAT, ends),
       kinds: this.texture(high, gl.RG8UI, gl.RG_INTEGER, gl.UNSIGNED_BYTE, small),
-      areas: null, buffer: null, corners: 0, used: this.frame,
+      areas: null, buffer: null, corners: 0,
     };
   }
 
@@ -266,16 +248,11 @@ export class OutlinesLayer {
     return made;
   }
 
-  private forget(): void {
-    if (this.tiles.size <= MOST_TILES) return;
-    const old = [...this.tiles].filter(([, tile]) => tile.used < this.frame).sort((a, b) => a[1].used - b[1].used);
-    for (const [key, tile] of old.slice(0, this.tiles.size - MOST_TILES)) {
-      this.gl.deleteTexture(tile.ends);
-      this.gl.deleteTexture(tile.kinds);
-      this.gl.deleteVertexArray(tile.areas);
-      this.gl.deleteBuffer(tile.buffer);
-      this.tiles.delete(key);
-    }
+  private end(tile: Tile): void {
+    this.gl.deleteTexture(tile.ends);
+    this.gl.deleteTexture(tile.kinds);
+    this.gl.deleteVertexArray(tile.areas);
+    this.gl.deleteBuffer(tile.buffer);
   }
 }
 

@@ -150,11 +150,11 @@ class SlidePage {
   }
 
   private problem(): string {
-    return this.page.slide_problem ?? (this.image.problem || this.points.problem || this.outlines.problem);
+    return this.page.slide_problem ?? (this.image.tiles.problem || this.points.problem || this.outlines.tiles.problem);
   }
 
   private busy(): boolean {
-    return this.image.waiting + this.outlines.waiting > 0 || (!this.points.loaded && !this.points.problem);
+    return this.image.tiles.waiting + this.outlines.tiles.waiting > 0 || (!this.points.loaded && !this.points.problem);
   }
 
   private dpr(): number {

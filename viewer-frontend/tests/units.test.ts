@@ -5,6 +5,7 @@ import { number } from "../src/dom";
 import { columns, fits } from "../src/gallery";
 import { inside } from "../src/outlines_layer";
 import { Style } from "../src/style";
+import { TileCache } from "../src/tile_cache";
 import { restore, written } from "../src/view_link";
 
 function camera(): Camera {
@@ -91,5 +92,37 @@ describe("address", () => {
     const before = written(view, style);
     expect(restore(new URLSearchParams(text), view, style)).toBe(false);
     expect(written(view, style)).toBe(before);
+  });
+});
+
+describe("tiles", () => {
+  it("come a few at a time, and those that were not seen for longest go", async () => {
+    const ended: string[] = [];
+    const cache = new TileCache(2, 2, async (key) => key.toUpperCase(), (tile) => ended.push(tile), () => undefined);
+    const frame = async (...keys: string[]): Promise<(string | undefined)[]> => {
+      cache.begin();
+      const got = keys.map((key) => cache.use(key));
+      cache.finish(keys.filter((key) => !cache.peek(key)));
+      await new Promise((done) => setTimeout(done));
+      return got;
+    };
+    expect(await frame("a", "b", "c")).toEqual([undefined, undefined, undefined]);
+    expect(await frame("a", "b", "c")).toEqual(["A", "B", undefined]); // two at a time
+    expect(await frame("a", "b", "c")).toEqual(["A", "B", "C"]); // three are in view: none goes
+    expect(ended).toEqual([]);
+    await frame("b", "c");
+    expect(ended).toEqual(["A"]);
+    expect(cache.peek("a")).toBeUndefined();
+  });
+  it("that cannot be had are asked for once, and the reason is told", async () => {
+    let asked = 0;
+    let changed = 0;
+    const cache = new TileCache(2, 2, () => (asked++, Promise.reject(new Error("gone"))), () => undefined, () => changed++);
+    for (let i = 0; i < 3; i++) {
+      cache.begin();
+      cache.finish(["a"]);
+      await new Promise((done) => setTimeout(done));
+    }
+    expect([asked, changed, cache.problem, cache.hasFailed("a"), cache.waiting]).toEqual([1, 1, "gone", true, 0]);
   });
 });
