@@ -100,6 +100,28 @@ def test_every_compiled_function_goes_through_the_decorator():
     assert found == []
 
 
+def test_compiled_functions_close_over_nothing():
+    """One that is made within a function could not be found again: each start would compile and keep another."""
+    for path in Path(cytolite.__file__).parent.rglob("*.py"):
+        assert not re.search(r"^[ \t]+@kernel\b", path.read_text(), re.MULTILINE), path
+
+
+def test_a_second_start_compiles_no_flows(tmp_path):
+    code = (
+        "import numpy as np\n"
+        "from cytolite.decoding import cellpose, flows\n"
+        "labels = np.zeros((40, 40), np.int32); labels[10:30, 10:30] = 1\n"
+        "for decode in (flows.decode, cellpose.decode_like_cellpose):\n"
+        "    assert (decode(flows.encode(labels), labels > 0) == labels).all()\n"
+    )
+    kept = []
+    for _ in range(2):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=200)
+        kept.append({(path.name, path.stat().st_mtime_ns) for path in tmp_path.rglob("*.nbc")})
+    assert kept[0] == kept[1] != set()
+
+
 def test_doctor_compiles_and_says_where_the_code_is(monkeypatch):
     [finding] = doctor._compiler()
     assert (finding.state, finding.what) == ("good", "compiler")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.decoding import heat
-from cytolite.decoding.following import Follow, field_of, follow
+from cytolite.decoding.following import field_of, follow
 from cytolite.decoding.sinks import drop_small, fill_holes, label_ends
 from cytolite.errors import InputError
 
@@ -99,7 +99,7 @@ def decode(
     )
     one, near = np.float32(1), np.float32(tolerance)
     labels, n = follow_to_labels(
-        follow, field_of(flows, foreground, one, one), foreground, steps=steps, near=(near, near), threads=threads
+        field_of(flows, foreground, one, one), foreground, steps=steps, near=(near, near), threads=threads
     )
     return keep_good(
         labels, n, flows, heat.steps_of, flow_threshold=flow_threshold or 0, min_size_px=min_size_px, threads=threads
@@ -107,18 +107,18 @@ def decode(
 
 
 def follow_to_labels(
-    follow: Follow,
     field: NDArray[np.float32],
     foreground: NDArray[np.bool_],
     *,
     steps: int,
     near: tuple[np.float32, np.float32],
     threads: int,
+    spans: tuple[np.float32, np.float32] | None = None,
 ) -> tuple[NDArray[np.int32], int]:
     """Give each pixel of the foreground to the sink that it reaches; return int32 (H, W) and the highest id."""
     pixels = np.flatnonzero(foreground).astype(np.int32)
     ends = np.empty(len(pixels), np.int32)
-    heat.in_threads(threads, len(pixels), lambda a, b: follow(field, pixels[a:b], ends[a:b], steps, near))
+    heat.in_threads(threads, len(pixels), lambda a, b: follow(field, pixels[a:b], ends[a:b], steps, near, spans))
     return label_ends(ends, pixels, foreground.shape)
 
 

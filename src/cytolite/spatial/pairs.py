@@ -181,22 +181,36 @@ def _weight(inverse, cols, rows):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _rows_near(y, rows, reach):  # type: ignore[no-untyped-def]
+    row = int(y / reach)
+    return max(0, row - 1), min(rows, row + 2)
+
+
+@kernel
+def _cells_near(x, row, starts, cols, reach):  # type: ignore[no-untyped-def]
+    """First and last + 1 of the sorted points in a row of bins that can be within reach of an x."""
+    col = int(x / reach)
+    return starts[row * cols + max(0, col - 1)], starts[row * cols + min(cols - 1, col + 1) + 1]
+
+
+@kernel
+def _bin(edges, distance):  # type: ignore[no-untyped-def]
+    return max(min(np.searchsorted(edges, distance), len(edges) - 1) - 1, 0)
+
+
+@kernel
 def _pairs(  # type: ignore[no-untyped-def]  # noqa: PLR0917
     x, y, starts, rows, cols, reach, types, blocks, edges, inverse, px, first, last, weighted, counts
 ):
-    n_bins = len(edges) - 1
     for i in range(first, last):
-        row, col = int(y[i] / reach), int(x[i] / reach)
-        for near_row in range(max(0, row - 1), min(rows, row + 2)):
-            begin = starts[near_row * cols + max(0, col - 1)]
-            end = starts[near_row * cols + min(cols - 1, col + 1) + 1]
-            for j in range(begin, end):
+        first_row, last_row = _rows_near(y[i], rows, reach)
+        for row in range(first_row, last_row):
+            for j in range(*_cells_near(x[i], row, starts, cols, reach)):
                 dx, dy = x[j] - x[i], y[j] - y[i]
                 distance = np.sqrt(dx * dx + dy * dy)
                 if j == i or distance > reach:
                     continue
-                k = min(np.searchsorted(edges, distance), n_bins) - 1
-                k = max(k, 0)
+                k = _bin(edges, distance)
                 weighted[blocks[i], types[i], types[j], k] += _weight(inverse, dx / px, dy / px)
                 counts[blocks[i], types[i], types[j], k] += 1
 
@@ -205,21 +219,17 @@ def _pairs(  # type: ignore[no-untyped-def]  # noqa: PLR0917
 def _relabelled(  # type: ignore[no-untyped-def]  # noqa: PLR0917
     x, y, starts, rows, cols, reach, labels, firsts, edges, inverse, px, first, last, weighted
 ):
-    n_bins = len(edges) - 1
     for i in range(first, last):
         if not firsts[i]:
             continue
-        row, col = int(y[i] / reach), int(x[i] / reach)
-        for near_row in range(max(0, row - 1), min(rows, row + 2)):
-            begin = starts[near_row * cols + max(0, col - 1)]
-            end = starts[near_row * cols + min(cols - 1, col + 1) + 1]
-            for j in range(begin, end):
+        first_row, last_row = _rows_near(y[i], rows, reach)
+        for row in range(first_row, last_row):
+            for j in range(*_cells_near(x[i], row, starts, cols, reach)):
                 dx, dy = x[j] - x[i], y[j] - y[i]
                 distance = np.sqrt(dx * dx + dy * dy)
                 if j == i or distance > reach:
                     continue
-                k = min(np.searchsorted(edges, distance), n_bins) - 1
-                k = max(k, 0)
+                k = _bin(edges, distance)
                 weight = _weight(inverse, dx / px, dy / px)
                 for p in range(labels.shape[1]):
                     weighted[p, labels[i, p], labels[j, p], k] += weight
@@ -228,11 +238,9 @@ def _relabelled(  # type: ignore[no-untyped-def]  # noqa: PLR0917
 @kernel
 def _neighbours(x, y, starts, rows, cols, reach, types, radii, first, last, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     for i in range(first, last):
-        row, col = int(y[i] / reach), int(x[i] / reach)
-        for near_row in range(max(0, row - 1), min(rows, row + 2)):
-            begin = starts[near_row * cols + max(0, col - 1)]
-            end = starts[near_row * cols + min(cols - 1, col + 1) + 1]
-            for j in range(begin, end):
+        first_row, last_row = _rows_near(y[i], rows, reach)
+        for row in range(first_row, last_row):
+            for j in range(*_cells_near(x[i], row, starts, cols, reach)):
                 dx, dy = x[j] - x[i], y[j] - y[i]
                 distance = np.sqrt(dx * dx + dy * dy)
                 if j != i and distance <= reach:
