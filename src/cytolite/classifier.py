@@ -91,7 +91,7 @@ class Classifier(BaseModel):
         z = self.standardised(inputs)
         # Not a product of matrices: a library's result would depend on how many nuclei it is given at once.
         scores = np.stack([(z * row).sum(axis=1) for row in np.asarray(self.coefficients)], axis=1)
-        probs = softmax((scores + np.asarray(self.intercepts)) / self.temperature)
+        probs = softmax(scores + np.asarray(self.intercepts), self.temperature)
         if self.kept:
             said = type_probs.astype(np.float64)[:, [i - 1 for i in self.kept.values()]]
             probs *= 1 - np.minimum(said.sum(axis=1, keepdims=True), 1)
@@ -188,9 +188,10 @@ def inputs_of(before: CellTable, names: Sequence[str]) -> NDArray[np.float64]:
     return np.stack(values, axis=1) if len(before) else np.empty((0, len(names)))
 
 
-def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return probabilities of scores, row by row."""
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return probabilities of scores, row by row: float64 (n, k)."""
+    scaled = np.asarray(scores, np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis=1, keepdims=True)
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from cytolite.evaluation.report import Section
     from cytolite.inference.predictor import Model as NucleusModel
     from cytolite.interop.cohort import Cohort
-    from cytolite.patches import Patch
-    from cytolite.relabel.outlining import Model
     from cytolite.relabel.run import Relabelled
     from cytolite.release.variants import Comparison
     from cytolite.segmentation.cohort import Ledger
@@ -684,13 +682,14 @@ def outline(
     from cytolite.bundle import load_bundle
     from cytolite.datasets.store import Stores, write_store
     from cytolite.relabel.audit import write_audit
+    from cytolite.relabel.outliner import outliner
     from cytolite.relabel.outlining import SCHEMA, outline_stores, summary
 
     bundle = load_bundle(model)
     rows = [SCHEMA.empty_table()]
     with Stores(stores) as opened, display("outlining", "patches") as update:
         out.mkdir(parents=True, exist_ok=True)
-        patches = outline_stores(opened.stores, _outliner(bundle, turns, threads), rows)
+        patches = outline_stores(opened.stores, outliner(bundle, turns, threads), rows)
         licences = {source: text for store in opened.stores for source, text in store.licences.items()}
         told = " ".join(["cytolite outline", *(path.name for path in stores), "-o", out.name])
         told += f" --model {bundle.spec.name} --turns {turns}"
@@ -698,30 +697,6 @@ def outline(
     table = pa.concat_tables(rows)
     write_audit(out / "audit.parquet", table)
     return summary(table)
-
-
-def _outliner(bundle: Bundle, turns: int, threads: int) -> Model:
-    """Return a bundle as a model that outlines."""
-    import numpy as np
-
-    from cytolite.inference.image import locate
-    from cytolite.inference.predictor import Predictor
-    from cytolite.relabel.outlining import Model, Seen
-
-    predictor = Predictor(bundle, threads=threads, turns=turns)
-
-    def look(patch: Patch) -> Seen:
-        located = locate(predictor.maps, bundle.spec, patch.image, patch.mpp)
-        logits = located.decoded.type_logits
-        shifted = np.exp(logits - logits.max(0))
-        background = shifted[0] / shifted.sum(0)
-        ids = located.decoded.instances.ravel()
-        n = int(ids.max(initial=0))
-        sums = np.bincount(ids, 1 - background.ravel(), n + 1)[1:]
-        means = sums / np.maximum(np.bincount(ids, minlength=n + 1)[1:], 1)
-        return Seen(located.instance_map, means, located.decoded.names(bundle.spec.type_temperature)[1])
-
-    return Model(bundle.spec.name, bundle.sha256, look)
 
 
 def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cytolite.classifier import softmax
 from cytolite.config import RelabelSettings
 from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import whole_file, write_text
 from cytolite.networks.encoders import ENCODERS
 from cytolite.networks.weights import find_weights, load_weights
-from cytolite.relabel.calibration import softmax
 
 WEIGHTS_NAME, RECORD_NAME = "classifier.pt", "classifier.json"
 PREDICT_BATCH = 256

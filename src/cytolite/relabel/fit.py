@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from cytolite.classifier import softmax
 from cytolite.config import RelabelSettings
-from cytolite.relabel.calibration import equal_weights, fit_temperature, softmax
+from cytolite.relabel.calibration import equal_weights, fit_temperature
 from cytolite.relabel.classifier import Classifier, as_input
 from cytolite.relabel.samples import equalised, resampled
 from cytolite.training.augment import jitter_stain, warp_matrix

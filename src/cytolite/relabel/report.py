@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.celltypes import LABEL_NAMES
+from cytolite.classifier import softmax
 from cytolite.relabel.accuracy import Accuracy, Measure, fall, measure, rounded
-from cytolite.relabel.calibration import equal_weights, expected_calibration_error, softmax
+from cytolite.relabel.calibration import equal_weights, expected_calibration_error
 from cytolite.relabel.crossrelabel import Census
 from cytolite.relabel.recipe import ClassifierRecipe
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.classifier import softmax
+from cytolite.metrics.calibration import bin_counts, expected_calibration_error
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # inverse weight of the penalty
 FOLDS, FEWEST_GROUPS = 5, 3
@@ -45,7 +46,7 @@ class Worth:
     curve : list of tuple
         Labels of each type, mean and standard deviation of macro F1 over draws.
     calibration_error : float
-        Mean distance of what the probabilities say from how often it was so, over ten bins.
+        Expected calibration error: mean distance of what the probabilities say from how often it was so.
     """
 
     confusion: NDArray[np.int64]
@@ -92,7 +93,7 @@ def fit(
     np.add.at(confusion, (y, called), 1)
     f1, macro = intervals(y, called, groups, n_types, rng)
     fitted = Fitted(*regression(z, y, n_types, strength), temperature, strength)
-    error = calibration_error(softmax(scores / temperature), y)
+    error = calibration_error(softmax(scores, temperature), y)
     return fitted, Worth(confusion, f1, macro, curve(z, y, groups, n_types, strength=strength, rng=rng), error)
 
 
@@ -184,7 +185,7 @@ def choose_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> flo
     weights = 1 / counts[y]
 
     def nats(temperature: float) -> float:
-        logs = np.log(np.maximum(softmax(scores / temperature), 1e-9))
+        logs = np.log(np.maximum(softmax(scores, temperature), 1e-9))
         own = logs[np.arange(len(y)), y]
         others = (logs.sum(axis=1) - own) / max(1, logs.shape[1] - 1)
         return float(-(weights * (sure * own + (1 - sure) * others)).sum())
@@ -226,11 +227,10 @@ def intervals(
 
 
 def calibration_error(probs: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Return the mean distance between the probability of what was called and how often it is right, over ten bins."""
+    """Return the expected calibration error of what was called, as `cytolite evaluate` counts it."""
     sure, right = probs.max(axis=1), probs.argmax(axis=1) == y
-    edge = np.minimum((sure * 10).astype(int), 9)
-    gaps = [abs(sure[edge == b].mean() - right[edge == b].mean()) * (edge == b).sum() for b in np.unique(edge)]
-    return float(sum(gaps) / len(y))
+    bins = bin_counts(sure[:, None], right[:, None], np.ones((len(y), 1), np.bool_))
+    return float(expected_calibration_error(bins)[0])
 
 
 def curve(

@@ -1,0 +1,29 @@
+"""A bundle as a model that outlines marks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cytolite.bundle import Bundle
+from cytolite.inference.image import locate
+from cytolite.inference.predictor import Predictor
+from cytolite.patches import Patch
+from cytolite.relabel.outlining import Model, Seen
+
+
+def outliner(bundle: Bundle, turns: int, threads: int) -> Model:
+    """Return a bundle as a model that outlines; `turns` and `threads` as of `Predictor`."""
+    predictor = Predictor(bundle, threads=threads, turns=turns)
+
+    def look(patch: Patch) -> Seen:
+        located = locate(predictor.maps, bundle.spec, patch.image, patch.mpp)
+        logits = located.decoded.type_logits
+        shifted = np.exp(logits - logits.max(0))
+        background = shifted[0] / shifted.sum(0)
+        ids = located.decoded.instances.ravel()
+        n = int(ids.max(initial=0))
+        sums = np.bincount(ids, 1 - background.ravel(), n + 1)[1:]
+        means = sums / np.maximum(np.bincount(ids, minlength=n + 1)[1:], 1)
+        return Seen(located.instance_map, means, located.decoded.names(bundle.spec.type_temperature)[1])
+
+    return Model(bundle.spec.name, bundle.sha256, look)
