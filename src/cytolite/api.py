@@ -220,11 +220,12 @@ def segment_slide(slide: str | Path, output: str | Path, *, quiet: bool = True, 
     from cytolite.segmentation.results import prepare_output, result_folders
     from cytolite.segmentation.run import load_model as load
     from cytolite.segmentation.run import segment_or_skip
+    from cytolite.segmentation.slide_list import Entry
 
     settings = _settings({**options, "quiet": quiet})
     prepare_output(Path(output))
     [target] = result_folders([Path(slide)], Path(output))
-    outcome = segment_or_skip(Path(slide), target, load(settings), settings, choose(quiet))
+    outcome = segment_or_skip(Entry(Path(slide), settings), target, load(settings), choose(quiet))
     for warning in outcome.warnings:
         _warn(f"{slide}: {warning}")
     return Result(target)

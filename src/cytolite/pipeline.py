@@ -98,7 +98,7 @@ def segment_slides(
     prepare_output(output)
     folders = folders_of(entries, output)
     if len(entries) == 1 and slide_list is None and cluster is None:
-        outcomes = [try_slide(entries[0].path, folders[0], models(settings), settings, display)]
+        outcomes = [try_slide(entries[0], folders[0], models(settings), display)]
         report(outcomes[0])
         return outcomes
     if cluster is None:
@@ -153,7 +153,7 @@ def _one_by_one(
     outcomes = []
     for i, (entry, folder) in enumerate(zip(entries, folders, strict=True)):
         shown = ledger.watch(batch.display(i + 1, sum(to_do[i:])), folder)
-        outcome = try_slide(entry.path, folder, models(entry.settings), entry.settings, shown, columns=entry.columns)
+        outcome = try_slide(entry, folder, models(entry.settings), shown)
         ledger.settle(outcome)
         report(outcome)
         outcomes.append(outcome)

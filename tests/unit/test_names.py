@@ -11,6 +11,7 @@ from cytolite.names import LONGEST_FOLDER_BYTES, as_text, folder_name, one_line
 from cytolite.progress import silent
 from cytolite.segmentation.results import find_slides, result_folders
 from cytolite.segmentation.run import load_model, try_slide
+from cytolite.segmentation.slide_list import Entry
 from fakes import fake_bundle
 
 
@@ -60,7 +61,7 @@ def test_names_that_no_file_can_have_fail_alone_and_first(tmp_path):
     assert found == [*bad, tmp_path / "good.png"]
     settings = SegmentSettings(model=str(fake_bundle(tmp_path).path))
     for slide, folder in zip(found, result_folders(found, tmp_path / "out"), strict=True):
-        outcome = try_slide(slide, folder, load_model(settings), settings, silent)
+        outcome = try_slide(Entry(slide, settings), folder, load_model(settings), silent)
         assert outcome.status == "failed"
         assert ("is no name that a file can have" in outcome.message) == (slide in bad)
         assert "report" not in outcome.message

@@ -3,11 +3,15 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from cytolite import pipeline
 from cytolite.celltypes import INFLAMMATORY
+from cytolite.datasets.store import Stores, write_store
 from cytolite.patches import OUTLINE, PRESENCE, PSEUDO, Patch
 from cytolite.relabel.outlining import NOT_FOUND, OUTLINED, SHARED, UNFIT, Model, Seen, outline, summary
+from fakes import fake_bundle, paint, random_nuclei
 
 SIDE = 40
 
@@ -97,3 +101,32 @@ def test_neighbours_keep_what_is_theirs():
     assert (outlined.instance_map[10:12, 10] == 1).all()
     assert (outlined.instance_map == 2).sum() == 100 - 2
     assert (outlined.type_map[outlined.instance_map == 2] == 2).all()
+
+
+def test_a_bundle_outlines_the_marks_of_a_store(tmp_path):
+    """Painted nuclei are found as they are: what is under a mark becomes its outline, and the others stay unknown."""
+    rng = np.random.default_rng(3)
+    truth, _ = random_nuclei(rng, (200, 200), 30, gap=3)
+    types = np.concatenate([[0], np.full(truth.max(), 3)]).astype(np.uint8)
+    marked = [number for number in np.unique(truth)[1:] if (truth == number).sum() > 100][:4]
+    marks = np.zeros_like(truth)
+    for number in marked:
+        y, x = np.argwhere(truth == number).mean(0).round().astype(int)
+        marks[y - 1 : y + 1, x - 1 : x + 1] = number
+    known = np.where(marks > 0, PRESENCE, 0).astype(np.uint8)
+    patch = Patch(
+        "p", paint(truth, types), marks.astype(np.int32), np.where(marks > 0, INFLAMMATORY, 0).astype(np.uint8), 0.5,
+        "s", "g", known_map=known, trust_map=np.where(marks > 0, 100, 0).astype(np.uint8),
+    )  # fmt: skip
+    write_store(tmp_path / "marks.h5", [patch], {"s": "CC0-1.0"})
+    told = pipeline.outline([tmp_path / "marks.h5"], tmp_path / "out", str(fake_bundle(tmp_path).path))
+    assert told.startswith("s, inflammatory: 4 outlined")
+    with Stores([tmp_path / "out" / "outlined.h5"]) as stores:
+        outlined = stores[0]
+    for number in marked:
+        ours, painted = outlined.instance_map == number, truth == number
+        assert (ours & painted).sum() / (ours | painted).sum() > 0.9
+        assert outlined.trust[painted & ours].min() > 90
+    assert set(np.unique(outlined.instance_map)) == {0, *marked}
+    [*rows] = pq.read_table(tmp_path / "out" / "audit.parquet").to_pylist()
+    assert {row["likeliest_type"] for row in rows} == {"lymphocyte"}

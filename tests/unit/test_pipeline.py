@@ -35,7 +35,8 @@ def work(monkeypatch):
     """Replace the work on one slide: what a slide's text says happens; returns the slides worked on."""
     worked = []
 
-    def segment_slide(slide, folder, model, settings, display, **more):
+    def segment_slide(entry, folder, model, display, executor):
+        slide, settings = entry.path, entry.settings
         worked.append(slide.name)
         what = slide.read_text()
         faults = {

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import dask
@@ -36,6 +36,9 @@ from cytolite.segmentation.executors import Job
 from cytolite.segmentation.run import Outcome, try_slide
 from cytolite.segmentation.slide_list import Entry
 from cytolite.slides.tiles import Tile
+
+if TYPE_CHECKING:
+    from cytolite.bundle import Bundle
 
 _TOPIC = "cytolite"
 _WAIT_S, _JOBS_WAIT_S, _TELL_EVERY_S, _LOOK_EVERY_S = 30.0, 24 * 3600.0, 1.0, 0.1
@@ -109,30 +112,38 @@ class Expected:
 
 def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
     """Segment one slide, on a worker, with the help of all."""
-    from cytolite.bundle import load_bundle
-
-    if complaint := _complaint(expected):
-        return Outcome(entry.path, folder, "failed", complaint)
-    model = Model(load_bundle(str(expected.bundle)), entry.settings.device, entry.settings.turns)
-    return try_slide(
-        entry.path, folder, model, entry.settings, _tell(folder.name), columns=entry.columns, executor=Workers()
-    )
+    try:
+        bundle = _bundle(expected)
+    except BundleError as error:
+        return Outcome(entry.path, folder, "failed", str(error))
+    model = Model(bundle, entry.settings.device, entry.settings.turns)
+    return try_slide(entry, folder, model, _tell(folder.name), Workers())
 
 
-def _complaint(expected: Expected) -> str:
-    """What this process has otherwise than the client; empty if nothing."""
+def _bundle(expected: Expected) -> Bundle:
+    """Load the bundle on a worker.
+
+    Raises
+    ------
+    BundleError
+        If this process has something otherwise than the client.
+    """
     from cytolite.bundle import load_bundle
 
     host = socket.gethostname()
     if (here := version("cytolite")) != expected.version:
-        return f"A worker on {host} has cytolite {here}, this is {expected.version}: install the same on all hosts."
+        raise BundleError(
+            f"A worker on {host} has cytolite {here}, this is {expected.version}: install the same on all hosts."
+        )
     try:
         bundle = load_bundle(str(expected.bundle))
     except BundleError as error:
-        return f"A worker on {host} cannot use the model: {error}"
+        raise BundleError(f"A worker on {host} cannot use the model: {error}") from None
     if bundle.sha256 != expected.bundle_sha256:
-        return f"A worker on {host} has another network in {expected.bundle}: copy the same bundle to all hosts."
-    return ""
+        raise BundleError(
+            f"A worker on {host} has another network in {expected.bundle}: copy the same bundle to all hosts."
+        )
+    return bundle
 
 
 def _look(expected: Sequence[Expected], seen: Path) -> str:
@@ -141,7 +152,12 @@ def _look(expected: Sequence[Expected], seen: Path) -> str:
         return (
             f"A worker on {socket.gethostname()} does not see {seen.parent}: name a folder on storage that all share."
         )
-    return next(filter(None, map(_complaint, expected)), "")
+    try:
+        for one in expected:
+            _bundle(one)
+    except BundleError as error:
+        return str(error)
+    return ""
 
 
 def _tell(name: str) -> Display:

@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from cytolite.names import as_text, one_line
 from cytolite.progress import Display
 from cytolite.provenance import fingerprint, versions_here
 from cytolite.segmentation.results import check_free, is_result, read_record
+from cytolite.segmentation.slide_list import Entry
 
 if TYPE_CHECKING:
     from cytolite.bundle import Bundle
@@ -80,22 +80,14 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
         Also says what went wrong; nothing but the interrupt is raised.
     """
     stale = is_result(folder) and bool(_differences(folder, model.bundle, settings))
-    return try_slide(slide, folder, model, settings.model_copy(update={"overwrite": stale}), display)
+    return try_slide(Entry(slide, settings.model_copy(update={"overwrite": stale})), folder, model, display)
 
 
-def try_slide(
-    slide: Path,
-    folder: Path,
-    model: Model,
-    settings: SegmentSettings,
-    display: Display,
-    *,
-    columns: Mapping[str, str] | None = None,
-    executor: Executor | None = None,
-) -> Outcome:
-    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `columns` and `executor`."""
+def try_slide(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
+    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `executor`."""
+    slide = entry.path
     try:
-        return segment_or_skip(slide, folder, model, settings, display, columns=columns, executor=executor)
+        return segment_or_skip(entry, folder, model, display, executor)
     except CytoliteError as error:
         message = str(error)
     except OSError as error:
@@ -110,23 +102,16 @@ def try_slide(
 
 
 def segment_or_skip(
-    slide: Path,
-    folder: Path,
-    model: Model,
-    settings: SegmentSettings,
-    display: Display,
-    *,
-    columns: Mapping[str, str] | None = None,
-    executor: Executor | None = None,
+    entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None
 ) -> Outcome:
     """Segment one slide, unless its result is there already and may stay; what goes wrong is raised."""
-    if settings.overwrite or not is_result(folder):
-        return work_on(slide, folder, model, settings, display, columns=columns, executor=executor)
-    other = _differences(folder, model.bundle, settings)
+    if entry.settings.overwrite or not is_result(folder):
+        return work_on(entry, folder, model, display, executor)
+    other = _differences(folder, model.bundle, entry.settings)
     warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
     record = read_record(folder)
     cells, area_mm2 = record.get("cells", 0), record.get("tissue_mm2", 0.0)
-    return Outcome(slide, folder, "skipped", "", (warning,) if other else (), cells, area_mm2)
+    return Outcome(entry.path, folder, "skipped", "", (warning,) if other else (), cells, area_mm2)
 
 
 def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> list[str]:
@@ -142,29 +127,18 @@ def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> lis
     return [name for name, value in wanted.items() if found.get(name) != value]
 
 
-def work_on(
-    slide: Path,
-    folder: Path,
-    model: Model,
-    settings: SegmentSettings,
-    display: Display,
-    *,
-    columns: Mapping[str, str] | None = None,
-    executor: Executor | None = None,
-) -> Outcome:
-    """Work on one slide, from opening it to the folder under its final name.
-
-    `columns` is what a list says of it, for ``run.json``; `executor` is where its tiles are worked on.
-    """
+def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
+    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done."""
     from cytolite.segmentation.opening import open_as_set
     from cytolite.segmentation.slide import segment_slide
 
+    slide, settings = entry.path, entry.settings
     if not _can_exist(slide):
         raise SlideError(f"{slide} is no name that a file can have; check the path of the slide.")
     check_free(folder)
     start = time.perf_counter()
     with open_as_set(slide, settings) as opened, display(one_line(slide.name)) as update:
-        record = run_record(opened, model.bundle, settings) | ({"columns": dict(columns)} if columns else {})
+        record = run_record(opened, model.bundle, settings) | ({"columns": entry.columns} if entry.columns else {})
         result = segment_slide(
             opened, folder, model.bundle, settings, record=record, update=update, predictor=lambda: model.predictor,
             executor=executor,
