@@ -1,5 +1,6 @@
 """A run on a real Dask cluster of processes: the same bytes as in one process, whoever dies meanwhile."""
 
+import contextlib
 import json
 import os
 import signal
@@ -65,9 +66,16 @@ def children(pid: int) -> list[int]:
     """Processes below one, whose command line says that they are Dask's workers."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *children(child)]
-    return [p for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *children(child)]
+    return [p for p in found if b"spawn_main" in command_line(p)]
+
+
+def command_line(pid: int) -> bytes:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def test_the_same_bytes_and_a_second_client_is_refused(work):
@@ -101,6 +109,22 @@ def test_workers_that_are_killed_cost_what_they_had_in_hand(work):
     process.communicate(timeout=300)
     assert kills >= 2
     same(work, "killed")
+
+
+def test_a_worker_that_dies_while_it_starts_holds_nobody_up_at_the_end():
+    code = """
+import multiprocessing, os, signal, time
+from cytolite.segmentation.dask_executor import connect
+with connect("local:2", None) as client:
+    known = set(client.run(os.getpid).values())
+    os.kill(min(known), signal.SIGKILL)
+    while not (new := [p for p in multiprocessing.active_children() if p.pid not in known]):
+        time.sleep(0.005)
+    new[0].kill()
+print(len(multiprocessing.active_children()), "left")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "0 left\n"), ran.stderr
 
 
 def test_a_client_that_is_killed_costs_nothing_that_is_on_disk(work):

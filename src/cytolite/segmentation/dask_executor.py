@@ -8,6 +8,7 @@ in hand. Needs the extra `cluster`.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import socket
 import time
 from collections import deque
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from cytolite.bundle import Bundle
 
 _TOPIC = "cytolite"
-_WAIT_S, _JOBS_WAIT_S, _TELL_EVERY_S, _LOOK_EVERY_S = 30.0, 24 * 3600.0, 1.0, 0.1
+_WAIT_S, _JOBS_WAIT_S, _CLOSE_S, _TELL_EVERY_S, _LOOK_EVERY_S = 30.0, 24 * 3600.0, 10.0, 1.0, 0.1
 # A task is a few runs of tiles, so that the scheduler has less to do; and never more of them wait than keep all busy.
 _RUNS_A_TASK, _TASKS_A_THREAD = 4, 3
 # How often a slide is given to another worker after the one that had it died.
@@ -199,13 +200,7 @@ def connect(cluster: str, jobs: int | None) -> Iterator[Client]:
     dask.config.set({"distributed.comm.timeouts.connect": "10s", "distributed.scheduler.allowed-failures": 10})
     if kind == "local" and (not rest or rest.isdecimal()):
         workers = int(rest or jobs or machine.cores())
-        with (
-            LocalCluster(
-                n_workers=max(1, workers), threads_per_worker=1, processes=True, dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            ) as local,
-            Client(local) as client,
-        ):  # fmt: skip
+        with _processes(max(1, workers)) as local, Client(local) as client:
             yield client
     elif kind in {"tcp", "tls"}:
         try:
@@ -231,6 +226,27 @@ def connect(cluster: str, jobs: int | None) -> Iterator[Client]:
     else:
         allowed = "local, local:N, tcp://HOST:PORT, slurm and slurm:SETTINGS.toml"
         raise UsageError(f"--cluster {cluster!r} is not known; allowed are {allowed}.")
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[LocalCluster]:
+    """Start workers of this machine, and end them for certain.
+
+    Dask waits for ever for a worker that had died while it was being started.
+    """
+    local = LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+    )
+    try:
+        yield local
+    finally:
+        try:
+            local.close(timeout=_CLOSE_S)
+        except TimeoutError:
+            local.shutdown_on_close = False  # or the end of Python would wait once more
+            for process in multiprocessing.active_children():
+                process.kill()
+                process.join()
 
 
 def segment_on_cluster(
