@@ -33,6 +33,7 @@ class HeldBack(BaseModel):
     share: float = Field(gt=0, lt=1, description="Share of each source's groups.")
     seed: int = Field(description="Of the draw.")
     duplicates: bool = Field(False, description="Whether a list of near-duplicates kept images on one side.")
+    mapping: dict[str, str] = Field({}, description="What types of the stores were called, where otherwise.")
     images_sha256: dict[str, str] = Field({}, description="Of each source: SHA-256 of the names of its images.")
 
 

@@ -6,7 +6,7 @@ network computes what the bundle does, and trains as one whose running averages 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,13 +19,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cytolite.bundle import Bundle
 from cytolite.errors import BundleError
-from cytolite.networks.network import CellNetwork
+from cytolite.networks.network import CellNetwork, NucleusNetwork
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @torch.no_grad()
-def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> None:
+def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor, types: Sequence[str] | None = None) -> None:
     """Give `network` the weights of a bundle.
 
     Parameters
@@ -36,6 +36,9 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
         Exported by `cytolite.release.onnx_export`.
     images : torch.Tensor
         uint8 (B, 3, H, W), real images, from which the batch norms' statistics are taken.
+    types : sequence of str, optional
+        That the network tells apart, if they are not the bundle's: of those that both have, the head's weights are
+        taken too.
 
     Raises
     ------
@@ -45,6 +48,13 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
     training = network.training
     network.eval()
     given = folded_weights(bundle, scaled=True)
+    if types is not None and "type_head" in given:
+        were, parts = bundle.spec.network_types.names, ("weight", "bias")
+        head = [
+            type_rows(network, f"type_head.{part}", torch.from_numpy(values.copy()), were, types).numpy()
+            for part, values in zip(parts, given["type_head"], strict=True)
+        ]
+        given["type_head"] = (head[0], head[1])
     convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
     unknown = sorted(set(given) ^ set(convolutions))
     if unknown:
@@ -67,6 +77,26 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> No
             convolution.bias.copy_(torch.from_numpy(bias.copy()))
     _settle(network, images, {norms[convolutions[name]] for name in given if convolutions[name] in norms})
     network.train(training)
+
+
+def is_head(name: str) -> bool:
+    """Whether weights are those that tell the types apart."""
+    return name.startswith("type_head.")
+
+
+def type_rows(
+    network: NucleusNetwork, name: str, given: torch.Tensor, were: Sequence[str], types: Sequence[str]
+) -> torch.Tensor:
+    """Return the rows of a head for `types`: those of the head of `were` where both have a type, else the network's."""
+    if tuple(were) == tuple(types):
+        return given
+    rows = network.state_dict()[name].clone()
+    if rows.shape[1:] == given.shape[1:]:
+        rows[0] = given[0]
+        for i, kind in enumerate(types, 1):
+            if kind in were:
+                rows[i] = given[[*were].index(kind) + 1]
+    return rows
 
 
 def folded_weights(bundle: Bundle, purpose: str = "started from", *, scaled: bool = False) -> dict[str, Weights]:
