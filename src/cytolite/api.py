@@ -109,7 +109,7 @@ class Model:
         spec = self.bundle.spec
         return f"{self.name} {self.version}: {len(self.types)} types at {self.mpp:g} um/px ({spec.licence})"
 
-    @_with_options("model", "mpp", "device", "tta", "overwrite", "quiet")
+    @_with_options("model", "mpp", "device", "tta", "sheet", "overwrite", "quiet")
     def segment(self, image: NDArray[np.uint8] | str | Path, *, mpp: float | None = None, **options: Any) -> CellTable:
         """Find, outline and name the nuclei of an image, a slide or a part of one; nothing is written.
 
@@ -263,7 +263,7 @@ def segment(slide: str | Path, output: str | Path | None = None, **options: Any)
         return segment_slide(slide, output, **options).cells
     _settings(options)  # so that every name is checked, also of those that are of no use here
     model = Model(options.pop("model", None), device=options.pop("device", "cpu"), tta=options.pop("tta", 1))
-    for name in ("overwrite", "quiet"):
+    for name in ("sheet", "overwrite", "quiet"):
         options.pop(name, None)
     return model.segment(slide, **options)
 

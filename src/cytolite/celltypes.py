@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cytolite.errors import InputError, UsageError, did_you_mean
-from cytolite.files import read_toml
+from cytolite.files import cell_text, read_toml
 
 FEWEST_TYPES, MOST_TYPES, LONGEST_NAME = 2, 64, 40
 # Words that mean something else where types are named: in files of labels, in tables, as rows of scores.
@@ -223,6 +223,8 @@ def _check_name(name: str) -> None:
         )
     if name != name.lower() or any(c in name for c in '|,;=:"\\'):
         raise InputError(f"{name!r} cannot be a type's name: it is in lower case, without any of | , ; = : and quotes.")
+    if cell_text(name) != name:
+        raise InputError(f"{name!r} cannot be a type's name: a spreadsheet would take it for a formula.")
     if name in _RESERVED:
         raise InputError(f"{name!r} cannot be a type's name: it means something else in tables; choose another.")
 

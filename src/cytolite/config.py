@@ -66,6 +66,9 @@ class SlideSettings(Settings):
     exclude_artefacts: bool = Field(
         False, description="Search no nuclei, and count no tissue, where it is out of focus, inked, folded or covered."
     )
+    sheet: bool = Field(
+        False, description="Draw sheet.png, too: crops of each type, from the surest to the least sure."
+    )
     overwrite: bool = Field(False, description="Replace results that are already there, instead of skipping them.")
     quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
 

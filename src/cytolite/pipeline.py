@@ -446,8 +446,8 @@ def suggest_labels(result: Path, output: Path, n: int, slide: Path | None = None
     notes : list of str
         Why there is no sheet.
     """
+    from cytolite.drawing.type_sheet import draw_chosen
     from cytolite.interop.result import Result
-    from cytolite.teach.sheet import draw_chosen
     from cytolite.teach.suggest import suggest, write_suggestions
 
     if not output.name.endswith((".geojson", ".json")):
@@ -485,8 +485,9 @@ def sheet(
     columns: int = 16,
 ) -> Path:
     """Draw crops of the nuclei of each type of a result; return the picture's path."""
+    from cytolite.drawing.type_sheet import draw_result
     from cytolite.interop.result import Result
-    from cytolite.teach.sheet import SHEET_FILE, draw_result
+    from cytolite.interop.result_folder import SHEET_FILE
 
     path = output or result / SHEET_FILE
     draw_result(Result(result), path, slide=slide, region=region, columns=columns)

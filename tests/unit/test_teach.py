@@ -562,7 +562,7 @@ def test_suggestions_are_unsure_different_and_apart(tmp_path):
 
 
 def test_a_sheet_shows_each_type_from_the_surest_on(painted, tmp_path):
-    from cytolite.teach.sheet import CROP_PX, draw_result, ranked
+    from cytolite.drawing.type_sheet import CROP_PX, draw_result, ranked
 
     folder, *_ = painted
     result = Result(folder / "result")
@@ -585,7 +585,7 @@ def test_a_sheet_shows_each_type_from_the_surest_on(painted, tmp_path):
 
 
 def test_a_sheet_is_of_the_scene_that_was_segmented(tmp_path):
-    from cytolite.teach.sheet import CROP_PX, draw_result
+    from cytolite.drawing.type_sheet import CROP_PX, draw_result
 
     rng = np.random.default_rng(3)
     scan = paint(*random_nuclei(rng, (300, 300), 60))

@@ -71,7 +71,8 @@ def temperature_over_sources(patches: Sequence[Patch], located: Sequence[Located
     by_source: dict[str, list[tuple[Patch, Located]]] = {}
     for pair in zip(patches, located, strict=True):
         by_source.setdefault(pair[0].source, []).append(pair)
-    fits = [fit_temperature(*zip(*pairs, strict=True), labels=labels) for pairs in by_source.values()]
+    sides = [zip(*pairs, strict=True) for pairs in by_source.values()]
+    fits = [fit_temperature(patches, nuclei, labels) for patches, nuclei in sides]
     return round(float(np.median([fit.temperature for fit in fits if fit.n] or [1.0])), 4)
 
 
