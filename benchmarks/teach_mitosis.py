@@ -131,9 +131,10 @@ def with_interval(said: list[np.ndarray], nuclei: Nuclei, rng: np.random.Generat
         chosen = rng.choice(names, len(names))
         rows = np.concatenate([rows_of[name] for name in chosen])
         drawn.append(measures(said[i % len(said)][rows], nuclei.kind[rows], sum(missed_of[name] for name in chosen)))
+    known = [key for key in values[0] if np.isfinite([v[key] for v in values]).any()]
     return {
         key: [float(np.median([v[key] for v in values])), *np.nanpercentile([d[key] for d in drawn], [2.5, 97.5])]
-        for key in values[0]
+        for key in known
     }
 
 

@@ -172,9 +172,13 @@ def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
 
 
 def model_identity(bundle: Bundle) -> dict[str, str]:
-    """Return what results say of their model: name, version, hash of the weights, and the parent of a taught one."""
+    """Return what results say of their model: name, version, hash of the weights; of a taught one parent and slides.
+
+    Slides that it was taught on are told by their hashes, so that results of these are not scored.
+    """
     spec = bundle.spec
-    parent = {"parent": spec.classifier.parent} if spec.classifier else {}
+    taught = spec.classifier
+    parent = {"parent": taught.parent, "taught_on": " ".join(taught.slides)} if taught else {}
     return {"name": spec.name, "version": spec.version, "onnx_sha256": bundle.sha256, **parent}
 
 

@@ -38,7 +38,7 @@ class Sides:
     note: str
 
 
-def record_split(held_back: Sequence[Patch], settings: TrainSettings, mapping: Mapping[str, str]) -> HeldBack:
+def record_split(held_back: Sequence[Patch], settings: TrainSettings, mapping: Mapping[str, str] = {}) -> HeldBack:
     """Return what a bundle says of the split of its run."""
     return HeldBack(
         share=settings.held_back,
