@@ -170,12 +170,33 @@ def describe(name: str, nuclei: Nuclei) -> str:
     )
 
 
+def draw(path: Path, report: list[dict]) -> None:
+    """Draw average precision against the number of labels, a line with its interval for each test."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for test in dict.fromkeys(row["test"] for row in report):
+        rows = [row for row in report if row["test"] == test]
+        n = [row["labels"] for row in rows]
+        middle, low, high = np.array([row["average_precision"] for row in rows]).T
+        axes.plot(n, middle, marker="o", label=test)
+        axes.fill_between(n, low, high, alpha=0.2)
+    axes.set(xscale="log", ylim=(0, 1), xlabel="labels of mitoses, and as many of others", ylabel="average precision")
+    axes.set_xticks(SIZES, [str(size) for size in SIZES], minor=False)
+    axes.minorticks_off()
+    axes.legend(loc="lower right", frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--amibr", "--atnorm", "--cache"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--model", default="nuclei-light")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--picture", type=Path, help="PNG of the curves")
     parser.add_argument("--quick", action="store_true", help="two draws")
     given = parser.parse_args()
     with (given.amibr / "index.csv").open() as file:
@@ -206,6 +227,8 @@ def main() -> None:
                 f"| {n} | " + " | ".join(f"{v:.3f} ({a:.2f}-{b:.2f})" for v, a, b in found.values()) + " |", flush=True
             )
             report.append({"test": name, "labels": n, "model": given.model, **found})
+    if given.picture:
+        draw(given.picture, report)
     given.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
