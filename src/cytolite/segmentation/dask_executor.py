@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from cytolite import machine
 from cytolite.config import SegmentSettings
-from cytolite.errors import BundleError, CytoliteError, InputError, OutputError, SlideError, UsageError
+from cytolite.errors import BundleError, CytoliteError, InputError, OutputError, SlideError, Stopped, UsageError
 from cytolite.files import read_toml
 from cytolite.inference.predictor import Model
 from cytolite.progress import Display, Update
@@ -293,7 +293,7 @@ def segment_on_cluster(
                 update(run.slides_done, len(entries))
                 time.sleep(_LOOK_EVERY_S)
             update(run.slides_done, len(entries))
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Stopped) as stop:
         left = len(entries) - len(run.outcomes)
         stop.args = (f"Stopped with {left} slides to go; run the same command again to go on, what is done is kept.",)
         raise
