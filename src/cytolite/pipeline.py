@@ -120,7 +120,7 @@ def _kept(output: Path, entries: Sequence[Entry], folders: Sequence[Path]) -> It
     try:
         yield ledger
     finally:
-        ledger.write(running=False)
+        ledger.end()
         collect(output)
 
 

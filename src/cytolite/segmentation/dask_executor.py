@@ -125,6 +125,12 @@ class Expected:
 
 def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
     """Segment one slide, on a worker, with the help of all."""
+    if not entry.path.exists():
+        message = (
+            f"{entry.path} is not there on the host {socket.gethostname()}: check the name; all workers have to see a "
+            "slide under the same one."
+        )
+        return Outcome(entry.path, folder, "failed", message)
     try:
         bundle = _bundle(expected)
     except BundleError as error:
