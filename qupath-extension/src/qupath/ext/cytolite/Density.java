@@ -2,27 +2,17 @@ package qupath.ext.cytolite;
 
 import java.awt.image.BufferedImage;
 import java.awt.image.Raster;
-import java.io.ByteArrayInputStream;
 import java.io.File;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.util.ArrayList;
 import java.util.List;
 
 import javax.imageio.ImageIO;
 import javax.imageio.ImageReader;
-import javax.imageio.metadata.IIOMetadata;
 import javax.imageio.stream.ImageInputStream;
-import javax.xml.parsers.DocumentBuilderFactory;
-import javax.xml.parsers.ParserConfigurationException;
 
-import org.w3c.dom.Document;
-import org.w3c.dom.Element;
-import org.w3c.dom.Node;
-import org.w3c.dom.NodeList;
-import org.xml.sax.SAXException;
-
+import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
 
@@ -30,7 +20,6 @@ import com.google.gson.JsonParser;
  * The density maps that `cytolite spatial` wrote of a result: nuclei per mm2, a map of the whole slide for each type.
  */
 public final class Density {
-    private static final String DESCRIPTION = "270";  // TIFF's tag of the text that OME-XML is in
     public final List<String> types;
     /** Pixels of the full resolution that a pixel of the maps is wide. */
     public final double downsample;
@@ -50,14 +39,13 @@ public final class Density {
     public static Density open(File result) {
         File file = fileOf(result), measures = new File(file.getParentFile(), "measures.json");
         try {
-            double mpp = JsonParser.parseString(Files.readString(measures.toPath())).getAsJsonObject().get("mpp").getAsDouble();
-            Element root = read(file, reader -> ome(reader.getImageMetadata(0)).getDocumentElement());
+            JsonObject about = JsonParser.parseString(Files.readString(measures.toPath())).getAsJsonObject();
             List<String> types = new ArrayList<>();
-            NodeList channels = root.getElementsByTagName("Channel");
-            for (int i = 0; i < channels.getLength(); i++)
-                types.add(((Element) channels.item(i)).getAttribute("Name"));
-            double um = Double.parseDouble(((Element) root.getElementsByTagName("Pixels").item(0)).getAttribute("PhysicalSizeX"));
-            return new Density(file, types, um / mpp);
+            about.getAsJsonArray("types").forEach(each -> types.add(each.getAsString()));
+            int maps = read(file, reader -> reader.getNumImages(true));
+            if (maps != types.size())
+                throw new IOException("it has " + maps + " maps for " + types.size() + " types");
+            return new Density(file, types, about.getAsJsonObject("window").get("px_um").getAsDouble() / about.get("mpp").getAsDouble());
         } catch (IOException | JsonParseException | IllegalStateException | NullPointerException | NumberFormatException problem) {
             throw unreadable(file, problem);
         }
@@ -67,7 +55,7 @@ public final class Density {
     public float[][] map(String type) {
         try {
             return read(file, reader -> {
-                Raster raster = reader.readRaster(types.indexOf(type), null);
+                Raster raster = reader.read(types.indexOf(type)).getRaster();
                 float[][] rows = new float[raster.getHeight()][];
                 for (int y = 0; y < rows.length; y++)
                     rows[y] = raster.getSamples(0, y, raster.getWidth(), 1, 0, (float[]) null);
@@ -79,7 +67,7 @@ public final class Density {
     }
 
     private static Stop unreadable(File file, Exception problem) {
-        return new Stop(file + " cannot be read (" + problem.getMessage() + "); run Density map again, after deleting the folder " + file.getParent() + ".");
+        return new Stop(file + " cannot be read (" + problem.getMessage() + "); delete the folder that it is in, and ask for the map again.");
     }
 
     /** A map in colours that get lighter and less transparent to `most`. */
@@ -129,24 +117,5 @@ public final class Density {
                 reader.dispose();
             }
         }
-    }
-
-    private static Document ome(IIOMetadata metadata) throws IOException {
-        Node root = metadata.getAsTree(metadata.getNativeMetadataFormatName());
-        NodeList fields = ((Element) root).getElementsByTagName("TIFFField");
-        for (int i = 0; i < fields.getLength(); i++) {
-            Element field = (Element) fields.item(i);
-            if (field.getAttribute("number").equals(DESCRIPTION)) {
-                String text = ((Element) field.getElementsByTagName("TIFFAscii").item(0)).getAttribute("value");
-                try {
-                    DocumentBuilderFactory factory = DocumentBuilderFactory.newInstance();
-                    factory.setFeature("http://apache.org/xml/features/disallow-doctype-decl", true);
-                    return factory.newDocumentBuilder().parse(new ByteArrayInputStream(text.getBytes(StandardCharsets.UTF_8)));
-                } catch (ParserConfigurationException | SAXException problem) {
-                    throw new IOException(problem.getMessage(), problem);
-                }
-            }
-        }
-        throw new IOException("it does not say what it shows");
     }
 }

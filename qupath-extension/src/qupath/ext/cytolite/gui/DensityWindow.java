@@ -44,6 +44,8 @@ final class DensityWindow {
         HBox legend = new HBox(8, new Label("0"), new ImageView(legend()), most);
         HBox buttons = new HBox(close);
         buttons.setAlignment(Pos.CENTER_RIGHT);
+        most.setWrapText(true);
+        legend.setMaxWidth(420);
         legend.setAlignment(Pos.CENTER_LEFT);
         HBox row = new HBox(8, new Label("Nuclei of type"), type);
         row.setAlignment(Pos.CENTER_LEFT);
