@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.util.ArrayList;
 import java.util.List;
 
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
@@ -30,10 +31,14 @@ public final class KeptResults {
         return new File(folder, "run.json").isFile();
     }
 
-    /** The name of the model whose network found a result's nuclei: after another one named them, its record says which. */
+    /** The name or folder of the model that found a result's nuclei, also after another one named them. */
     public static String modelThatFound(File result) {
         try {
-            JsonObject model = JsonParser.parseString(Files.readString(result.toPath().resolve("run.json"))).getAsJsonObject().getAsJsonObject("model");
+            JsonObject run = JsonParser.parseString(Files.readString(result.toPath().resolve("run.json"))).getAsJsonObject();
+            JsonElement asked = run.has("settings") ? run.getAsJsonObject("settings").get("model") : null;
+            if (asked != null && !asked.isJsonNull())
+                return asked.getAsString();
+            JsonObject model = run.getAsJsonObject("model");
             return (model.has("parent") ? model.get("parent") : model.get("name")).getAsString().replaceFirst(" .*", "");
         } catch (IOException | JsonParseException | IllegalStateException | NullPointerException problem) {
             throw new Stop(new File(result, "run.json") + " cannot be read; find the nuclei again.");

@@ -185,6 +185,9 @@ public final class Run {
         results.forEach(each -> words.add(each.getPath()));
         results.forEach(each -> words.addAll(List.of("--labels", new File(each, Labels.FILE).getPath())));
         words.addAll(List.of("--output", model.getPath(), "--overwrite"));
+        String found = KeptResults.modelThatFound(results.get(0));
+        if (new File(found).isAbsolute())
+            words.addAll(List.of("--model", found));
         new LocalProcess(command(python, words), screen).run();
         screen.taught(Taught.read(model));
     }

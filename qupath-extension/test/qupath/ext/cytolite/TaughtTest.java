@@ -85,6 +85,10 @@ class TaughtTest {
         assertEquals("nuclei-light", KeptResults.modelThatFound(result.toFile()));
         Files.writeString(result.resolve("run.json"), "{\"model\":{\"name\":\"mine\",\"version\":\"1\",\"parent\":\"nuclei-base 0.2\"}}");
         assertEquals("nuclei-base", KeptResults.modelThatFound(result.toFile()));
+        for (String given : List.of("null", "\"/my/model\"")) {
+            Files.writeString(result.resolve("run.json"), "{\"settings\":{\"model\":" + given + "},\"model\":{\"name\":\"mine\"}}");
+            assertEquals(given.equals("null") ? "mine" : "/my/model", KeptResults.modelThatFound(result.toFile()));
+        }
         Files.writeString(result.resolve("run.json"), "{}");
         assertThrows(Stop.class, () -> KeptResults.modelThatFound(result.toFile()));
     }
