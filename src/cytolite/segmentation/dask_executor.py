@@ -117,7 +117,7 @@ def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
         bundle = _bundle(expected)
     except BundleError as error:
         return Outcome(entry.path, folder, "failed", str(error))
-    model = Model(bundle, entry.settings.device, entry.settings.turns)
+    model = Model(bundle, entry.settings.device, entry.settings.tta)
     return try_slide(entry, folder, model, _tell(folder.name), Workers())
 
 

@@ -121,7 +121,7 @@ def segment_slide(
             tiles_left(len(todo))
             executor = executor or Threads(settings.workers or _workers(plan, settings))
             if executor.here:
-                network = predictor() if predictor else Predictor(bundle, settings.device, turns=settings.turns)
+                network = predictor() if predictor else Predictor(bundle, settings.device, tta=settings.tta)
                 job: Job = TileJob(slide, plan.grid, bundle, network, work)
             else:
                 job = _as_value(slide, plan, bundle, settings, folder)

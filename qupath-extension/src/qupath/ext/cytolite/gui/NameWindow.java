@@ -1,5 +1,6 @@
 package qupath.ext.cytolite.gui;
 
+import java.io.File;
 import java.util.List;
 import java.util.function.Consumer;
 
@@ -41,7 +42,7 @@ final class NameWindow {
         HBox row = new HBox(8, new Label("Model"), model);
         row.setAlignment(Pos.CENTER_LEFT);
         Label rule = new Label("Cells stay where they are and get new classes, probabilities and counts. A cell whose class you changed keeps it. "
-            + "'" + found + "' found these nuclei, and gives them their first names back.");
+            + "'" + new File(found).getName() + "' found these nuclei, and gives them their first names back.");
         rule.setWrapText(true);
         rule.setMaxWidth(440);
         VBox box = new VBox(12, row, rule, buttons);
