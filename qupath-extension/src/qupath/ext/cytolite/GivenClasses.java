@@ -1,42 +1,50 @@
 package qupath.ext.cytolite;
 
-import java.util.Collection;
 import java.util.HashMap;
 import java.util.Map;
 
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+
+import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 
-/**
- * Which class cytolite gave a cell, as far as the cell's probabilities tell: the likeliest type has a class of the same
- * name, or, where a model names its classes otherwise, the one that most of the type's cells have.
- */
+/** Which class cytolite gave the cells of each likeliest type; QuPath saves it with the image. */
 final class GivenClasses {
     static final String PROBABILITY = "p_";
+    private static final String KEY = "cytolite.classes";
     private final Map<String, String> classOfType = new HashMap<>();
 
-    GivenClasses(Collection<PathObject> cells) {
-        Map<String, Map<String, Integer>> votes = new HashMap<>();
-        for (PathObject cell : cells) {
-            String type = likeliest(cell);
-            if (type != null)
-                votes.computeIfAbsent(type, name -> new HashMap<>()).merge(String.valueOf(cell.getPathClass()), 1, Integer::sum);
-        }
-        votes.forEach((type, classes) -> classOfType.put(type, classes.keySet().stream().filter(type::equalsIgnoreCase).findFirst()
-            .orElseGet(() -> classes.entrySet().stream().max(Map.Entry.comparingByValue()).orElseThrow().getKey())));
+    private GivenClasses() { }
+
+    static GivenClasses of(ImageData<?> image) {
+        GivenClasses found = new GivenClasses();
+        Object kept = image.getProperty(KEY);
+        if (kept != null)
+            JsonParser.parseString(kept.toString()).getAsJsonObject().entrySet().forEach(each -> found.classOfType.put(each.getKey(), each.getValue().getAsString()));
+        return found;
     }
 
-    /** Whether somebody gave it another class; false where the probabilities were not kept. */
+    /** Keep what a result said, beside what others said before. */
+    static void remember(ImageData<?> image, Map<String, String> classOfType) {
+        JsonObject json = new JsonObject();
+        of(image).classOfType.forEach(json::addProperty);
+        classOfType.forEach(json::addProperty);
+        image.setProperty(KEY, json.toString());
+    }
+
+    /** Whether somebody gave it another class; false where nobody knows which it had. */
     boolean isChanged(PathObject cell) {
-        String type = likeliest(cell);
-        return type != null && !classOfType.get(type).equals(String.valueOf(cell.getPathClass()));
+        return know(cell) && !classOfType.get(likeliest(cell)).equals(String.valueOf(cell.getPathClass()));
     }
 
+    /** Whether it has probabilities, and their types are known. */
     boolean know(PathObject cell) {
-        return likeliest(cell) != null;
+        return classOfType.containsKey(likeliest(cell));
     }
 
     /** The type of the highest probability; null without any. */
-    static String likeliest(PathObject cell) {
+    private static String likeliest(PathObject cell) {
         String best = null;
         double most = -1;
         for (Map.Entry<String, Number> each : cell.getMeasurements().entrySet())

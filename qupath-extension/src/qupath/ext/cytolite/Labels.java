@@ -12,6 +12,7 @@ import java.util.TreeMap;
 
 import com.google.gson.stream.JsonWriter;
 
+import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 import qupath.lib.objects.classes.PathClass;
 import qupath.lib.objects.hierarchy.PathObjectHierarchy;
@@ -28,14 +29,14 @@ public final class Labels {
 
     private Labels() { }
 
-    public static Labels of(PathObjectHierarchy hierarchy) {
+    public static Labels of(ImageData<?> image) {
+        PathObjectHierarchy hierarchy = image.getHierarchy();
         Labels found = new Labels();
         for (PathObject each : hierarchy.getAnnotationObjects())
             if (each.getPathClass() != null && each.hasROI() && !each.getROI().isEmpty())
                 found.addAnnotation(each);
-        List<PathObject> cells = Result.cellsIn(hierarchy);
-        GivenClasses given = new GivenClasses(cells);
-        for (PathObject each : cells)
+        GivenClasses given = GivenClasses.of(image);
+        for (PathObject each : Result.cellsIn(hierarchy))
             // Where that is not known, cytolite finds out; it has the result.
             if (each.getPathClass() != null && (given.isChanged(each) || !given.know(each)))
                 found.add(each, 2, given.know(each) ? 1 : 0);

@@ -35,6 +35,7 @@ final class Result {
     private final File cells;
     private final JsonObject summary;
     private final Screen screen;
+    private Map<String, String> classOfType = Map.of();
 
     Result(File cells, Screen screen) {
         this.cells = cells;
@@ -92,6 +93,7 @@ final class Result {
         Map<String, ImagePlane> planes = new HashMap<>();
         regions.forEach(region -> planes.put(region.name, region.plane()));
         Cells read = Cells.read(cells, planes, request.asCells(), request::keeps, screen);
+        classOfType = read.classOfType;
         for (String name : read.byRegion.keySet())
             if (!planes.containsKey(name))
                 throw new Stop("The result has the region '" + name + "', and the image no annotation of that name; "
@@ -148,6 +150,11 @@ final class Result {
         });
     }
 
+    /** The class of each likeliest type, of cells that were read. */
+    Map<String, String> classOfType() {
+        return classOfType;
+    }
+
     /** All cells that cytolite added. */
     static List<PathObject> cellsIn(PathObjectHierarchy hierarchy) {
         return hierarchy.getDetectionObjects().stream().filter(it -> Cells.TAG.equals(it.getName())).toList();
@@ -157,20 +164,18 @@ final class Result {
      * Give cells that are there the class and the probabilities that they have here. They are told by their place. What
      * the user deleted stays away, and a cell whose class the user changed keeps it. Returns how many have a new name.
      */
-    int rename(PathObjectHierarchy hierarchy) {
+    int rename(PathObjectHierarchy hierarchy, GivenClasses given) {
         Cells read = Cells.read(cells, Map.of(), false, name -> name.startsWith(GivenClasses.PROBABILITY), screen);
         screen.show("Naming cells", -1);
         List<PathObject> there = cellsIn(hierarchy);
-        GivenClasses given = new GivenClasses(there);
         Map<Long, PathObject> byPlace = new HashMap<>();
         there.stream().filter(it -> !given.isChanged(it)).forEach(it -> byPlace.put(place(it), it));
         screen.check();
         Set<PathObject> parents = Collections.newSetFromMap(new IdentityHashMap<>());
-        Map<String, String> typeOfClass = new HashMap<>();
+        classOfType = read.classOfType;
         int n = 0;
         for (List<PathObject> some : read.byRegion.values())
             for (PathObject named : some) {
-                typeOfClass.putIfAbsent(String.valueOf(named.getPathClass()), GivenClasses.likeliest(named));
                 PathObject cell = byPlace.get(place(named));
                 if (cell == null)
                     continue;
@@ -178,6 +183,8 @@ final class Result {
                 parents.add(cell.getParent());
                 n++;
             }
+        Map<String, String> typeOfClass = new HashMap<>();
+        classOfType.forEach((type, name) -> typeOfClass.put(name, type));
         parents.forEach(parent -> countAgain(parent, typeOfClass));
         hierarchy.fireHierarchyChangedEvent(this);
         screen.addClasses(read.classes.values());

@@ -120,6 +120,7 @@ public final class Run {
             Result result = new Result(new File(folder, "cells.geojson.gz"), screen);
             result.requireSize(image.getServer());
             Map<String, Integer> counts = result.addTo(image.getHierarchy(), regions, request);
+            GivenClasses.remember(image, result.classOfType());
             keep = isKept();
             if (keep)
                 KeptResults.add(image, folder);
@@ -146,6 +147,7 @@ public final class Run {
         List<Region> regions = names.isEmpty() ? List.of(Region.wholeImage(hierarchy.getRootObject()))
             : Region.named(Region.areas(hierarchy.getAnnotationObjects())).stream().filter(it -> names.contains(it.name)).toList();
         Map<String, Integer> counts = result.addTo(hierarchy, regions, request);
+        GivenClasses.remember(image, result.classOfType());
         addStep("cytolite: import a result", Map.of("file", cells.getPath()),
             "qupath.ext.cytolite.Cytolite.importResult(" + Request.literal(cells.getPath()) + ")");
         File folder = cells.getAbsoluteFile().getParentFile();
@@ -157,7 +159,7 @@ public final class Run {
     /** Write what the user named beside the image's last result; returns where. */
     public static File exportLabels(ImageData<?> image) {
         File file = new File(lastResult(image), Labels.FILE);
-        Labels.of(image.getHierarchy()).write(file);
+        Labels.of(image).write(file);
         return file;
     }
 
@@ -205,7 +207,8 @@ public final class Run {
                 new LocalProcess(command(python, List.of("apply", model, result.getPath(), "--output", output.getPath())), screen).run();
                 File folder = LocalProcess.resultBelow(output);
                 Result names = new Result(new File(folder, "cells.geojson.gz"), screen);
-                n += names.rename(image.getHierarchy());
+                n += names.rename(image.getHierarchy(), GivenClasses.of(image));
+                GivenClasses.remember(image, names.classOfType());
                 warnings.addAll(names.warnings());
                 named.add(folder);
             } finally {

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -23,6 +24,8 @@ import org.junit.jupiter.api.io.TempDir;
 import org.locationtech.jts.io.ParseException;
 import org.locationtech.jts.io.WKTReader;
 
+import qupath.lib.images.ImageData;
+import qupath.lib.images.servers.FileServer;
 import qupath.lib.objects.PathObject;
 import qupath.lib.objects.PathObjects;
 import qupath.lib.objects.classes.PathClass;
@@ -37,7 +40,8 @@ class LabelsTest {
     private static final PathClass TUMOR = PathClass.fromString("LabelsTest", 0xff0102), DEAD = PathClass.fromString("Gone", 0x030405);
     @TempDir
     Path folder;
-    private final PathObjectHierarchy hierarchy = new PathObjectHierarchy();
+    private final ImageData<?> image = new ImageData<>(FileServer.open(URI.create("file:/a.svs"), 300, 300, 0.5, 0.5, false));
+    private final PathObjectHierarchy hierarchy = image.getHierarchy();
     private PathObject region, corrected, asGiven, unknown, deleted;
 
     @BeforeEach
@@ -51,6 +55,7 @@ class LabelsTest {
         deleted = cell(70, 10, DEAD, Map.of("p_gone", 0.9, "p_alive", 0.1));
         region.addChildObjects(List.of(asGiven, corrected, unknown));
         hierarchy.addObjects(List.of(region));
+        GivenClasses.remember(image, Map.of("gone", "Gone"));
     }
 
     private static PathObject annotation(String wkt, PathClass type) throws ParseException {
@@ -67,7 +72,7 @@ class LabelsTest {
 
     private JsonArray written() throws IOException {
         Path file = folder.resolve("labels.geojson");
-        Labels.of(hierarchy).write(file.toFile());
+        Labels.of(image).write(file.toFile());
         try (var files = Files.list(folder)) {
             assertEquals(1, files.count());
         }
@@ -79,7 +84,7 @@ class LabelsTest {
         hierarchy.addObjects(List.of(annotation("MULTIPOINT ((3 4), (5 6))", DEAD), annotation("POLYGON ((0 0, 9 0, 9 9, 0 0))", TUMOR),
             annotation("POINT (7 7)", null), annotation("LINESTRING (0 0, 9 9)", DEAD)));
         // The cell whose likeliest type is not known goes along, and is not counted: cytolite compares it with its result.
-        assertEquals(List.of("Gone: 2 points", "LabelsTest: 1 area, 1 cell"), Labels.of(hierarchy).lines());
+        assertEquals(List.of("Gone: 2 points", "LabelsTest: 1 area, 1 cell"), Labels.of(image).lines());
         JsonArray features = written();
         assertEquals(4, features.size());
         int points = 0;
@@ -97,19 +102,20 @@ class LabelsTest {
     }
 
     @Test
-    void aModelMayNameItsClassesOtherwise() {
-        for (int i = 0; i < 4; i++)
-            region.addChildObjects(List.of(cell(100 + 9 * i, 90, PathClass.fromString("Vital", 0), Map.of("p_gone", 0.1, "p_alive", 0.9))));
-        PathObject other = cell(150, 90, DEAD, Map.of("p_gone", 0.1, "p_alive", 0.9));
-        region.addChildObjects(List.of(other));
-        GivenClasses given = new GivenClasses(List.copyOf(region.getChildObjects()));
-        assertEquals(List.of(corrected, other), region.getChildObjects().stream().filter(given::isChanged).toList());
+    void whatResultsSaidIsKeptTogether() {
+        GivenClasses.remember(image, Map.of("alive", "Vital"));
+        GivenClasses.remember(image, Map.of("late", "Late"));
+        PathObject vital = cell(150, 90, PathClass.fromString("Vital", 0), Map.of("p_gone", 0.1, "p_alive", 0.9));
+        PathObject other = cell(160, 90, DEAD, Map.of("p_gone", 0.1, "p_alive", 0.9)), stranger = cell(170, 90, DEAD, Map.of("p_new", 0.9));
+        GivenClasses given = GivenClasses.of(image);
+        assertEquals(List.of(corrected, other), List.of(asGiven, corrected, unknown, vital, other, stranger).stream().filter(given::isChanged).toList());
+        assertEquals(List.of(unknown, stranger), List.of(asGiven, unknown, other, stranger).stream().filter(it -> !given.know(it)).toList());
     }
 
     @Test
     void withoutLabelsNothingIsWritten() {
         region.clearChildObjects();
-        assertTrue(Labels.of(hierarchy).isEmpty());
+        assertTrue(Labels.of(image).isEmpty());
         assertTrue(assertThrows(Stop.class, this::written).getMessage().startsWith("There are no labels"));
         assertEquals(0, folder.toFile().list().length);
     }
@@ -129,7 +135,7 @@ class LabelsTest {
         Path cells = Files.writeString(folder.resolve("cells.geojson"), "{\"features\":[" + features + "]}");
         asGiven.getMeasurementList().put("area_um2", 3);
         int events = hierarchy.events();
-        assertEquals(2, new Result(cells.toFile(), new Screen()).rename(hierarchy));
+        assertEquals(2, new Result(cells.toFile(), new Screen()).rename(hierarchy, GivenClasses.of(image)));
         assertEquals(3, region.getChildObjects().size());  // what was deleted stays away
         assertEquals("Krebs", asGiven.getPathClass().toString());
         assertEquals(Set.of("area_um2", "p_tumour", "p_mitosis"), asGiven.getMeasurements().keySet());

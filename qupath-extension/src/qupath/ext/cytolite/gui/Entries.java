@@ -132,7 +132,7 @@ final class Entries {
 
     private void exportLabels() {
         File file = Run.exportLabels(gui.getImageData());
-        MessageWindow.show(gui.getStage(), "Labels of this image: " + String.join("; ", Labels.of(gui.getImageData().getHierarchy()).lines())
+        MessageWindow.show(gui.getStage(), "Labels of this image: " + String.join("; ", Labels.of(gui.getImageData()).lines())
             + ". They are in " + file + ", and are used when you teach on this or another slide of the project.", "");
     }
 

@@ -32,7 +32,7 @@ final class TeachWindow {
     private final boolean any;
 
     TeachWindow(QuPathGUI gui, BiConsumer<List<File>, File> onTeach) {
-        Labels labels = Labels.of(gui.getImageData().getHierarchy());
+        Labels labels = Labels.of(gui.getImageData());
         any = !labels.isEmpty();
         others = Run.otherLabelled(gui.getImageData(), gui.getProject());
         VBox box = new VBox(10, new Label(any ? "Labels in this image:" : "There are no labels in this image: give cells another class, or draw points or areas, "
