@@ -38,7 +38,9 @@ export interface Layers {
 
 export interface Page extends Card, Layers {
   measures: string[];
-  can_teach: boolean;
+  /** Why there is no teaching here. */
+  teach_problem: string | null;
+
   notice: string;
   width_px: number;
   height_px: number;

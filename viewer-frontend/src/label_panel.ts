@@ -67,6 +67,7 @@ export class LabelPanel {
     this.on.setAttribute("aria-pressed", String(on));
     this.tools.hidden = !on;
     this.show();
+    if (on) this.element.scrollIntoView({ block: "nearest" });
     this.calls.changed();
   }
 

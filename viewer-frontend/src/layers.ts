@@ -1,7 +1,7 @@
 // What lies over the slide besides nuclei: tissue, artefacts, compartments, and maps of density.
 
 import { json, pictureAndNumber, type Page, type Polygons } from "./api";
-import { path } from "./regions";
+import { path, rings, topmost } from "./regions";
 import type { Style } from "./style";
 
 export const OUTLINES = ["tissue", "artefacts", "compartments"] as const;
@@ -13,6 +13,8 @@ export interface Outline {
   colour: string;
   path: Path2D;
   filled: boolean;
+  /** Where its name is written. */
+  at: [number, number];
 }
 
 interface Density {
@@ -62,10 +64,11 @@ export class Layers {
   private async loadOutlines(name: OutlineLayer): Promise<void> {
     const told = await json<{ outlines: { name: string; colour: [number, number, number] | null; geometry: Polygons }[] }>(`${this.url}/layers/${name}`);
     const made = told.outlines.map(({ name: text, colour, geometry }) => ({
-      name: name === "tissue" ? "" : text,
+      name: name === "compartments" ? text : "",
       colour: name === "compartments" && colour ? `rgb(${colour.join(" ")})` : COLOURS[name],
       path: path([geometry]),
       filled: name === "artefacts",
+      at: topmost(rings(geometry)[0] ?? [[0, 0]]),
     }));
     this.outlines.set(name, made);
   }

@@ -246,13 +246,17 @@ export class OutlinesLayer {
     return found;
   }
 
-  /** A cell by its row, if its tile is there. */
-  cell(row: number): Cell | null {
-    for (const tile of this.tiles.all()) {
-      const i = tile.rows.indexOf(row);
-      if (i >= 0) return cellOf(tile, i, this.page.outline_tile_px);
-    }
-    return null;
+  /** The cell whose box has its middle nearest to a point of the slide, of those that are there. */
+  nearest(x: number, y: number): Cell | null {
+    const side = this.page.outline_tile_px;
+    let [best, found]: [number, [Tile, number] | null] = [Infinity, null];
+    for (const tile of this.tiles.all())
+      for (let i = 0; i < tile.rows.length; i++) {
+        const [x0, y0, x1, y1] = tile.boxes.subarray(4 * i, 4 * i + 4);
+        const away = Math.hypot((x0 + x1) / 2 + tile.column * side - x, (y0 + y1) / 2 + tile.row * side - y);
+        if (away < best) [best, found] = [away, [tile, i]];
+      }
+    return found && cellOf(...found, side);
   }
 
   private triangulate(tile: Tile): void {

@@ -56,6 +56,7 @@ export function drawOverlay(context: CanvasRenderingContext2D, camera: Camera, d
     stroke(context, ringPath(ring, true), "#ffffff", width * px);
   }
   context.setTransform(dpr, 0, 0, dpr, 0, 0);
+  for (const outline of shapes.outlines) if (outline.name) label(context, outline.name, ...camera.toScreen(...outline.at));
   for (const region of shapes.regions) label(context, region.name, ...camera.toScreen(...region.at));
   drawScaleBar(context, camera, mpp);
 }

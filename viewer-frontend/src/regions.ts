@@ -119,3 +119,7 @@ export function path(geometries: Polygons[]): Path2D {
   }
   return made;
 }
+
+export function topmost(ring: Ring): [number, number] {
+  return ring.reduce((best, at) => (at[1] < best[1] ? at : best));
+}

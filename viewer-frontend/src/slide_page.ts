@@ -15,7 +15,7 @@ import { OverviewMap } from "./overview_map";
 import { Panel, type Tool } from "./panel";
 import { drawPicture } from "./picture";
 import { PointsLayer } from "./points_layer";
-import { path, Regions, rings } from "./regions";
+import { path, Regions, rings, topmost } from "./regions";
 import { STEPS, UNKNOWN } from "./shading";
 import { Style } from "./style";
 import { teachPanel } from "./teach_panel";
@@ -453,6 +453,17 @@ export class SlidePage {
     this.redraw();
   }
 
+  /** For keys: as a click on the nucleus that is nearest to the middle of the view. */
+  private clickMiddle(): void {
+    this.pointed = this.outlines.isNear(this.camera) ? this.outlines.nearest(this.camera.x, this.camera.y) : null;
+    this.click(false);
+  }
+
+  private seen(): Ring {
+    const [left, top, right, bottom] = this.camera.bounds();
+    return [[left, top], [right, top], [right, bottom], [left, bottom]];
+  }
+
   private pin(): void {
     this.pinned = this.pointed;
     if (this.pinned) void this.panel.showCell(this.pinned, this.url);
@@ -483,7 +494,9 @@ export class SlidePage {
       r: () => this.choose("rectangle"),
       p: () => this.choose("polygon"),
       l: () => this.choose("lasso"),
-      Enter: () => this.tool === "polygon" && this.finish(),
+      Enter: () => (this.tool === "polygon" ? this.finish() : this.clickMiddle()),
+      w: () => this.regions.add(this.seen()),
+      A: () => void this.chooseIn(this.seen()),
       Escape: () => this.escape(),
       c: () => this.panel.toggle("cells"),
       i: () => this.panel.toggle("image"),
@@ -533,8 +546,4 @@ function follow(style: Style, from: Style): void {
   const hidden = new Set(from.kinds.filter((kind) => from.off.has(kind.id)).map((kind) => kind.name));
   style.off.clear();
   for (const kind of style.kinds) if (hidden.has(kind.name)) style.off.add(kind.id);
-}
-
-function topmost(ring: Ring): [number, number] {
-  return ring.reduce((best, at) => (at[1] < best[1] ? at : best));
 }

@@ -56,12 +56,12 @@ export function teachPanel(page: Page, url: string, number: number): HTMLElement
       ];
     }),
   );
-  [teach.disabled, name.disabled] = [!page.can_teach, true];
+  [teach.disabled, name.disabled] = [page.teach_problem !== null, true];
   return h(
     "section",
     {},
     h("h2", {}, "Teach"),
-    page.can_teach ? null : h("p", { className: "minor" }, "Teaching needs the extra teach: pip install 'cytolite[teach]', then start again."),
+    page.teach_problem ? h("p", { className: "minor" }, page.teach_problem) : null,
     h("label", { className: "check" }, keep, "keep types without labels"),
     h("div", { className: "buttons" }, teach, name),
     told,

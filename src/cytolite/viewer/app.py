@@ -28,7 +28,7 @@ from cytolite.viewer.layers import density_png, layers_of, outlines_of
 from cytolite.viewer.layout import OUTLINE_TILE_PX, STEPS
 from cytolite.viewer.measure import histograms, measure
 from cytolite.viewer.slide_tiles import TILE_PX
-from cytolite.viewer.teaching import Teaching, can_teach, suggestions
+from cytolite.viewer.teaching import MISSING, Teaching, can_teach, suggestions
 
 STATIC = Path(__file__).parent / "static"
 _BYTES = "application/octet-stream"
@@ -233,7 +233,7 @@ def _add_teaching(app: FastAPI, catalogue: Catalogue, entry: Callable[[int], Ent
 
 
 def _layers(one: Entry) -> dict[str, Any]:
-    always = {"can_teach": can_teach(), "layer_problem": None}
+    always = {"teach_problem": None if can_teach() else MISSING, "layer_problem": None}
     try:
         return always | layers_of(one.result.folder, one.result.mpp)
     except CytoliteError as error:

@@ -57,7 +57,8 @@ def measure(
 def histograms(cells: CellIndex, regions: Sequence[Region], values: NDArray[np.float64]) -> list[dict[str, Any]]:
     """Count a number of each cell, float64 (N,), in `BINS` bins for each region.
 
-    ``low`` and ``high`` are the percentiles 1 and 99 of all cells; what lies beyond counts to the first and the last bin.
+    ``low`` and ``high`` are the percentiles 1 and 99 of all cells; what lies beyond counts to the first and the last
+    bin.
     """
     owners, known = assign(regions, cells.centroids), np.isfinite(values)
     low, high = np.percentile(values[known], (1, 99)).tolist() if known.any() else (0.0, 1.0)

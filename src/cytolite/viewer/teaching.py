@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite import pipeline
 from cytolite.cells import CellTable
 from cytolite.config import TeachSettings
-from cytolite.errors import UsageError
+from cytolite.errors import UsageError, how_to_install
 from cytolite.interop.parquet import iter_cells
 from cytolite.interop.result import Result
+from cytolite.teach.naming import name_results
+from cytolite.teach.run import teach
 from cytolite.teach.suggest import POOL_MOST, suggest
 from cytolite.viewer.cell_index import margins
 
-MISSING = "Teaching needs the extra `teach`: pip install 'cytolite[teach]', then start again."
+MISSING = f"Teaching needs the extra 'teach', {how_to_install('teach')}; then start again."
 
 
 class Teaching:
@@ -59,16 +60,14 @@ class Teaching:
         Raises
         ------
         CytoliteError
-            As `cytolite.pipeline.teach`, or if the extra is missing.
+            As `cytolite.teach.run.teach`, or if the extra is missing.
         """
         if not can_teach():
             raise UsageError(MISSING)
         given = results[0].run.get("settings", {}).get("model")
         settings = TeachSettings(model=given, unlabelled="keep" if keep else "drop", quiet=True)
         with self._alone():
-            found = pipeline.teach(
-                [result.folder for result in results], labels, _free(results[0].folder.parent), settings
-            )
+            found = teach([result.folder for result in results], labels, _free(results[0].folder.parent), settings)
         return {"model": str(found.bundle.path), "report": found.report, "notes": list(found.notes)}
 
     def name(self, result: Result, model: Path) -> Path:
@@ -77,12 +76,10 @@ class Teaching:
         Raises
         ------
         CytoliteError
-            As `cytolite.pipeline.name_results`.
+            As `cytolite.teach.naming.name_results`.
         """
         with self._alone():
-            [folder] = pipeline.name_results(
-                model, [result.folder], model.parent / f"{model.name}-results", overwrite=True
-            )
+            [folder] = name_results(model, [result.folder], model.parent / f"{model.name}-results", overwrite=True)
         return folder
 
 
