@@ -5,7 +5,7 @@ import type { Outline } from "./layers";
 import { lengthText, roundLength, type Camera } from "./camera";
 
 /** Changed places are circles so wide, and at least so many px. */
-const [MARK_UM, MARK_PX] = [9, 5];
+const [MARK_UM, MARK_PX] = [7, 3];
 
 export interface Shapes {
   density: { image: ImageBitmap; width: number; height: number } | null;
@@ -70,8 +70,8 @@ function drawMarks(context: CanvasRenderingContext2D, camera: Camera, mpp: numbe
     path.moveTo(x + radius, y);
     path.arc(x, y, radius, 0, 2 * Math.PI);
   }
-  stroke(context, path, "#ffffff", 4 * camera.scale);
-  stroke(context, path, "#111111", 2 * camera.scale);
+  stroke(context, path, "#ffffff", 3 * camera.scale);
+  stroke(context, path, "#111111", 1.2 * camera.scale);
 }
 
 function stroke(context: CanvasRenderingContext2D, path: Path2D, colour: string, width: number): void {

@@ -202,10 +202,10 @@ export class Panel {
   }
 
   /** Offer the other results of the slide for comparison. */
-  showOthers(number_: number, others: { name: string; number: number }[]): void {
+  showOthers(number_: number, others: { name: string; model: string; number: number }[]): void {
     this.others.hidden = !others.length;
     if (!others.length) return;
-    const choice = h("select", { id: "other" }, ...others.map((other) => h("option", { value: String(other.number) }, other.name)));
+    const choice = h("select", { id: "other" }, ...others.map((other) => h("option", { value: String(other.number) }, `${other.name}: ${other.model}`)));
     const go = button("Compare", () => (location.hash = `#/${number_}/${choice.value}`));
     this.others.replaceChildren(h("h2", {}, "Compare"), h("div", { className: "row" }, h("label", { htmlFor: "other" }, "With"), choice, go));
   }

@@ -60,7 +60,11 @@ class Name(BaseModel):
 
 
 _GEOJSON = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
-_REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (403, 404, 409, 422)}
+_JPEG, _PNG, _DATA = (
+    {"response_class": Response, "responses": {200: {"content": {kind: {}}}}}
+    for kind in ("image/jpeg", "image/png", _BYTES)
+)
+_REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 403, 404, 409, 422)}
 
 
 def make_app(catalogue: Catalogue) -> FastAPI:
@@ -96,21 +100,21 @@ def make_app(catalogue: Catalogue) -> FastAPI:
             | {"measures": catalogue.cells(number).measures(), **_layers(entry(number))}
         )
 
-    @app.get("/api/results/{number}/thumbnail.jpg")
+    @app.get("/api/results/{number}/thumbnail.jpg", **_JPEG)
     def thumbnail(number: int) -> Response:
         return Response(entry(number).thumbnail, media_type="image/jpeg")
 
-    @app.get("/api/results/{number}/tiles/{level}/{column}/{row}.jpg")
+    @app.get("/api/results/{number}/tiles/{level}/{column}/{row}.jpg", **_JPEG)
     def tile(number: int, level: int, column: int, row: int) -> Response:
         entry(number)
         return Response(catalogue.slide(number).jpeg(level, column, row), media_type="image/jpeg")
 
-    @app.get("/api/results/{number}/points")
+    @app.get("/api/results/{number}/points", **_DATA)
     def points(number: int) -> Response:
         entry(number)
         return Response(catalogue.cells(number).points(), media_type=_BYTES)
 
-    @app.get("/api/results/{number}/outlines/{column}/{row}")
+    @app.get("/api/results/{number}/outlines/{column}/{row}", **_DATA)
     def outlines(number: int, column: int, row: int) -> Response:
         entry(number)
         return Response(catalogue.cells(number).outlines(column, row), media_type=_BYTES)
@@ -120,7 +124,7 @@ def make_app(catalogue: Catalogue) -> FastAPI:
         entry(number)
         return JSONResponse(catalogue.cells(number).numbers(row))
 
-    @app.get("/api/results/{number}/measures/{name}")
+    @app.get("/api/results/{number}/measures/{name}", **_DATA)
     def steps(number: int, name: str) -> Response:
         entry(number)
         return Response(catalogue.cells(number).steps(name), media_type=_BYTES)
@@ -129,7 +133,7 @@ def make_app(catalogue: Catalogue) -> FastAPI:
     def layer(number: int, name: str) -> JSONResponse:
         return JSONResponse({"outlines": outlines_of(entry(number).result.folder, name)})
 
-    @app.get("/api/results/{number}/density/{name}.png")
+    @app.get("/api/results/{number}/density/{name}.png", **_PNG)
     def density(number: int, name: str) -> Response:
         picture, most = density_png(entry(number).result.folder, name)
         return Response(picture, media_type="image/png", headers={"x-most": f"{most:.6g}"})

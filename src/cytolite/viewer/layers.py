@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ _MOST_PX = 4096  # of a density map's longer side, as it is sent
 _HIGHEST = 99.5  # percentile of what is not 0 that has the last colour
 # Colours from little to much: yellow, orange, red, dark violet; light to dark for any colour vision.
 _RAMP = np.array([(255, 237, 160), (254, 178, 76), (240, 59, 32), (128, 0, 38), (60, 0, 50)], np.float64)
+# What tifffile and its decoders raise of files that were cut or changed.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, struct.error, zlib.error)
 _STRONGEST = 215  # alpha; the slide stays visible
 
 
@@ -82,8 +86,11 @@ def density_png(result: Path, name: str) -> tuple[bytes, float]:
     names, _, _ = _density(result)
     if name not in names:
         raise InputError(f"The result has no density map of {name[:80]!r}; `cytolite spatial` makes them.")
-    with tifffile.TiffFile(result / DENSITY_FILE) as file:
-        density = file.series[0].asarray(key=names.index(name)).astype(np.float64)
+    try:
+        with tifffile.TiffFile(result / DENSITY_FILE) as file:
+            density = file.series[0].asarray(key=names.index(name)).astype(np.float64)
+    except _DAMAGED as error:
+        raise _damaged(result / DENSITY_FILE, error) from None
     coarser = -(-max(density.shape) // _MOST_PX)
     density = np.nan_to_num(density[::coarser, ::coarser])
     known = density[density > 0]
@@ -112,5 +119,9 @@ def _density(result: Path) -> tuple[list[str], float, tuple[int, int]]:
             names = [str(c["Name"]) for c in (channels if isinstance(channels, list) else [channels])]
             shape = file.series[0].shape[-2:]
             return names, float(pixels["PhysicalSizeX"]), (int(shape[0]), int(shape[1]))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, tifffile.TiffFileError) as error:
-        raise InputError(f"{path} is damaged ({error}); `cytolite spatial` writes it anew.") from None
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is damaged ({type(error).__name__} {error}); `cytolite spatial` writes it anew.")
