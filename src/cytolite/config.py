@@ -26,7 +26,7 @@ def check_turns(value: int) -> int:
 
 # The embedded bundles, as help names them (`cytolite models` says more); a test holds this to those that are there.
 MODELS = "nuclei-light (the default), nuclei-light-int8, nuclei-base-int8, nuclei-committee-int8"
-Decoder = Literal["light", "wide", "unetr", "unetpp"]
+Decoder = Literal["light", "wide", "shuffle", "unetr", "unetpp"]
 Turns = Annotated[int, AfterValidator(check_turns)]
 
 
@@ -111,7 +111,8 @@ class TrainSettings(Settings):
     encoder: str = Field("efficientnet_lite0", description="Row of the encoder table, or a CNN or ViT of timm.")
     decoder: Decoder | None = Field(
         None,
-        description="light, wide: fast students; unetr: teacher; unetpp: the paper's student; default: the encoder's.",
+        description="light, wide, shuffle: fast students; unetr: teacher; unetpp: the paper's student; "
+        "default: the encoder's.",
     )
     pretrained: bool = Field(True, description="Start the encoder from pretrained weights.")
     weights: Path | None = Field(None, description="File of the pretrained weights; default: a package or the hub.")

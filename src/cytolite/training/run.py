@@ -23,7 +23,7 @@ from cytolite.datasets.store import Store
 from cytolite.errors import InputError, UsageError
 from cytolite.files import sha256_of
 from cytolite.networks.encoders import encoder_spec
-from cytolite.networks.network import CellNetwork, NucleusNetwork, build_network
+from cytolite.networks.network import NucleusNetwork, Student, build_network
 from cytolite.networks.weights import find_weights, tensors_hash
 from cytolite.patches import Patch
 from cytolite.training.cache import CropCache
@@ -241,8 +241,8 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
             )
         network.load_state_dict(other.state_dict())
     elif settings.start is not None:
-        if not isinstance(network, CellNetwork):
-            raise UsageError("Only the light network can be started from a bundle; give the folder of a run.")
+        if not isinstance(network, Student):
+            raise UsageError("Only fast students can be started from a bundle; give the folder of a run.")
         images = torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])
         start_from(network, load_bundle(settings.start), images)
     return network.to(memory_format=torch.channels_last)
@@ -256,9 +256,10 @@ def encoder_weights(settings: TrainSettings) -> Path | None:
     InputError
         If it cannot be had.
     """
-    if not settings.pretrained or settings.start is not None:
+    spec = encoder_spec(settings.encoder)
+    if not settings.pretrained or settings.start is not None or not spec.timm_name:
         return None
-    return find_weights(encoder_spec(settings.encoder), settings.weights)
+    return find_weights(spec, settings.weights)
 
 
 def trained_network(out: Path) -> tuple[NucleusNetwork, TrainSettings, list[Path]]:
