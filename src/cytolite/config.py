@@ -27,6 +27,9 @@ def check_turns(value: int) -> int:
 # The embedded bundles, as help names them (`cytolite models` says more); a test holds this to those that are there.
 MODELS = "nuclei-light (the default), nuclei-light-int8, nuclei-base-int8, nuclei-committee-int8"
 Decoder = Literal["light", "wide", "shuffle", "unetr", "unetpp"]
+# What a network may be asked to run in, and what it does run in.
+Precision = Literal["auto", "float32", "bf16", "int8"]
+Arithmetic = Literal["float32", "bf16", "int8"]
 Turns = Annotated[int, AfterValidator(check_turns)]
 
 
@@ -55,6 +58,10 @@ class SlideSettings(Settings):
     tile: int | None = Field(None, description="Tile side in pixels of the model's maps; default: the bundle's.")
     halo: int | None = Field(None, description="Margin read around each tile, in pixels; default: the bundle's.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the network runs.")
+    precision: Precision = Field(
+        "auto",
+        description="Arithmetic of the network; auto: the model's, or bf16 where the processor and OpenVINO have it.",
+    )
     turns: Turns = Field(
         1, description="4 or 8: show each tile turned, and mirrored, too: so many times slower, better."
     )

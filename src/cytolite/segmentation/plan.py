@@ -189,6 +189,7 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
         "tissue": hashlib.sha256(plan.searched.mask.tobytes()).hexdigest(),
         "regions": None if plan.regions is None else hashlib.sha256(repr(regions).encode()).hexdigest(),
         "device": settings.device,
+        "precision": settings.precision,
         "turns": settings.turns,
         "version": version,
     }
