@@ -103,13 +103,16 @@ class Port(NamedTuple):
     type: str
     shape: list[int]
 
-    @classmethod
-    def of(cls, port: Any) -> Port:
-        """Describe a port of OpenVINO."""
-        kinds = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
-        kind = port.element_type.get_type_name()
-        sides = [side.get_length() if side.is_static else -1 for side in port.partial_shape]
-        return cls(port.any_name, kinds.get(kind, kind), sides)
+
+def _ports(ports: list[Any]) -> list[Port]:
+    """Describe ports of OpenVINO, each under all of its names."""
+    kinds = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
+    return [
+        Port(name, kinds.get(kind, kind), [side.get_length() if side.is_static else -1 for side in port.partial_shape])
+        for port in ports
+        for kind in [port.element_type.get_type_name()]
+        for name in sorted(port.names)
+    ]
 
 
 class OpenVinoSession:
@@ -147,11 +150,11 @@ class OpenVinoSession:
 
     def get_inputs(self) -> list[Port]:
         """Return what the graph takes."""
-        return [Port.of(port) for port in self._compiled.inputs]
+        return _ports(self._compiled.inputs)
 
     def get_outputs(self) -> list[Port]:
         """Return what the graph gives."""
-        return [Port.of(port) for port in self._compiled.outputs]
+        return _ports(self._compiled.outputs)
 
     def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         """Return the outputs called `names`; may be called from several threads at a time."""
