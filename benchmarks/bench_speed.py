@@ -4,7 +4,7 @@
 
 Networks run on one thread; their processor seconds are those of a tile with its halo, over the area that is kept of it.
 The peers' have random weights (`peer_networks.py`), which cost what trained ones do; what they do for each cell is not
-counted. ``dense`` is our fast student with random weights. With SLIDE, our stages on that slide follow (`bench_segment`).
+counted. ``dense`` is our fast student with random weights. With SLIDE, our stages on it follow (`bench_segment`).
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Residual(nn.Module):
 
 
 class InstanSeg(nn.Module):
-    """InstanSeg's brightfield U-Net of 32 to 256 channels, without what it does for each cell (Goldsborough et al. 2024)."""
+    """InstanSeg's brightfield U-Net of 32 to 256 channels, but not what it does for each cell (Goldsborough 2024)."""
 
     halo_px, tile_px = 96, 1024
 

@@ -76,7 +76,7 @@ def test_auto_takes_what_the_processor_has(here, light, int8, instructions, open
     [
         (("avx2",), True, InputError, "this processor does not have it"),
         ((), True, InputError, "does not say so"),
-        (("avx512_bf16",), False, InputError, r"pip install 'cytolite\[openvino\]'"),
+        (("avx512_bf16",), False, InputError, r"pip install '\.\[openvino\]'"),
     ],
 )
 def test_bf16_says_what_is_missing(here, light, instructions, openvino, error, words):

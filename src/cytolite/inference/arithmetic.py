@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 from cytolite import machine
 from cytolite.bundle import Bundle, load_bundle
 from cytolite.config import Arithmetic, Precision
-from cytolite.errors import BundleError, InputError, UsageError
+from cytolite.errors import BundleError, InputError, UsageError, how_to_install
 from cytolite.runtime import onnx_runtime, open_vino
 
 # What processors call bfloat16 of their own, without and with matrices; without it bf16 is slower than float32.
 NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
-_GET_OPENVINO = "pip install 'cytolite[openvino]'"
 
 
 def choose(bundle: Bundle, wanted: Precision, device: str = "cpu") -> Arithmetic:
@@ -60,7 +59,7 @@ def _lacks_bf16() -> str:
     if not NATIVE_BF16 & machine.instruction_sets():
         return f"this processor does not have it, or does not say so ({' or '.join(sorted(NATIVE_BF16))} is needed)"
     if importlib.util.find_spec("openvino") is None:
-        return f"it needs OpenVINO, `{_GET_OPENVINO}`"
+        return f"it needs OpenVINO, {how_to_install('openvino')}"
     return ""
 
 
