@@ -66,13 +66,13 @@ class Model:
     """
 
     def __init__(
-        self, name: str | Path | None = None, *, device: str = "cpu", precision: Precision = "auto", turns: int = 1
+        self, name: str | Path | None = None, *, device: str = "cpu", precision: Precision = "auto", tta: int = 1
     ) -> None:
         from cytolite.inference.arithmetic import choose, load_variant
         from cytolite.inference.predictor import Model as LazyModel
 
         self.bundle = load_variant(name, precision)
-        self._lazy = LazyModel(self.bundle, device, turns, choose(self.bundle, precision, device))
+        self._lazy = LazyModel(self.bundle, device, tta, choose(self.bundle, precision, device))
 
     @property
     def name(self) -> str:
@@ -111,7 +111,7 @@ class Model:
         spec = self.bundle.spec
         return f"{self.name} {self.version}: {len(self.types)} types at {self.mpp:g} um/px ({spec.licence})"
 
-    @_with_options("model", "mpp", "device", "precision", "turns", "overwrite", "quiet")
+    @_with_options("model", "mpp", "device", "precision", "tta", "overwrite", "quiet")
     def segment(self, image: NDArray[np.uint8] | str | Path, *, mpp: float | None = None, **options: Any) -> CellTable:
         """Find, outline and name the nuclei of an image, a slide or a part of one; nothing is written.
 
@@ -160,7 +160,7 @@ class Model:
 
 
 def load_model(
-    name: str | Path | None = None, *, device: str = "cpu", precision: Precision = "auto", turns: int = 1
+    name: str | Path | None = None, *, device: str = "cpu", precision: Precision = "auto", tta: int = 1
 ) -> Model:
     """Load a model.
 
@@ -172,7 +172,7 @@ def load_model(
         Where the network runs.
     precision : {"auto", "float32", "bf16", "int8"}
         Its arithmetic; auto: the model's, or bf16 where the processor and OpenVINO have it.
-    turns : {1, 4, 8}
+    tta : {1, 4, 8}
         Show each image in so many orientations: so many times slower, somewhat better.
 
     Raises
@@ -189,7 +189,7 @@ def load_model(
     >>> len(model.segment(np.full((64, 64, 3), 255, np.uint8), mpp=0.25))
     0
     """
-    return Model(name, device=device, precision=precision, turns=turns)
+    return Model(name, device=device, precision=precision, tta=tta)
 
 
 @_with_options("quiet")
@@ -270,7 +270,7 @@ def segment(slide: str | Path, output: str | Path | None = None, **options: Any)
     if output is not None:
         return segment_slide(slide, output, **options).cells
     _settings(options)  # so that every name is checked, also of those that are of no use here
-    chosen = {name: options.pop(name) for name in ("device", "precision", "turns") if name in options}
+    chosen = {name: options.pop(name) for name in ("device", "precision", "tta") if name in options}
     model = Model(options.pop("model", None), **chosen)
     for name in ("overwrite", "quiet"):
         options.pop(name, None)

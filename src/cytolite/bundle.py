@@ -19,6 +19,7 @@ from cytolite.classifier import Classifier
 from cytolite.config import MPP_MAX, MPP_MIN
 from cytolite.errors import BundleError, InputError, UnknownModelError, did_you_mean
 from cytolite.files import sha256_of, whole_folder
+from cytolite.renamed import MODELS, of_today
 
 FORMAT = 3  # 2: says what was held back in training; 3: any types, taught classifiers
 ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
@@ -250,9 +251,11 @@ def _find(name_or_path: str | Path | None) -> Path:
     names = embedded_names()
     if name_or_path is None:
         return ASSETS / _default_name(names)
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        name_or_path = of_today(MODELS, str(name_or_path))
     if str(name_or_path) in names:
         return ASSETS / str(name_or_path)
-    folder = Path(name_or_path)
     if folder.name in (SPEC_NAME, ONNX_NAME):
         folder = folder.parent
     if not folder.is_dir():

@@ -26,7 +26,7 @@ def serve(
     precision: Annotated[
         Precision, Parameter(help="Arithmetic of the network; auto: the model's, or bf16 where it can be had.")
     ] = "auto",
-    turns: Annotated[int, Parameter(help="4 or 8: show each tile turned, and mirrored, too; slower, better.")] = 1,
+    tta: Annotated[int, Parameter(help="Test-time augmentation: 1, 4 or 8, as of `segment`.")] = 1,
     batch: Annotated[int, Parameter(help="Tiles per call of the network.")] = 1,
     workers: Annotated[int | None, Parameter(help="Threads that work on tiles; default: one per core.")] = None,
 ) -> int:
@@ -36,13 +36,8 @@ def serve(
     (or the folder that CYTOLITE_HOME names). Stop it with Ctrl-C. Needs the extra `serve`.
     """
     given = {
-        "model": model,
-        "device": device,
-        "precision": precision,
-        "turns": turns,
-        "batch": batch,
-        "workers": workers,
-    }
+        "model": model, "device": device, "precision": precision, "tta": tta, "batch": batch, "workers": workers,
+    }  # fmt: skip
     settings = make_settings(SegmentSettings, given)
 
     def work() -> None:

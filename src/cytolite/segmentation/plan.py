@@ -190,7 +190,7 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
         "regions": None if plan.regions is None else hashlib.sha256(repr(regions).encode()).hexdigest(),
         "device": settings.device,
         "precision": settings.precision,
-        "turns": settings.turns,
+        "tta": settings.tta,
         "version": version,
     }
 

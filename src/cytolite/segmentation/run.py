@@ -18,6 +18,7 @@ from cytolite.errors import CytoliteError, SlideError
 from cytolite.names import as_text, one_line
 from cytolite.progress import Display
 from cytolite.provenance import fingerprint, versions_here
+from cytolite.renamed import settings_of_today
 from cytolite.segmentation.results import check_free, is_result, read_record
 from cytolite.segmentation.slide_list import Entry
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue", "precision", "turns", "exclude_artefacts")
+DECISIVE_SETTINGS = ("mpp", "tissue", "precision", "tta", "exclude_artefacts")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[
     record = read_record(folder)
     before = SegmentSettings().model_dump(mode="json", include=set(DECISIVE_SETTINGS))  # of settings that came since
     before["precision"] = own_arithmetic(model.bundle)
-    found = {**before, **record.get("settings", {}), "model": record.get("model"), "roi": record.get("roi_sha256")}
+    made_with = settings_of_today(record.get("settings", {}), silent=True)
+    found = {**before, **made_with, "model": record.get("model"), "roi": record.get("roi_sha256")}
     wanted = {
         **model.as_set(settings).model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
         "model": _model_record(model.bundle),

@@ -103,7 +103,7 @@ class _Opened:
 
     def model(self, work: TileWork) -> Model:
         settings = work.settings
-        key = (work.bundle, work.bundle_sha256, work.version, settings.device, settings.precision, settings.turns)
+        key = (work.bundle, work.bundle_sha256, work.version, settings.device, settings.precision, settings.tta)
         if key not in self._models:
             self._models[key] = work.load_model()
         return self._models[key]
