@@ -24,7 +24,7 @@ from cytolite.datasets.store import Store
 from cytolite.errors import InputError, UsageError
 from cytolite.files import sha256_of
 from cytolite.networks.encoders import encoder_spec
-from cytolite.networks.network import CellNetwork, NucleusNetwork, build_network
+from cytolite.networks.network import NucleusNetwork, build_network
 from cytolite.networks.weights import find_weights, tensors_hash
 from cytolite.patches import Patch
 from cytolite.training.cache import CropCache
@@ -210,7 +210,7 @@ def fit(
             devices=settings.devices,
             num_nodes=settings.nodes,
             strategy=settings.strategy,
-            precision=settings.precision,  # type: ignore[arg-type]
+            precision=settings.precision,
             accumulate_grad_batches=settings.accumulate,
             max_epochs=settings.epochs,
             reload_dataloaders_every_n_epochs=1,
@@ -268,10 +268,9 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
             )
         network.load_state_dict(given)
     elif settings.start is not None:
-        if not isinstance(network, CellNetwork):
-            raise UsageError("Only the light network can be started from a bundle; give the folder of a run.")
-        images = torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])
-        start_from(network, load_bundle(settings.start), images, types)
+        bundle = load_bundle(settings.start)
+        images = lambda: torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])  # noqa: E731
+        start_from(network, bundle, images, types)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -283,9 +282,10 @@ def encoder_weights(settings: TrainSettings) -> Path | None:
     InputError
         If it cannot be had.
     """
-    if not settings.pretrained or settings.start is not None:
+    spec = encoder_spec(settings.encoder)
+    if not settings.pretrained or settings.start is not None or not spec.timm_name:
         return None
-    return find_weights(encoder_spec(settings.encoder), settings.weights)
+    return find_weights(spec, settings.weights)
 
 
 def trained_network(out: Path) -> tuple[NucleusNetwork, TrainSettings, list[Path]]:

@@ -1,41 +1,49 @@
-"""Start training from a bundle: its ONNX graph's weights, back in a network that can be trained.
+"""Start training from a bundle: the weights that it was exported with, or those of its graph.
 
-Export folds each batch norm into the convolution before it. The fold is undone with the statistics of real images: the
-network computes what the bundle does, and trains as one whose running averages are settled.
+A bundle that `cytolite export` made of a run has the network's own tensors beside its graph (``weights.safetensors``):
+of any architecture, batch norms included. The bundles in the package, and variants, have the graph alone, and training
+goes on from them too: there convolutions are found by the names of the graph's nodes. Export folds each batch norm into
+the convolution before it; the fold is undone with the statistics of real images, so that the network computes what the
+bundle does, and trains as one whose running averages are settled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cytolite.bundle import Bundle
+from cytolite.bundle import WEIGHTS_NAME, Bundle
 from cytolite.errors import BundleError
-from cytolite.networks.network import CellNetwork, NucleusNetwork
+from cytolite.networks.dense import DenseEncoder
+from cytolite.networks.network import NucleusNetwork, Student
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-@torch.no_grad()
-def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor, types: Sequence[str] | None = None) -> None:
+def start_from(
+    network: NucleusNetwork, bundle: Bundle, images: Callable[[], torch.Tensor], types: Sequence[str] | None = None
+) -> None:
     """Give `network` the weights of a bundle.
 
     Parameters
     ----------
-    network : CellNetwork
+    network : NucleusNetwork
         Of the bundle's architecture; changed in place.
     bundle : Bundle
         Exported by `cytolite.release.onnx_export`.
-    images : torch.Tensor
-        uint8 (B, 3, H, W), real images, from which the batch norms' statistics are taken.
+    images : callable
+        Returns real images, uint8 (B, 3, H, W), from which batch norms' statistics are taken where the bundle has none.
     types : sequence of str, optional
         That the network tells apart, if they are not the bundle's: of those that both have, the head's weights are
         taken too.
@@ -43,8 +51,54 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor, types
     Raises
     ------
     BundleError
-        If the bundle's network is of another architecture, or holds no float32 weights.
+        If the bundle's network is of another architecture, or its graph holds no float32 weights.
     """
+    path, were = bundle.path / WEIGHTS_NAME, bundle.spec.network_types.names
+    if path.is_file():
+        _load(network, path, bundle.spec.name, (were, types or were))
+    elif isinstance(network, Student):
+        start_from_graph(network, bundle, images(), types or were)
+    else:
+        raise BundleError(
+            f"The model {bundle.spec.name!r} cannot be started from: it has no {WEIGHTS_NAME}, and graphs of this "
+            "architecture do not name their layers; give the folder of a run, or a bundle that was exported of one."
+        )
+
+
+def write_weights(network: NucleusNetwork, path: Path) -> None:
+    """Write a network's tensors for `start_from`.
+
+    Parameters
+    ----------
+    network : NucleusNetwork
+        Trained.
+    path : pathlib.Path
+        Called `cytolite.bundle.WEIGHTS_NAME`, beside the graph.
+    """
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, str(path))
+
+
+def _load(network: NucleusNetwork, path: Path, name: str, types: tuple[Sequence[str], Sequence[str]]) -> None:
+    try:
+        given = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read ({error}); copy or export the bundle again.") from None
+    given |= {key: type_rows(network, key, given[key], *types) for key in given if is_head(key)}
+    wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
+    found = {key: tensor.shape for key, tensor in given.items()}
+    if different := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+        raise BundleError(
+            f"The model {name!r} cannot be started from: {different[0]!r} is not the same in both networks; use the "
+            "encoder and the decoder that it was made with."
+        )
+    network.load_state_dict(given)
+
+
+@torch.no_grad()
+def start_from_graph(
+    network: Student, bundle: Bundle, images: torch.Tensor, types: Sequence[str] | None = None
+) -> None:
+    """Give `network` the weights of a bundle's graph; parameters and errors as of `start_from`."""
     training = network.training
     network.eval()
     given = folded_weights(bundle, scaled=True)
@@ -56,6 +110,8 @@ def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor, types
         ]
         given["type_head"] = (head[0], head[1])
     convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    if isinstance(network.encoder, DenseEncoder) and DenseEncoder.FIRST in given:
+        given[DenseEncoder.FIRST] = network.encoder.unfolded(*given[DenseEncoder.FIRST])
     unknown = sorted(set(given) ^ set(convolutions))
     if unknown:
         raise BundleError(
@@ -90,13 +146,17 @@ def type_rows(
     """Return the rows of a head for `types`: those of the head of `were` where both have a type, else the network's."""
     if tuple(were) == tuple(types):
         return given
-    rows = network.state_dict()[name].clone()
-    if rows.shape[1:] == given.shape[1:]:
-        rows[0] = given[0]
+    fresh = network.state_dict().get(name)
+    if fresh is None or fresh.shape[1:] != given.shape[1:] or given.shape[0] % (len(were) + 1):
+        return given
+    # A head that answers for several pixels at once has as many rows for each class, one after the other.
+    rows, old = (t.clone().unflatten(0, (len(names) + 1, -1)) for t, names in ((fresh, types), (given, were)))
+    if rows.shape[1:] == old.shape[1:]:
+        rows[0] = old[0]
         for i, kind in enumerate(types, 1):
             if kind in were:
-                rows[i] = given[[*were].index(kind) + 1]
-    return rows
+                rows[i] = old[[*were].index(kind) + 1]
+    return rows.flatten(0, 1)
 
 
 def folded_weights(bundle: Bundle, purpose: str = "started from", *, scaled: bool = False) -> dict[str, Weights]:
@@ -162,7 +222,7 @@ def module_name(node: str) -> str:
     return ".".join(parts)
 
 
-def _norm_after(network: CellNetwork, image: torch.Tensor) -> dict[nn.Conv2d, _BatchNorm]:
+def _norm_after(network: Student, image: torch.Tensor) -> dict[nn.Conv2d, _BatchNorm]:
     """Return the batch norm that works on each convolution's output, where there is one."""
     made: dict[int, nn.Conv2d] = {}
     found: dict[nn.Conv2d, _BatchNorm] = {}
@@ -191,7 +251,7 @@ def _pass_through(norm: _BatchNorm, bias: torch.Tensor) -> None:
     norm.bias.copy_(bias)
 
 
-def _settle(network: CellNetwork, images: torch.Tensor, norms: set[_BatchNorm]) -> None:
+def _settle(network: Student, images: torch.Tensor, norms: set[_BatchNorm]) -> None:
     """Put the true statistics of their input into norms that pass through, and let them compute the same as before."""
 
     def before_norm(module: _BatchNorm, inputs: tuple[torch.Tensor]) -> None:
