@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cytolite.bundle import load_bundle, model_identity
+from cytolite.bundle import described, load_bundle, model_identity
 from cytolite.cells import CellTable
 from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.classifier import Classifier, Unlike, as_before, before_columns, inputs_of, slide_hash
@@ -416,6 +416,22 @@ def test_command_and_python_use_a_taught_bundle_alike_and_a_sheet_is_drawn(paint
     [skipped] = segment_slides([slide], tmp_path / "out", settings)
     assert skipped.status == "skipped"
     assert any("cytolite sheet" in warning for warning in skipped.warnings)
+
+
+@pytest.mark.parametrize(("slide", "warned"), [("taught.tif", False), ("other.tif", True)])
+def test_a_slide_that_gave_labels_is_not_called_unlike(tmp_path, slide, warned):
+    from cytolite.segmentation.writers import write_cells
+
+    spec = load_bundle(fake_bundle(tmp_path / "m").path).spec
+    taught = classifier().model_copy(
+        update={"mean": (500.0,) * len(classifier().mean), "slides": (slide_hash("taught.svs"),)}
+    )
+    spec = type(spec)(**(spec.model_dump() | {"classifier": taught, **described(TWO)}))
+    named = taught.name(squares(60), TWO)
+    _, unusual = write_cells(
+        tmp_path, [named], spec, image="x", regions=(), features=FEATURE_NAMES, about={"slide": slide, "mpp": 0.5}
+    )
+    assert bool(unusual) == warned
 
 
 def test_names_of_the_network_come_back(painted, taught, tmp_path):

@@ -144,7 +144,9 @@ def write_cells(
         Is shown every table, too.
     """
     types, classifier = spec.type_set, spec.classifier
-    counter, unlike = SummaryCounter(regions, types), Unlike(classifier) if classifier else None
+    # A slide that gave labels was looked at; it may differ from the mean of all that did.
+    judged = classifier is not None and not classifier.was_taught_on(str(about.get("slide", image)))
+    counter, unlike = SummaryCounter(regions, types), Unlike(classifier) if classifier and judged else None
     columns = [*features, *before_columns(spec.network_types)] if classifier else features
     with ExitStack() as stack:
         parquet = stack.enter_context(CellsWriter(folder / CELLS_FILE, columns, regions, about, types))
