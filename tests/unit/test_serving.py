@@ -117,7 +117,7 @@ def test_a_taught_model_is_served_as_it_segments(folder, tmp_path):
         coefficients=((-1.0,), (1.0,)), intercepts=(0.0, 0.0),
     )  # fmt: skip
     spec = bundle.spec.model_dump() | {"name": "sizes", "classifier": classifier.model_dump(), **described(types)}
-    taught = write_taught(tmp_path / "sizes", bundle, type(bundle.spec)(**spec), "")
+    taught = write_taught(tmp_path / "sizes", bundle, type(bundle.spec)(**spec), "", "{}")
     options = SegmentSettings(workers=1, quiet=True, tissue="all", model=str(taught.path))
     with JobQueue(Model(taught), options, tmp_path / "jobs") as queue:
         client = TestClient(make_app(queue, TOKEN, AllowedFolders.of([folder]), LIMIT), headers=KNOWN)
