@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -237,8 +238,13 @@ def _colours(content: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int]]
         known.get(str(item.get("name"))) if colour is None else _rgb(colour)
         for item, colour in zip(content, given, strict=True)
     ]
-    spare = iter([*(c for c in _PALETTE if c not in chosen), *(_hashed(i) for i in range(MOST_TYPES))])
+    spare = (c for c in chain(_PALETTE, map(_hashed, count())) if c not in chosen)
     return [next(spare) if colour is None else colour for colour in chosen]
+
+
+def colours_of(names: Sequence[str], given: Mapping[str, tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return a colour for each name: the one given, the default type's, or the one that a set of these names has."""
+    return _colours([{"name": name, "colour": given.get(name)} for name in names])
 
 
 def _hashed(i: int) -> tuple[int, int, int]:

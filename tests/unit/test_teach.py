@@ -168,6 +168,8 @@ def test_a_corrected_table_labels_each_of_its_nuclei(tmp_path):
         ("l.csv", "x,y,type\n1,,a\n", "line 2"),
         ("l.geojson", '{"type":"FeatureCollection","features":[]}', "holds no label"),
         ("l.geojson", "{", "JSON"),
+        ("l.geojson", "", "JSON"),
+        ("l.parquet", "", "not a readable Parquet file"),
         ("l.png", "", "format of"),
     ],
 )
@@ -175,6 +177,13 @@ def test_files_without_labels_get_a_sentence(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         read_labels(tmp_path / name, DEFAULT)
+
+
+def test_a_table_without_cells_holds_no_label(tmp_path):
+    with CellsWriter(tmp_path / "c.parquet", FEATURE_NAMES) as writer:
+        writer.append(squares(1).select(np.array([], int)))
+    with pytest.raises(InputError, match="holds no label"):
+        read_labels(tmp_path / "c.parquet", DEFAULT)
 
 
 def test_labels_of_another_image_are_refused(tmp_path):
@@ -540,6 +549,73 @@ def test_bad_lessons_get_a_sentence_and_nothing_is_written(painted, tmp_path):
         name_results(bundle.path, [result], tmp_path / "out")
     with pytest.raises(UsageError, match="is the result itself"):
         name_results(bundle.path, [result], folder)
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({"slide": "other.svs"}, r"cells of other.svs, and the result .* is of painted.tif"),
+        ({"slide": "painted.svs", "width_px": 500, "height_px": 250}, r"500 x 250 px, .* has 1000 x 500 px"),
+    ],
+)
+def test_a_table_of_another_image_or_resolution_is_refused(painted, tmp_path, about, words):
+    pytest.importorskip("sklearn", reason="needs the extra `teach`")
+    from cytolite.teach.run import teach
+
+    folder, bundle, *_ = painted
+    cells = Result(folder / "result").cells
+    labels = tmp_path / "corrected.parquet"
+    with CellsWriter(labels, tuple(cells.features), (), about, TWO) as writer:
+        writer.append(replace(cells, type_probs=cells.type_probs[:, :2], type_set=TWO))
+    with pytest.raises(InputError, match=words):
+        teach([folder / "result"], [labels], tmp_path / "m", TeachSettings(model=str(bundle.path)))
+    assert list(tmp_path.iterdir()) == [labels]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (("Immune: B", "Other"), ("Immune B", "Other"), r"'Immune: B' and 'Immune B' would all be the type 'immune b'"),
+        (("large", "small"), ("large", "large_fraction"), "share the name or column 'large_fraction'"),
+    ],
+)
+def test_names_that_collide_across_files_are_refused(painted, tmp_path, first, second, words):
+    pytest.importorskip("sklearn", reason="needs the extra `teach`")
+    from cytolite.teach.run import teach
+
+    folder, bundle, *_ = painted
+    result = folder / "result"
+    labels = [write_labels(tmp_path / f"{i}.csv", result, types=types) for i, types in enumerate((first, second))]
+    with pytest.raises(InputError, match=words):
+        teach([result, result], labels, tmp_path / "m", TeachSettings(model=str(bundle.path)))
+    assert sorted(tmp_path.iterdir()) == labels
+
+
+def without_solidity(result, folder):
+    """Write a result again without one of the measurements."""
+    shutil.copytree(result, folder)
+    cells, about = Result(result).cells, Result(result).about
+    features = {name: values for name, values in cells.features.items() if name != "solidity"}
+    about = {k: v for k, v in about.items() if k not in {"regions", "types"}}
+    with CellsWriter(folder / "cells.parquet", tuple(features), (), about, cells.type_set) as writer:
+        writer.append(replace(cells, features=features))
+    return folder
+
+
+def test_results_without_what_the_classifier_needs_are_refused_before_any_is_named(painted, taught, tmp_path):
+    from cytolite.teach.naming import name_results
+    from cytolite.teach.run import teach
+
+    folder, bundle, *_ = painted
+    poor = without_solidity(folder / "result", tmp_path / "poor")
+    with pytest.raises(InputError, match="lack solidity, which the classifier needs"):
+        name_results(taught.bundle.path, [folder / "result", poor], tmp_path / "out")
+    labels = write_labels(folder / "of poor.csv", poor)
+    with pytest.raises(InputError, match="lack solidity, which the classifier needs"):
+        teach([poor], [labels], tmp_path / "m", TeachSettings(model=str(bundle.path)))
+    assert list(tmp_path.iterdir()) == [poor]
+    # The network's own names need no measurement.
+    assert name_results(bundle.path, [poor], tmp_path / "out") == [tmp_path / "out" / "poor"]
 
 
 # ---- fit ------------------------------------------------------------------------------------------------------------

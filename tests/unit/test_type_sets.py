@@ -11,12 +11,13 @@ from PIL import Image
 
 from cytolite.bundle import load_bundle
 from cytolite.cells import CellTable
-from cytolite.celltypes import DEFAULT, CellType, TypeSet, read_mapping, read_types
-from cytolite.config import SegmentSettings
+from cytolite.celltypes import DEFAULT, CellType, LabelSet, TypeSet, read_mapping, read_types
+from cytolite.config import EvaluateSettings, SegmentSettings
 from cytolite.drawing.overview import draw_crop, draw_overview
 from cytolite.drawing.plot import describe_html
-from cytolite.errors import InputError, UsageError
+from cytolite.errors import CytoliteError, InputError, UsageError
 from cytolite.evaluation import images as cases
+from cytolite.evaluation.run import Contest, evaluate
 from cytolite.interop.convert import convert
 from cytolite.interop.frames import to_pandas
 from cytolite.interop.geojson.reader import GeoJSONReader
@@ -24,8 +25,10 @@ from cytolite.interop.parquet import CellsWriter, read_cells
 from cytolite.interop.parquet import read_types as types_of_file
 from cytolite.interop.result import Result
 from cytolite.interop.summary import Area, SummaryCounter
-from cytolite.metrics.classes import read_classes
+from cytolite.metrics.classes import Classes, own_classes, read_classes
 from cytolite.pipeline import segment_slides
+from cytolite.qupath.new_project import packed_colour
+from cytolite.qupath.run import make_project
 from cytolite.segmentation.slide import segment_slide
 from cytolite.slides.reader import open_slide
 from fakes import fake_bundle, paint, random_nuclei, write_slide
@@ -238,6 +241,38 @@ def test_qupath_s_classes_carry_colour_and_derived_names(tmp_path):
     assert set(read_cells(tmp_path / "c.parquet").type) == {"t cell"}
 
 
+@SETS
+def test_what_the_extension_for_qupath_reads_has_each_set_s_classes_and_colours(tmp_path, types):
+    """Its importer takes the class and its colour from each cell, and the likeliest type from ``p_`` measurements."""
+    cells = some_cells(types)
+    convert(write(tmp_path / "a.parquet", cells), tmp_path / "a.geojson")
+    features = orjson.loads((tmp_path / "a.geojson").read_bytes())["features"]
+    wanted = [{"name": types[i - 1].qupath_class, "color": [*types[i - 1].colour]} for i in cells.types.tolist()]
+    assert [f["properties"]["classification"] for f in features] == wanted
+    for f in features:
+        assert {f"p_{name}" for name in types.names} <= f["properties"]["measurements"].keys()
+
+
+@SETS
+def test_a_new_qupath_project_has_the_set_s_classes(tmp_path, types):
+    slide = write_slide(tmp_path / "s.tif", np.full((100, 100, 3), 255, np.uint8))
+    bundle = fake_bundle(tmp_path / "model", type_set=types)
+    (tmp_path / "result").mkdir()
+    write(tmp_path / "result" / "cells.parquet", some_cells(types))
+    for number, model in enumerate((bundle.path, tmp_path / "result")):
+        folder = tmp_path / f"p{number}"
+        make_project([slide], folder, str(model))
+        listed = json.loads((folder / "classifiers" / "classes.json").read_bytes())["pathClasses"]
+        ours = [{"name": t.qupath_class, "color": packed_colour(t.colour)} for t in types]
+        assert all(each in listed for each in ours)
+        assert len({each["name"] for each in listed}) == len(listed)  # QuPath's own "Other" is that of the set
+        others = {t.qupath_class for t in DEFAULT} - {t.qupath_class for t in types}
+        assert not others & {each["name"] for each in listed}
+    with pytest.raises(CytoliteError, match="gone"):
+        make_project([slide], tmp_path / "p", str(tmp_path / "gone"))
+    assert not (tmp_path / "p").exists()
+
+
 def test_convert_maps_one_set_to_another(tmp_path):
     source = write(tmp_path / "a.parquet", some_cells(GROUPED))
     mapping = {"tumour": "neoplastic", "t cell": "lymphocyte", "plasma cell": "lymphocyte"}
@@ -324,6 +359,61 @@ def test_an_evaluation_takes_names_from_truth_and_model(tmp_path):
     counts = cases.count_cases(found, cases.model_predictions(bundle, classes, mapping=mapping), classes)
     pairs = counts.confusion.sum(0)
     assert pairs[1:4].trace() == pairs[1:4].sum() == truth.max()  # each nucleus is found and called as the truth does
+
+
+@SETS
+def test_classes_of_an_evaluation_have_the_set_s_colours(tmp_path, types):
+    classes = own_classes(LabelSet.of(types))
+    assert classes.colours == {t.name: t.colour for t in types}
+    assert Classes.from_description(classes.describe()).colours == classes.colours
+    # A file of types gives names alone: the colour is that of a set of these names, as long as nobody knows better.
+    (tmp_path / "t.json").write_text(json.dumps({str(t.id): t.name for t in types}))
+    read = read_classes(tmp_path / "t.json")
+    assert read.colours == dict(zip(types.names, TypeSet.named(types.names).colours, strict=True))
+    assert read.coloured(types).colours == classes.colours
+
+
+def test_hundreds_of_names_have_colours_and_those_are_not_used_twice_beside_given_ones(tmp_path):
+    (tmp_path / "t.json").write_text(json.dumps({str(i): f"kind {i}" for i in range(1, 201)}))
+    classes = read_classes(tmp_path / "t.json")
+    assert len(set(classes.colours.values())) == 200
+    first = classes.colours["kind 1"]
+    given = classes.coloured(TypeSet.from_description([{"name": "kind 2", "colour": [*first]}, {"name": "gone"}]))
+    assert list(given.colours.values()).count(first) == 1
+    assert given.colours["kind 2"] == first
+
+
+@pytest.mark.parametrize("asked", ["model", "predicted"])
+def test_charts_and_pictures_of_an_evaluation_have_the_set_s_colours(tmp_path, asked):
+    rng = np.random.default_rng(4)
+    folder = tmp_path / "truth"
+    truth, _ = random_nuclei(rng, (200, 200), 40, gap=1)
+    kinds = np.concatenate([[0], rng.integers(1, 5, truth.max())]).astype(np.uint8)
+    image = paint(truth, kinds, 4)
+    for name, array in (("inst", truth.astype(np.uint16)), ("type", kinds[truth]), ("image", image)):
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(array).save(folder / name / "a.png")
+    (tmp_path / "t.toml").write_text("".join(f"{t.id} = {json.dumps(t.name)}\n" for t in GROUPED))
+    bundle = fake_bundle(tmp_path / "model", type_set=GROUPED)
+    if asked == "predicted":
+        slide = write_slide(tmp_path / "a.tif", image)
+        segment_slides([slide], tmp_path / "out", SegmentSettings(model=str(bundle.path), tissue="all", quiet=True))
+    given = {"model": str(bundle.path)} if asked == "model" else {"predicted": [tmp_path / "out"]}
+    settings = EvaluateSettings(types=tmp_path / "t.toml", mpp=0.5, resamples=100, quiet=True)
+    [section] = evaluate(Contest([folder], **given), tmp_path / "report", settings)
+    assert section.counts.classes.colours == {t.name: t.colour for t in GROUPED}
+    page = (tmp_path / "report" / "report.html").read_text()
+    for t in GROUPED:
+        assert f'background:rgb{t.colour}"></i>{t.name}' in page
+    with Image.open(next((tmp_path / "report" / "images").iterdir())) as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+    assert all((np.abs(pixels - t.colour).sum(axis=1) < 60).sum() > 20 for t in GROUPED)
+    pytest.importorskip("matplotlib", reason="needs the extra `report`")
+    from cytolite.evaluation.plots import charts
+
+    bars = {tuple(round(255 * c) for c in bar.get_facecolor()[:3]) for bar in charts(section)["r2"].axes[0].patches}
+    assert {t.colour for t in GROUPED} & bars
+    assert bars <= {t.colour for t in GROUPED} | {(115, 128, 140)}
 
 
 def test_every_field_of_a_table_survives_choosing_rows():

@@ -54,13 +54,16 @@ def run(
     return print_outcomes(resolved.quiet, work)
 
 
-@group.command(name="project", usage="Usage: cytolite qupath project SLIDE... -o DIR")
+@group.command(name="project", usage="Usage: cytolite qupath project SLIDE... -o DIR [OPTIONS]")
 def make_project(
     *slides: Annotated[str, Parameter(name="SLIDE", help="Slides or images, or patterns such as 'slides/*.svs'.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the project; must be new or empty.")],
+    model: Annotated[
+        str | None, Parameter(help="Model, or result, whose types become classes; default: the embedded models' types.")
+    ] = None,
 ) -> int:
-    """Make a QuPath project with slides and with cytolite's classes and colours; neither QuPath nor Java is needed."""
+    """Make a QuPath project with slides and with a model's classes and colours; neither QuPath nor Java is needed."""
     from cytolite.qupath import run as projects
 
-    print(projects.make_project(slides, output))
+    print(projects.make_project(slides, output, model))
     return 0

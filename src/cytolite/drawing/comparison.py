@@ -8,20 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytolite.celltypes import CELL_TYPES
 from cytolite.metrics.classes import Classes
 from cytolite.metrics.truth import Prediction, Truth
 
-_COLOURS = {t.name: t.colour for t in CELL_TYPES}
-# For types that cytolite does not know.
-_SPARE = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (23, 190, 207))
 _UNKNOWN, _VOID = (90, 90, 90), (255, 255, 255)
 _PANEL_PX, _GAP_PX = 620, 8
-
-
-def colours(classes: Classes) -> list[tuple[int, int, int]]:
-    """Return the colour of each type, RGB."""
-    return [_COLOURS.get(name, _SPARE[i % len(_SPARE)]) for i, name in enumerate(classes.types)]
 
 
 def side_by_side(image: NDArray[np.uint8] | None, truth: Truth, predicted: Prediction, classes: Classes) -> bytes:
@@ -37,7 +28,7 @@ def side_by_side(image: NDArray[np.uint8] | None, truth: Truth, predicted: Predi
         Their types.
     """
     ground = np.full((*truth.instance_map.shape, 3), 255, np.uint8) if image is None else image
-    palette = np.array([_UNKNOWN, *colours(classes)], np.uint8)
+    palette = np.array([_UNKNOWN, *classes.colours.values()], np.uint8)
     single = truth.allowed.sum(1) == 1
     true_types = np.where(single, truth.allowed.argmax(1) + 1, 0)
     left = ground

@@ -9,7 +9,6 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from cytolite.drawing.comparison import colours
 from cytolite.evaluation.report import NOTICE, Bootstrap, Section, interval_notes, readable, shown_classes
 from cytolite.metrics.bootstrap import Score
 from cytolite.metrics.classes import Classes
@@ -188,8 +187,7 @@ def _pictures(pictures: Sequence[Picture], classes: Classes) -> str:
     if not pictures:
         return ""
     key = "".join(
-        f'<span><i style="background:rgb{colour}"></i>{escape(name)}</span>'
-        for name, colour in zip(classes.types, colours(classes), strict=True)
+        f'<span><i style="background:rgb{colour}"></i>{escape(name)}</span>' for name, colour in classes.colours.items()
     )
     key += '<span><i style="background:rgb(90,90,90)"></i>type not known, or one of several</span>'
     hint = "By PQ with types left aside, among images of ten nuclei and more where there are such."

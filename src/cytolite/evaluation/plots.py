@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cytolite.celltypes import CELL_TYPES
 from cytolite.evaluation.report import Section, confusion, shown_classes
 from cytolite.evaluation.report import readable as readable_label
 from cytolite.fonts import drawable, matplotlib_style
@@ -19,7 +18,6 @@ from cytolite.metrics.scores import judged, judged_bins
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = {t.name: tuple(c / 255 for c in t.colour) for t in CELL_TYPES}
 _OTHER, _INK, _FAINT = (0.45, 0.5, 0.55), "#212529", "#adb5bd"
 _STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _FAINT,
@@ -77,6 +75,12 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1):  # ty
     return figure, np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
 
 
+def _colour(section: Section, label: str) -> tuple[float, float, float]:
+    """Return the colour of a class: its type's; one grey for all nuclei and for wider labels."""
+    rgb = section.counts.classes.colours.get(label)
+    return _OTHER if rgb is None else (rgb[0] / 255, rgb[1] / 255, rgb[2] / 255)
+
+
 def _bars(section: Section, names: Sequence[str], note: str) -> Figure | None:
     """Horizontal bars with intervals, a panel a metric, a bar a class."""
     labels = shown_classes(section.counts)
@@ -91,7 +95,7 @@ def _bars(section: Section, names: Sequence[str], note: str) -> Figure | None:
                 axis.text(0.02, row, "not defined", va="center", color=_FAINT)
                 continue
             shown = max(s.value, 0.0)
-            axis.barh(row, shown, color=COLOURS.get(label, _OTHER), height=0.62)
+            axis.barh(row, shown, color=_colour(section, label), height=0.62)
             if np.isfinite(s.low):
                 axis.plot([max(s.low, 0), max(s.high, 0)], [row, row], color=_INK, linewidth=1.2, solid_capstyle="butt")
             text = f" {s.value:.2f}" if s.value >= 0 else f" {s.value:.2f} (below 0)"
@@ -120,7 +124,7 @@ def _scatter(section: Section) -> Figure | None:
         true, given = (section.counts.values[n][usable[:, k], k] for n in ("n_true", "n_predicted"))
         top = max(true.max(), given.max(), 1) * 1.05
         axis.plot([0, top], [0, top], color=_FAINT, linewidth=1)
-        axis.scatter(true, given, s=9, alpha=0.55, color=COLOURS.get(label, _OTHER), linewidths=0, rasterized=True)
+        axis.scatter(true, given, s=9, alpha=0.55, color=_colour(section, label), linewidths=0, rasterized=True)
         r2 = section.find("r2_counts", label)
         axis.set(xlim=(-0.03 * top, top), ylim=(-0.03 * top, top), aspect="equal")
         axis.set_title(f"{_wrapped(label)}\nR² {r2.value:.2f}" if r2 else _wrapped(label), fontsize=9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cytolite.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
-from cytolite.celltypes import SEVEN, LabelSet, read_mapping
+from cytolite.celltypes import DEFAULT, SEVEN, LabelSet, read_mapping
 from cytolite.config import EvaluateSettings
 from cytolite.drawing.comparison import side_by_side
 from cytolite.errors import OutputError, UsageError, did_you_mean, how_to_install
@@ -34,6 +34,8 @@ from cytolite.evaluation.images import (
 from cytolite.evaluation.report import Bootstrap, Section, as_json, sections
 from cytolite.evaluation.table import write_counts
 from cytolite.files import whole_folder
+from cytolite.interop.parquet import read_types
+from cytolite.interop.result_folder import CELLS_FILE, results_in
 from cytolite.metrics.bootstrap import score
 from cytolite.metrics.classes import Classes, own_classes, read_classes
 from cytolite.metrics.counts import Counts, join
@@ -100,6 +102,7 @@ def evaluate(
     bootstrap = Bootstrap(settings.group, settings.resamples, settings.seed)
     plan = protocol(settings.protocol) if settings.protocol else None
     about = _about(contest, settings)
+    classes = _coloured(classes, contest, _mapping(settings))
     checks = (InstanceCheck("truth"), InstanceCheck("prediction"))
     baseline = None
     if plan is None:
@@ -139,6 +142,22 @@ def _labels(truths: Sequence[Path]) -> LabelSet:
     if len(stores) < len(truths) and labels != SEVEN:
         raise UsageError("Stores of types of their own and label folders cannot be scored together; do so one by one.")
     return labels
+
+
+def _coloured(classes: Classes, contest: Contest, mapping: Mapping[str, str] | None) -> Classes:
+    """Return the classes with the colours of what predicts, where the truth gives none."""
+    if contest.model is not None:
+        found = [load_bundle(contest.model).spec.type_set]
+    else:
+        given = [
+            [path] if path.is_file() else [p / CELLS_FILE for p in results_in(path, CELLS_FILE)[:1]]
+            for path in contest.predicted
+        ]
+        found = [read_types(path) for some in given for path in some]
+    for type_set in found:
+        if type_set != DEFAULT:
+            classes = classes.coloured(type_set.merged(mapping or {})[0])
+    return classes
 
 
 def write_page(path: Path, contest: Contest, settings: EvaluateSettings, found: Sequence[Section], out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.celltypes import IGNORE, SEVEN, TYPE_NAMES, LabelSet, TypeSet
+from cytolite.celltypes import DEFAULT, IGNORE, SEVEN, TYPE_NAMES, LabelSet, TypeSet, colours_of
 from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import read_toml
 
@@ -35,11 +35,24 @@ class Classes:
         of unknown type).
     ignored : frozenset of int
         Ids under which nothing is judged, not even whether there is a nucleus.
+    given_colours : mapping of str to tuple of int
+        RGB of types whose set gives them a colour.
     """
 
     types: tuple[str, ...]
     labels: Mapping[int, tuple[int, ...]]
     ignored: frozenset[int] = frozenset()
+    given_colours: Mapping[str, tuple[int, int, int]] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def colours(self) -> dict[str, tuple[int, int, int]]:
+        """RGB of each type: its set's, or one that depends on the names alone."""
+        return dict(zip(self.types, colours_of(self.types, self.given_colours), strict=True))
+
+    def coloured(self, type_set: TypeSet) -> Classes:
+        """Return these with the colours of a set, for its types that have no given one yet."""
+        known = {t.name: t.colour for t in type_set if t.name in self.types}
+        return replace(self, given_colours={**known, **self.given_colours})
 
     @cached_property
     def wider(self) -> tuple[tuple[int, ...], ...]:
@@ -89,21 +102,27 @@ class Classes:
 
     def describe(self) -> str:
         """Return this as JSON, which `from_description` reads."""
-        return json.dumps(
-            {"types": self.types, "labels": {str(k): v for k, v in self.labels.items()}, "ignored": [*self.ignored]}
-        )
+        content = {
+            "types": self.types,
+            "labels": {str(k): v for k, v in self.labels.items()},
+            "ignored": [*self.ignored],
+        }
+        return json.dumps(content | ({"colours": dict(self.given_colours)} if self.given_colours else {}))
 
     @classmethod
     def from_description(cls, text: str) -> Classes:
         """Return what `describe` wrote."""
         content = json.loads(text)
         labels = {int(k): tuple(v) for k, v in content["labels"].items()}
-        return cls(tuple(content["types"]), labels, frozenset(content["ignored"]))
+        colours = {name: tuple(rgb) for name, rgb in content.get("colours", {}).items()}
+        return cls(tuple(content["types"]), labels, frozenset(content["ignored"]), colours)
 
 
 def own_classes(labels: LabelSet = SEVEN) -> Classes:
     """Return the types and coarse labels of stores: without `labels` those of the seven."""
-    return Classes(labels.type_set.names, {label: labels.allowed(label) for label in labels}, frozenset({IGNORE}))
+    types = labels.type_set
+    classes = Classes(types.names, {label: labels.allowed(label) for label in labels}, frozenset({IGNORE}))
+    return classes if types == DEFAULT else classes.coloured(types)
 
 
 def read_classes(path: Path) -> Classes:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cytolite.celltypes import CELL_TYPES
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.files import whole_folder
 
 PROJECT_FILE = "project.qpproj"
@@ -33,7 +33,10 @@ _VERSION = "0.6.0"
 
 
 def write_project(
-    folder: Path, slides: Sequence[Path], thumbnail: Callable[[Path, Path], None] = lambda slide, target: None
+    folder: Path,
+    slides: Sequence[Path],
+    thumbnail: Callable[[Path, Path], None] = lambda slide, target: None,
+    type_set: TypeSet = DEFAULT,
 ) -> Path:
     """Write a new project; the folder gets its name when everything is in it.
 
@@ -45,6 +48,8 @@ def write_project(
         Files; the project refers to them where they are.
     thumbnail : callable
         Called with a slide and where its small JPEG goes, for each.
+    type_set : TypeSet
+        Types whose classes the project's list has.
 
     Returns
     -------
@@ -65,7 +70,7 @@ def write_project(
             _write_json(data / "server.json", entry["serverBuilder"])
             thumbnail(slide, data / "thumbnail.jpg")
         (part / "classifiers").mkdir()
-        _write_json(part / "classifiers" / "classes.json", {"pathClasses": path_classes()})
+        _write_json(part / "classifiers" / "classes.json", {"pathClasses": path_classes(type_set)})
         project = {
             "version": _VERSION,
             "createTimestamp": now,
@@ -78,9 +83,9 @@ def write_project(
     return folder / PROJECT_FILE
 
 
-def path_classes() -> list[dict[str, Any]]:
-    """Return QuPath's classes, then cytolite's, as QuPath lists them: a colour is a signed number of ARGB."""
-    ours = {t.qupath_class: t.colour for t in CELL_TYPES}
+def path_classes(type_set: TypeSet = DEFAULT) -> list[dict[str, Any]]:
+    """Return QuPath's classes, then those of the types, as QuPath lists them: a colour is a signed number of ARGB."""
+    ours = {t.qupath_class: t.colour for t in type_set}
     return [{"name": name, "color": packed_colour(rgb)} for name, rgb in ({**_OWN_CLASSES, **ours}).items()]
 
 

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from cytolite.bundle import load_bundle
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError, UsageError
+from cytolite.interop.parquet import read_types
+from cytolite.interop.result_folder import CELLS_FILE
 from cytolite.progress import Display, silent
 from cytolite.qupath.new_project import write_project
 from cytolite.qupath.objects import ImageRegions, OpenProject, open_project
@@ -22,15 +26,32 @@ if TYPE_CHECKING:
     from cytolite.inference.predictor import Model
 
 
-def make_project(slides: Sequence[str | Path], output: Path) -> Path:
+def make_project(slides: Sequence[str | Path], output: Path, model: str | None = None) -> Path:
     """Make a QuPath project of slides, without QuPath; return the file to open.
+
+    Parameters
+    ----------
+    slides : sequence of str or pathlib.Path
+        Slides, or patterns.
+    output : pathlib.Path
+        Folder of the project.
+    model : str, optional
+        Bundle, or a result, whose types become classes of the project; the default types if not given.
 
     Raises
     ------
     CytoliteError
-        If there is no slide, one cannot be read, or the folder is not empty.
+        If there is no slide or no such model, a slide cannot be read, or the folder is not empty.
     """
-    return write_project(output, find_slides(slides), _write_thumbnail)
+    return write_project(output, find_slides(slides), _write_thumbnail, _types_of(model))
+
+
+def _types_of(model: str | None) -> TypeSet:
+    if model is None:
+        return DEFAULT
+    if (cells := Path(model) / CELLS_FILE).is_file():
+        return read_types(cells)
+    return load_bundle(model).spec.type_set
 
 
 def _write_thumbnail(slide: Path, target: Path) -> None:

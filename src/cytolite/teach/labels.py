@@ -46,6 +46,8 @@ class Labels:
         Colour of each name, where it is given.
     left_out : collections.Counter
         What was seen and is no label, as the end of a sentence.
+    about : dict
+        What a table of cells says of its slide: ``slide``, ``width_px``, ``height_px``; empty where nothing is said.
     """
 
     points: list[tuple[float, float, str]] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Labels:
     classes: dict[str, str] = field(default_factory=dict)
     colours: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    about: dict[str, Any] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.points or self.areas or self.detections)
@@ -104,6 +107,7 @@ def read_labels(path: Path, type_set: TypeSet) -> Labels:
     elif ending in {"parquet", "h5ad", "zarr"}:
         labels = Labels()
         with open_cells(path) as source:
+            labels.about = {k: v for k, v in source.about.items() if k in {"slide", "width_px", "height_px"}}
             for cells in source.tables:
                 labels.points += zip(*cells.centroids.T.tolist(), cells.type.tolist(), strict=True)
                 labels.colours |= {t.name: t.colour for t in cells.type_set}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from PIL import Image, ImageDraw
 from shapely.geometry import shape as shape_of
 
 from cytolite.bundle import Bundle, load_bundle, model_identity
-from cytolite.classifier import as_before, before_columns
+from cytolite.classifier import as_before, before_columns, inputs_of
 from cytolite.drawing.overview import draw_overview
 from cytolite.errors import CytoliteError, InputError, OutputError, UsageError
 from cytolite.files import sha256_of, write_text
@@ -82,6 +83,7 @@ def name_results(
                 f"{result.folder} was made with the network of {result.model['name']} {result.model['version']}, and "
                 f"{bundle.spec.name} needs that of {wanted}; segment the slide with it."
             )
+        _check_inputs(result, bundle)
     folders = [out / result.folder.name for result in opened]
     if len({str(folder).casefold() for folder in folders}) < len(folders):
         raise UsageError("Two of the results have the same name; name them one after the other, into other folders.")
@@ -94,6 +96,14 @@ def name_results(
         n, warnings = _name(result, folder, bundle)
         done(folder, n, warnings)
     return folders
+
+
+def _check_inputs(result: Result, bundle: Bundle) -> None:
+    """Refuse a result whose cells lack what the classifier needs."""
+    for first in islice(iter_cells(result.folder / CELLS_FILE, 1), 1):
+        before = as_before(first, bundle.spec.network_types)
+        if bundle.spec.classifier is not None:
+            inputs_of(before, bundle.spec.classifier.inputs)
 
 
 def _name(result: Result, folder: Path, bundle: Bundle) -> tuple[int, tuple[str, ...]]:

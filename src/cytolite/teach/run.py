@@ -82,6 +82,7 @@ def teach(results: Sequence[Path], labels: Sequence[Path], out: Path, settings: 
     read, samples, notes = [], [], list[str]()
     for result, path in zip(opened, labels, strict=True):
         given = read_labels(path, parent.spec.network_types)
+        _check_image(given, result, path)
         matched = match(given, result.cells, result.mpp, result.size_px, str(path))
         notes += matched.notes
         read.append(given)
@@ -131,6 +132,22 @@ def teach(results: Sequence[Path], labels: Sequence[Path], out: Path, settings: 
         out, parent, spec, card(spec, report, notes), as_json(report, notes), replace=settings.overwrite
     )
     return Taught(bundle, report, tuple(notes))
+
+
+def _check_image(labels: Labels, result: Result, path: Path) -> None:
+    """Refuse labels that say themselves that they are of another image, or of it at another resolution."""
+    said, (width, height) = labels.about, result.size_px
+    if "slide" in said and slide_hash(str(said["slide"])) != slide_hash(result.slide):
+        raise InputError(
+            f"{path} has cells of {said['slide']}, and the result {result.folder} is of {result.slide}; give each "
+            "result the labels of its slide, in the same order."
+        )
+    size = (said.get("width_px", width), said.get("height_px", height))
+    if size != (width, height):
+        raise InputError(
+            f"{path} has cells of an image of {size[0]} x {size[1]} px, and the slide of the result {result.folder} "
+            f"has {width} x {height} px; labels are in pixels of its full resolution."
+        )
 
 
 def _parent(results: Sequence[Result], model: str | None) -> Bundle:
@@ -192,7 +209,11 @@ def _types(
     present = set(names.tolist())
     content = [t.describe() for t in parent if keep or t.name in present]
     for name in sorted(present - set(parent.names)):
-        given = next((read.classes[name] for read in labels if name in read.classes), None)
+        classes = {read.classes[name].casefold(): read.classes[name] for read in labels if name in read.classes}
+        if len(classes) > 1:
+            told = " and ".join(map(repr, classes.values()))
+            raise InputError(f"The classes {told} would all be the type {name!r}; rename all but one of them.")
+        given = next(iter(classes.values()), None)
         colour = next((list(read.colours[name]) for read in labels if name in read.colours), None)
         # What QuPath shows for a class that it was given no colour, or one that another type has, tells nothing apart.
         colour = None if colour in [t["colour"] for t in content] else colour
