@@ -690,8 +690,9 @@ def outline(
     with Stores(stores) as opened, display("outlining", "patches") as update:
         for store in opened.stores:
             store.of_the_seven("outline")
+        seen_by = outliner(bundle, tta, threads)
         out.mkdir(parents=True, exist_ok=True)
-        patches = outline_stores(opened.stores, outliner(bundle, tta, threads), rows)
+        patches = outline_stores(opened.stores, seen_by, rows)
         licences = {source: text for store in opened.stores for source, text in store.licences.items()}
         told = " ".join(["cytolite outline", *(path.name for path in stores), "-o", out.name])
         told += f" --model {bundle.spec.name} --tta {tta}"

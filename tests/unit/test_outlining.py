@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cytolite import pipeline
-from cytolite.celltypes import INFLAMMATORY
+from cytolite.celltypes import INFLAMMATORY, TypeSet
 from cytolite.datasets.store import Stores, write_store
+from cytolite.errors import UsageError
 from cytolite.patches import OUTLINE, PRESENCE, PSEUDO, Patch
 from cytolite.relabel.outlining import NOT_FOUND, OUTLINED, SHARED, UNFIT, Model, Seen, outline, summary
 from fakes import fake_bundle, paint, random_nuclei
@@ -130,3 +131,11 @@ def test_a_bundle_outlines_the_marks_of_a_store(tmp_path):
     assert set(np.unique(outlined.instance_map)) == {0, *marked}
     [*rows] = pq.read_table(tmp_path / "out" / "audit.parquet").to_pylist()
     assert {row["likeliest_type"] for row in rows} == {"lymphocyte"}
+
+
+def test_a_model_of_other_types_cannot_name_marks_and_nothing_is_written(tmp_path):
+    write_store(tmp_path / "marks.h5", [patch_of({1: (*at(12, 12), 1)})])
+    bundle = fake_bundle(tmp_path / "model", type_set=TypeSet.named(["tumour", "other"]))
+    with pytest.raises(UsageError, match=r"tells apart tumour, other, and outline is for models of the seven types"):
+        pipeline.outline([tmp_path / "marks.h5"], tmp_path / "out", str(bundle.path))
+    assert not (tmp_path / "out").exists()

@@ -30,7 +30,7 @@ class DecodedMaps:
     type_logits: NDArray[np.float32]
 
     def names(self, temperature: float = 1.0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return types, uint8 (n,), and their probabilities, float32 (n, 7), of logits divided by `temperature`."""
+        """Return types, uint8 (n,), and their probabilities, float32 (n, types), of logits divided by `temperature`."""
         return vote_types(self.instances, self.type_logits, int(self.instances.max(initial=0)), temperature)
 
 

@@ -62,9 +62,9 @@ class ImageNuclei:
     instance_map : numpy.ndarray
         int32 (H, W) of the image's size; 0 = background, 1..n = nuclei, of which the smallest may have no pixel.
     types : numpy.ndarray
-        uint8 (n,), 1 to 7.
+        uint8 (n,), ids of the model's types, from 1.
     type_probs : numpy.ndarray
-        float32 (n, 7); rows sum to 1.
+        float32 (n, types); rows sum to 1.
     """
 
     instance_map: NDArray[np.int32]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cytolite.bundle import Bundle
+from cytolite.celltypes import TYPE_NAMES
+from cytolite.errors import UsageError
 from cytolite.inference.image import locate
 from cytolite.inference.predictor import Predictor
 from cytolite.patches import Patch
@@ -12,7 +14,18 @@ from cytolite.relabel.outlining import Model, Seen
 
 
 def outliner(bundle: Bundle, tta: int, threads: int) -> Model:
-    """Return a bundle as a model that outlines; `tta` and `threads` as of `Predictor`."""
+    """Return a bundle as a model that outlines; `tta` and `threads` as of `Predictor`.
+
+    Raises
+    ------
+    UsageError
+        If its network tells other types apart than the marks' labels speak of.
+    """
+    if bundle.spec.network_types.names != TYPE_NAMES:
+        raise UsageError(
+            f"The model {bundle.spec.name} tells apart {', '.join(bundle.spec.network_types.names)}, and outline is "
+            f"for models of the seven types ({', '.join(TYPE_NAMES)})."
+        )
     predictor = Predictor(bundle, threads=threads, tta=tta)
 
     def look(patch: Patch) -> Seen:

@@ -10,8 +10,11 @@ import java.io.IOException;
 import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.stream.IntStream;
 
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -20,6 +23,7 @@ import org.locationtech.jts.geom.Geometry;
 import org.locationtech.jts.io.ParseException;
 import org.locationtech.jts.io.WKTReader;
 
+import qupath.lib.common.ColorTools;
 import qupath.lib.images.servers.FileServer;
 import qupath.lib.objects.PathObject;
 import qupath.lib.objects.PathObjects;
@@ -94,6 +98,24 @@ class ResultTest {
         assertEquals(List.of(inRight), List.copyOf(right.getChildObjects()));
         assertSame(hierarchy.getRootObject(), foreign.getParent());
         assertEquals(events + 1, hierarchy.events());
+    }
+
+    /** Whatever a model's types are: a few, many, in groups. */
+    @Test
+    void classesAndColoursAreThoseOfTheResult() throws IOException {
+        List<List<String>> sets = List.of(List.of("Tumour", "Other"), List.of("Immune: T cell", "Immune: Plasma cell", "Stroma"),
+            IntStream.rangeClosed(1, 12).mapToObj(i -> "Kind " + i).toList());
+        for (List<String> names : sets) {
+            String[] features = IntStream.range(0, names.size()).mapToObj(i -> feature(5 + 7 * i, 20, "left").replace("\"Dead\"", '"' + names.get(i) + '"')
+                .replace("[1,2,3]", "[" + i + ",200,7]").replace("p_dead\":\"NaN\"", "p_type " + i + "\":1")).toArray(String[]::new);
+            Map<String, Integer> counts = result(null, features).addTo(hierarchy, regions(left), Request.DEFAULT);
+            assertEquals(Set.copyOf(names), counts.keySet());
+            Map<String, Integer> colours = new HashMap<>();
+            left.getChildObjects().forEach(each -> colours.put(each.getPathClass().toString(), each.getPathClass().getColor()));
+            assertEquals(names.size(), colours.size());
+            for (int i = 0; i < names.size(); i++)
+                assertEquals(ColorTools.packRGB(i, 200, 7), colours.get(names.get(i)), names.get(i));
+        }
     }
 
     @Test
