@@ -148,7 +148,15 @@ class CellTable:
         return cytolite.to_labels(self, shape)
 
     def plot(self, image: NDArray[np.uint8] | None = None, **options: Any) -> Axes:
-        """Draw outlines in the types' colours over an image; see `cytolite.plot_cells`."""
+        """Draw outlines in the types' colours over an image; see `cytolite.plot_cells`.
+
+        Parameters
+        ----------
+        image : numpy.ndarray, optional
+            uint8 (H, W, 3), whose pixels the outlines count.
+        **options
+            As of `cytolite.plot_cells`.
+        """
         import cytolite
 
         return cytolite.plot_cells(self, image, **options)
