@@ -703,7 +703,7 @@ def _counted(items: Iterable[Item], n: int, update: Update) -> Iterator[Item]:
 
 
 def relabel(stores: Sequence[Path], out: Path, settings: RelabelSettings, display: Display = silent) -> Relabelled:
-    """Split coarse classes by classifiers trained on another dataset; see `cytolite.relabel.run.relabel`.
+    """Split coarse labels by classifiers trained on another dataset; see `cytolite.relabel.run.relabel`.
 
     Parameters
     ----------
