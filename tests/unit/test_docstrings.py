@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "cytolite"
-LACKS = 222
+LACKS = 199
 # Here nothing may be without: what users import, read and write.
 WHOLE = (
-    "api.py", "bundle.py", "cells.py", "classifier.py", "errors.py", "files.py", "pipeline.py", "tables.py", "interop",
-    "slides", "inference", "metrics/matching.py",
+    "api.py", "bundle.py", "cells.py", "classifier.py", "errors.py", "files.py", "tables.py", "interop",
+    "slides", "metrics/matching.py",
 )  # fmt: skip
 
 
