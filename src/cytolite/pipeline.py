@@ -72,7 +72,7 @@ def segment_slides(
     slide_list : pathlib.Path, optional
         More slides, with settings and columns of their own; see `cytolite.segmentation.slide_list`.
     cluster : str, optional
-        See `cytolite.segmentation.dask_executor.connect`; needs the extra `cluster`.
+        See `cytolite.segmentation.dask_cluster.connect`; needs the extra `cluster`.
     jobs : int, optional
         Of the cluster, at most.
 
@@ -104,12 +104,11 @@ def segment_slides(
     if cluster is None:
         with _kept(output, entries, folders) as ledger:
             return _one_by_one(entries, folders, models, ledger=ledger, display=display, report=report)
-    from cytolite.segmentation.dask_executor import alone, connect, segment_on_cluster
+    from cytolite.segmentation.dask_cluster import connect
+    from cytolite.segmentation.dask_executor import alone, segment_on_cluster
 
     with alone(output), connect(cluster, jobs) as client, _kept(output, entries, folders) as ledger:
-        return segment_on_cluster(
-            client, entries, folders, models, ledger=ledger, display=display, report=report, jobs=jobs
-        )
+        return segment_on_cluster(client, entries, folders, models, ledger=ledger, display=display, report=report)
 
 
 @contextmanager
@@ -121,7 +120,7 @@ def _kept(output: Path, entries: Sequence[Entry], folders: Sequence[Path]) -> It
     try:
         yield ledger
     finally:
-        ledger.write(running=False)
+        ledger.end()
         collect(output)
 
 

@@ -75,12 +75,12 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
     settings : SegmentSettings
         Everything else; `overwrite` is decided here.
     display : Display
-        Shows progress. A `KeyboardInterrupt` raised by its `Update` stops the work and keeps the tiles done.
+        Shows progress. A `Stopped` raised by its `Update` ends the work and keeps the tiles done.
 
     Returns
     -------
     Outcome
-        Also says what went wrong; nothing but the interrupt is raised.
+        Also says what went wrong; nothing but `Stopped` or an interrupt is raised.
     """
     stale = is_result(folder) and bool(_differences(folder, model, settings))
     return try_slide(Entry(slide, settings.model_copy(update={"overwrite": stale})), folder, model, display)

@@ -23,7 +23,7 @@ from cytolite.datasets.store import Store
 from cytolite.errors import InputError, UsageError
 from cytolite.files import sha256_of
 from cytolite.networks.encoders import encoder_spec
-from cytolite.networks.network import NucleusNetwork, Student, build_network
+from cytolite.networks.network import NucleusNetwork, build_network
 from cytolite.networks.weights import find_weights, tensors_hash
 from cytolite.patches import Patch
 from cytolite.training.cache import CropCache
@@ -187,7 +187,7 @@ def fit(
             devices=settings.devices,
             num_nodes=settings.nodes,
             strategy=settings.strategy,
-            precision=settings.precision,  # type: ignore[arg-type]
+            precision=settings.precision,
             accumulate_grad_batches=settings.accumulate,
             max_epochs=settings.epochs,
             reload_dataloaders_every_n_epochs=1,
@@ -241,10 +241,8 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
             )
         network.load_state_dict(other.state_dict())
     elif settings.start is not None:
-        if not isinstance(network, Student):
-            raise UsageError("Only fast students can be started from a bundle; give the folder of a run.")
-        images = torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])
-        start_from(network, load_bundle(settings.start), images)
+        bundle = load_bundle(settings.start)
+        start_from(network, bundle, lambda: torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)]))
     return network.to(memory_format=torch.channels_last)
 
 

@@ -65,7 +65,7 @@ class Teacher:
         flows, type_logits = self.predict(seen)
         stride = seen.shape[2] / flows.shape[2]
         rows, cols = round(height / stride), round(width / stride)
-        return tuple(_resize(maps[:, :, :rows, :cols].float(), size) for maps in (flows, type_logits))  # type: ignore[return-value]
+        return tuple(_resize(maps[:, :, :rows, :cols].float(), size) for maps in (flows, type_logits))
 
     def _seen(self, image: torch.Tensor, mpp: float) -> tuple[torch.Tensor, tuple[int, int]]:
         """Return the image at the teacher's resolution, padded to multiples of 32, and its size before padding."""
