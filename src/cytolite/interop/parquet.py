@@ -427,6 +427,13 @@ def _to_binary(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> pa.Array:
 def read_outlines(column: pa.Array, path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return (vertices, offsets) of the open rings of a column of polygons, as well-known binary or text, or GeoArrow.
 
+    Parameters
+    ----------
+    column : pa.Array
+        Of polygons.
+    path : pathlib.Path
+        The file, for errors.
+
     Raises
     ------
     InputError

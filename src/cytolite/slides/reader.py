@@ -149,6 +149,13 @@ class Slide:
 
         A whole multiple of the slide's own resolution where one lies within `tolerance` of the model's: reading it
         is a copy or a plain mean of blocks, faster and sharper than resampling by 1.98. Else `model_mpp`.
+
+        Parameters
+        ----------
+        model_mpp : float
+            Resolution of the images that the model was trained on, um per pixel.
+        tolerance : float
+            How far, as a share, the resolution may be from it.
         """
         nearest = self.mpp * max(1, round(model_mpp / self.mpp))
         return nearest if abs(nearest / model_mpp - 1) <= tolerance else model_mpp

@@ -96,6 +96,11 @@ class CellIndex:
         Little-endian: uint32 number of cells n and of vertices v; uint32 (n,) number of the cell's row in the file;
         uint32 (n + 1,) where its vertices start; float32 (n,) certainty; float32 (n,) area in um2;
         float32 (v, 2) vertices from the corner of the square, level-0 px; uint8 (n,) type.
+
+        Parameters
+        ----------
+        column, row : int
+            Of the square.
         """
         start, stop = self._tiles.get((column, row), (0, 0))
         rows = np.sort(self._order[start:stop])
