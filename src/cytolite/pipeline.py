@@ -132,7 +132,7 @@ class Models:
 
     def __call__(self, settings: SegmentSettings) -> NucleusModel:
         """Return the model that `settings` name; raises what `load_model` raises."""
-        key = (settings.model, settings.device, settings.turns)
+        key = (settings.model, settings.device, settings.tta)
         if key not in self._loaded:
             self._loaded[key] = load_model(settings)
         return self._loaded[key]
@@ -649,7 +649,7 @@ def outline(
     out: Path,
     model: str | None = None,
     *,
-    turns: int = 1,
+    tta: int = 1,
     threads: int = 2,
     display: Display = silent,
 ) -> str:
@@ -666,7 +666,7 @@ def outline(
         Folder of the result.
     model : str, optional
         Bundle, by name or path; by default the embedded one.
-    turns, threads : int
+    tta, threads : int
         As of `cytolite.inference.predictor.Predictor`.
     display : Display
         Shows progress.
@@ -688,10 +688,10 @@ def outline(
     rows = [SCHEMA.empty_table()]
     with Stores(stores) as opened, display("outlining", "patches") as update:
         out.mkdir(parents=True, exist_ok=True)
-        patches = outline_stores(opened.stores, outliner(bundle, turns, threads), rows)
+        patches = outline_stores(opened.stores, outliner(bundle, tta, threads), rows)
         licences = {source: text for store in opened.stores for source, text in store.licences.items()}
         told = " ".join(["cytolite outline", *(path.name for path in stores), "-o", out.name])
-        told += f" --model {bundle.spec.name} --turns {turns}"
+        told += f" --model {bundle.spec.name} --tta {tta}"
         write_store(out / "outlined.h5", _counted(patches, len(opened), update), licences, told)
     table = pa.concat_tables(rows)
     write_audit(out / "audit.parquet", table)
@@ -712,7 +712,7 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
 
 
 def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSettings) -> Path:
-    """Train a student on stores and on a teacher's answers, or go on with it; return its last checkpoint.
+    """Train a student on stores and on a teacher's soft targets, or go on with it; return its last checkpoint.
 
     Parameters
     ----------
@@ -798,7 +798,7 @@ def export_variant(
     return _compared(*make_variant(load_bundle(model), out, kind, stores, duplicates))
 
 
-def export_committee(
+def export_ensemble(
     models: Sequence[str], out: Path, model_version: str, stores: Sequence[Path], duplicates: Path | None = None
 ) -> tuple[str, str]:
     """Make one bundle of several; return what it gains on images that all runs held back, and a warning.
@@ -811,10 +811,10 @@ def export_committee(
         If one is missing, they do not fit together, or a store cannot be read.
     """
     from cytolite.bundle import load_bundle
-    from cytolite.release.ensemble import make_committee
+    from cytolite.release.ensemble import make_ensemble
 
     members = [load_bundle(model) for model in models]
-    return _compared(*make_committee(members, out, model_version, stores, duplicates))
+    return _compared(*make_ensemble(members, out, model_version, stores, duplicates))
 
 
 def _compared(bundle: Bundle, found: Sequence[Comparison], note: str) -> tuple[str, str]:

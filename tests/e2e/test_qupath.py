@@ -206,7 +206,7 @@ def test_a_step_of_the_workflow_does_the_same_again(app, work, tmp_path):
     assert again["annotations"]["Tumour"]["types"] == work.inside(HOLED)
     assert again["steps"] == found["steps"]
     log = (tmp_path / "again" / "log.txt").read_text()
-    assert all(option in log for option in ("--turns 1", "--workers 2", "--tissue all", str(work.folder / "fake")))
+    assert all(option in log for option in ("--tta 1", "--workers 2", "--tissue all", str(work.folder / "fake")))
     for cell in again["annotations"]["Tumour"]["cells"]:
         assert cell["cell"]
         assert list(cell["measurements"]) == ["area_um2"]

@@ -25,7 +25,7 @@ from distributed import Client, Future, KilledWorker, as_completed, get_worker, 
 from filelock import FileLock, Timeout
 
 from cytolite.config import SegmentSettings
-from cytolite.errors import BundleError, CytoliteError, InputError, OutputError, SlideError
+from cytolite.errors import BundleError, CytoliteError, InputError, OutputError, SlideError, Stopped
 from cytolite.inference.predictor import Model
 from cytolite.progress import Display, Update
 from cytolite.segmentation.checkpoint import WorkFolder
@@ -135,7 +135,7 @@ def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
         bundle = _bundle(expected)
     except BundleError as error:
         return Outcome(entry.path, folder, "failed", str(error))
-    model = Model(bundle, entry.settings.device, entry.settings.turns)
+    model = Model(bundle, entry.settings.device, entry.settings.tta)
     return try_slide(entry, folder, model, _tell(folder.name), Workers())
 
 
@@ -238,7 +238,7 @@ def segment_on_cluster(
                 update(run.slides_done, len(entries))
                 time.sleep(_LOOK_EVERY_S)
             update(run.slides_done, len(entries))
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Stopped) as stop:
         left = len(entries) - len(run.outcomes)
         stop.args = (f"Stopped with {left} slides to go; run the same command again to go on, what is done is kept.",)
         raise
