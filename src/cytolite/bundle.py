@@ -22,7 +22,7 @@ from cytolite.files import sha256_of, whole_folder
 from cytolite.renamed import MODELS, of_today
 
 FORMAT = 3  # 2: says what was held back in training; 3: any types, taught classifiers
-ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
+ONNX_NAME, SPEC_NAME, CARD_NAME, REPORT_NAME = "model.onnx", "model.json", "CARD.md", "report.json"
 WEIGHTS_NAME = "weights.safetensors"  # of a bundle that was exported of a run: what further training starts from
 ASSETS = Path(__file__).parent / "assets"
 
@@ -190,8 +190,12 @@ def _network_of(folder: Path, spec: ModelSpec) -> Path:
     )
 
 
-def write_taught(folder: Path, parent: Bundle, spec: ModelSpec, card: str, *, replace: bool = False) -> Bundle:
+def write_taught(
+    folder: Path, parent: Bundle, spec: ModelSpec, card: str, report: str, *, replace: bool = False
+) -> Bundle:
     """Write a bundle of a classifier: with the parent's weights only if they are not in the package.
+
+    `report` is what the card says, as JSON for programs such as QuPath's extension.
 
     Raises
     ------
@@ -203,6 +207,7 @@ def write_taught(folder: Path, parent: Bundle, spec: ModelSpec, card: str, *, re
             shutil.copyfile(parent.onnx_path, part / ONNX_NAME)
         (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (part / CARD_NAME).write_text(card, encoding="utf-8")
+        (part / REPORT_NAME).write_text(report, encoding="utf-8")
     return load_bundle(folder)
 
 

@@ -81,7 +81,17 @@ def fit(
     worth : Worth
         Of nuclei that were held out, with the strength chosen without them.
     """
-    rng = np.random.default_rng(seed)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(
+        1
+    ):  # matrices so small: threads would wait for each other, many times as long on a busy machine
+        return _fit(z, y, groups, n_types, np.random.default_rng(seed))
+
+
+def _fit(
+    z: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.int64], n_types: int, rng: np.random.Generator
+) -> tuple[Fitted, Worth]:
     strength = choose_strength(z, y, groups, n_types)
     scores = np.full((len(y), n_types), np.nan)
     for train, test in folds(groups):

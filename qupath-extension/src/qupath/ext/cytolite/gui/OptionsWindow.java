@@ -56,9 +56,8 @@ final class OptionsWindow {
         this.preferences = preferences;
         Request last = preferences.request();
         model.getItems().setAll(OWN_CHOICE);
-        if (models != null)
-            model.getItems().addAll(models);
-        model.getItems().addAll(preferences.modelFolders());
+        model.getItems().addAll(models);
+        ModelNames.show(model);
         if (last.model() != null && !model.getItems().contains(last.model()))
             model.getItems().add(last.model());
         model.setValue(last.model() == null ? OWN_CHOICE : last.model());
