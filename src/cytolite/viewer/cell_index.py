@@ -139,7 +139,7 @@ class CellIndex:
             group = 0
             while row >= (size := file.metadata.row_group(group).num_rows):
                 row, group = row - size, group + 1
-            columns = [name for name in file.schema_arrow.names if name != "geometry"]
+            columns = [name for name in file.schema_arrow.names if name not in {"geometry", "bbox"}]
             [cell] = file.read_row_group(group, columns).slice(row, 1).to_pylist()
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
