@@ -66,7 +66,10 @@ def test_every_dependency_has_a_pinned_version():
     pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(x for name in ("serve", "viewer", "anndata", "report", "qupath") for x in extras[name])]
+    wanted = [
+        *project["dependencies"],
+        *(x for name in ("serve", "viewer", "anndata", "report", "qupath") for x in extras[name]),
+    ]
     missing = {re.split(r"[<>=!~\[; ]", x)[0].lower() for x in wanted} - pinned
     assert not missing, "make constraints.txt again: its first line says how"
 
