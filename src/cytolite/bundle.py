@@ -190,7 +190,9 @@ def _network_of(folder: Path, spec: ModelSpec) -> Path:
     )
 
 
-def write_taught(folder: Path, parent: Bundle, spec: ModelSpec, card: str, report: str, *, replace: bool = False) -> Bundle:
+def write_taught(
+    folder: Path, parent: Bundle, spec: ModelSpec, card: str, report: str, *, replace: bool = False
+) -> Bundle:
     """Write a bundle of a classifier: with the parent's weights only if they are not in the package.
 
     `report` is what the card says, as JSON for programs such as QuPath's extension.

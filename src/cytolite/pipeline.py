@@ -128,11 +128,11 @@ class Models:
     """The models that the slides of a run need, each loaded once."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str | None, str, int], NucleusModel] = {}
+        self._loaded: dict[tuple[str | None, str, str, int], NucleusModel] = {}
 
     def __call__(self, settings: SegmentSettings) -> NucleusModel:
         """Return the model that `settings` name; raises what `load_model` raises."""
-        key = (settings.model, settings.device, settings.tta)
+        key = (settings.model, settings.device, settings.precision, settings.tta)
         if key not in self._loaded:
             self._loaded[key] = load_model(settings)
         return self._loaded[key]

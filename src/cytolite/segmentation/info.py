@@ -111,7 +111,7 @@ class Looker:
             return None
         if not plan.tiles:
             return 0.0
-        key = (model.bundle.sha256, model.device, model.tta)
+        key = (model.bundle.sha256, model.device, model.arithmetic, model.tta)
         if key not in self._seconds_per_px:
             job = TileJob(slide, plan.grid, model.bundle, model.predictor, Kept())
             tile = plan.tiles[len(plan.tiles) // 2]

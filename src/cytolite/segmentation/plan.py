@@ -231,6 +231,7 @@ def plan_key(plan: Plan, path: Path, settings: SegmentSettings, version: str) ->
         "tissue": hashlib.sha256(plan.searched.mask.tobytes()).hexdigest(),
         "regions": None if plan.regions is None else hashlib.sha256(repr(regions).encode()).hexdigest(),
         "device": settings.device,
+        "precision": settings.precision,
         "tta": settings.tta,
         "version": version,
     }

@@ -18,7 +18,7 @@ from cytolite import machine
 from cytolite.bundle import Bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
-from cytolite.inference.predictor import Predictor
+from cytolite.inference.predictor import Model, Predictor
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
 from cytolite.segmentation.executors import Executor, Job, Threads
@@ -121,7 +121,7 @@ def segment_slide(
             tiles_left(len(todo))
             executor = executor or Threads(settings.workers or _workers(plan, settings))
             if executor.here:
-                network = predictor() if predictor else Predictor(bundle, settings.device, tta=settings.tta)
+                network = predictor() if predictor else Model.of(bundle, settings).predictor
                 job: Job = TileJob(slide, plan.grid, bundle, network, work)
             else:
                 job = _as_value(slide, plan, bundle, settings, folder)

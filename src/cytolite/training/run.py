@@ -254,9 +254,10 @@ def encoder_weights(settings: TrainSettings) -> Path | None:
     InputError
         If it cannot be had.
     """
-    if not settings.pretrained or settings.start is not None:
+    spec = encoder_spec(settings.encoder)
+    if not settings.pretrained or settings.start is not None or not spec.timm_name:
         return None
-    return find_weights(encoder_spec(settings.encoder), settings.weights)
+    return find_weights(spec, settings.weights)
 
 
 def trained_network(out: Path) -> tuple[NucleusNetwork, TrainSettings, list[Path]]:
