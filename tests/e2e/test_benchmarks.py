@@ -19,6 +19,7 @@ NEEDED = {
     "bench_prepare": ["h5py"],
     "bench_relabel": ["torch", "h5py"],
     "bench_segment": ["onnx"],
+    "bench_speed": ["onnx", "torch", "timm"],
     "bench_spatial": ["scipy", "contourpy"],
     "bench_viewer": ["scipy", "contourpy", "fastapi", "uvicorn", "playwright"],
 }
