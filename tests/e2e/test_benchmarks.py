@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ NEEDED = {
     "bench_segment": ["onnx"],
     "bench_speed": ["onnx", "torch", "timm"],
     "bench_spatial": ["scipy", "contourpy"],
+    "bench_viewer": ["scipy", "contourpy", "fastapi", "uvicorn", "playwright"],
 }
 SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("bench_*.py"))
 
@@ -71,6 +73,8 @@ def test_the_ablation_asks_for_settings_and_data_sets_that_there_are():
 def test_quick_mode_prints_numbers(script, tmp_path, tmp_path_factory):
     for package in NEEDED.get(script.stem, ()):
         pytest.importorskip(package, reason=f"{script.name} needs {package}")
+    if script.stem == "bench_viewer" and not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("needs the browser Chromium, or Chrome")
     if script.stem == "bench_qupath":
         require_groovy(tmp_path_factory.mktemp("qupath"))
     done = subprocess.run(
