@@ -1,6 +1,15 @@
 """Fixtures that all tests share."""
 
+import os
+import signal
 from pathlib import Path
+
+# Processes that tests start keep what they compile of Python too, whatever this one was told: each would do it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Started in the background of a shell, this process ignores Ctrl+C, and so would those that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: more threads each would wait for each other
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 import pytest
 

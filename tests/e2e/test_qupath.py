@@ -54,7 +54,7 @@ class Work:
         instance_map, types = random_nuclei(np.random.default_rng(3), (SIDE, SIDE), 700, gap=2)
         self.slide = write_slide(self.folder / "lame é 1 [x].tif", paint(instance_map, types))
         fake_bundle(self.folder)
-        fake_bundle(self.folder / "slow", tile=64, halo=512)
+        fake_bundle(self.folder / "slow", tile=64, halo=256)
         ids = np.arange(1, len(types))
         rows, columns = (np.bincount(instance_map.ravel(), w.ravel())[1:] for w in np.mgrid[:SIDE, :SIDE] + 0.5)
         sizes = np.bincount(instance_map.ravel())[1:]
