@@ -35,7 +35,7 @@ class QuPath:
     """QuPath as the scripts see it; its first session keeps the classes that it loaded in a file for those after it."""
 
     classpath: str
-    archive: Path
+    archive: Path | None = None
 
     def compile(self, sources: list[Path], out: Path) -> None:
         """Compile Groovy files; an error of the compiler is an AssertionError."""
@@ -47,8 +47,9 @@ class QuPath:
         given, answer = folder / "plan.json", folder / "answer.json"
         given.write_text(json.dumps(plan), encoding="utf-8")
         answer.unlink(missing_ok=True)
-        kept = f"-XX:{'SharedArchiveFile' if self.archive.is_file() else 'ArchiveClassesAtExit'}={self.archive}"
-        options = ("-Xlog:disable", "-Xlog:all=error:stderr", kept, *options)
+        if self.archive is not None:
+            kept = "SharedArchiveFile" if self.archive.is_file() else "ArchiveClassesAtExit"
+            options = (f"-XX:{kept}={self.archive}", "-Xlog:disable", "-Xlog:all=error:stderr", *options)
         done = self._java("Session", given, answer, options=options, timeout_s=timeout_s)
         (folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
         assert answer.is_file(), done.stdout + done.stderr
@@ -86,11 +87,10 @@ def qupath(build: Path) -> QuPath:
         raise NoGroovyError(str(reason)) from None
     behind = [extension.ASSET, *([real] if real else []), *libraries]
     names = ["Session.groovy"] if real else ["SessionImage.groovy", "Session.groovy"]
-    archive = build / "session.jsa"
-    QuPath(os.pathsep.join(map(str, [out, *behind])), archive).compile([SOURCES / name for name in names], out)
+    QuPath(os.pathsep.join(map(str, [out, *behind]))).compile([SOURCES / name for name in names], out)
     # Classes are kept of jars alone.
     jar = Path(shutil.make_archive(str(out), "zip", out)).rename(build / "session.jar")
-    return QuPath(os.pathsep.join(map(str, [jar, *behind])), archive)
+    return QuPath(os.pathsep.join(map(str, [jar, *behind])), build / "session.jsa")
 
 
 def extension_build() -> ModuleType:
