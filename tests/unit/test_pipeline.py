@@ -103,7 +103,7 @@ def test_a_result_from_before_a_setting_came_is_one_of_its_default(work, make, m
     segment_slides(slides, tmp_path / "out", settings)
     path = tmp_path / "out" / "a" / RUN_FILE
     record = json.loads(path.read_text())
-    del record["settings"]["turns"]
+    del record["settings"]["tta"]
     path.write_text(json.dumps(record))
     [outcome] = segment_slides(slides, tmp_path / "out", settings)
     assert (outcome.status, outcome.warnings) == ("skipped", ())
@@ -116,7 +116,7 @@ def test_a_result_from_before_a_setting_came_is_one_of_its_default(work, make, m
         ({"tile": 512, "batch": 2, "workers": 3, "quiet": True}, False),
         ({"mpp": 0.5}, True),
         ({"tissue": "all"}, True),
-        ({"turns": 4}, True),
+        ({"tta": 4}, True),
         ({"model": "other"}, True),
     ],
 )

@@ -23,7 +23,7 @@ def serve(
     other_machines: Annotated[bool, Parameter(help="Allow a --host that other machines can reach.")] = False,
     max_request_mib: Annotated[int, Parameter(help="Largest request, MiB.")] = 32,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the network runs.")] = "cpu",
-    turns: Annotated[int, Parameter(help="4 or 8: show each tile turned, and mirrored, too; slower, better.")] = 1,
+    tta: Annotated[int, Parameter(help="Test-time augmentation: 1, 4 or 8, as of `segment`.")] = 1,
     batch: Annotated[int, Parameter(help="Tiles per call of the network.")] = 1,
     workers: Annotated[int | None, Parameter(help="Threads that work on tiles; default: one per core.")] = None,
 ) -> int:
@@ -32,7 +32,7 @@ def serve(
     It listens on this machine only. Other programs find its address and its token in ~/.cytolite/server.json
     (or the folder that CYTOLITE_HOME names). Stop it with Ctrl-C. Needs the extra `serve`.
     """
-    given = {"model": model, "device": device, "turns": turns, "batch": batch, "workers": workers}
+    given = {"model": model, "device": device, "tta": tta, "batch": batch, "workers": workers}
     settings = make_settings(SegmentSettings, given)
 
     def work() -> None:

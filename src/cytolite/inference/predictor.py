@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.bundle import SPEC_NAME, Bundle
-from cytolite.decoding.tta import mean_over_turns
+from cytolite.decoding.tta import mean_over_orientations
 from cytolite.errors import BundleError, InputError, UsageError
 from cytolite.runtime import onnx_runtime
 from cytolite.slides.tiles import ALIGN_PX
@@ -31,9 +31,9 @@ class Predictor:
     threads : int
         Threads within one call. One is best where several workers call at a time: they then never wait for
         each other, and results do not depend on how many there are.
-    turns : int
-        1, 4 or 8: images are shown in all rotations by right angles, and mirrored, and the maps are the mean. That
-        is so many times slower, and somewhat better.
+    tta : int
+        Test-time augmentation, 1, 4 or 8: images are shown in all rotations by right angles, and mirrored, and the
+        maps are the mean. That is so many times slower, and somewhat better.
 
     Raises
     ------
@@ -43,10 +43,10 @@ class Predictor:
         If the weights are no network with the inputs and outputs of a bundle.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int = 1, turns: int = 1) -> None:
+    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int = 1, tta: int = 1) -> None:
         self.spec = bundle.spec
         self.device = device
-        self.turns = turns
+        self.tta = tta
         provider = _provider(device)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -95,7 +95,7 @@ class Predictor:
         if images.shape[1] % ALIGN_PX or images.shape[2] % ALIGN_PX:
             raise InputError(f"Images are {images.shape[1]} x {images.shape[2]}; multiples of {ALIGN_PX} are needed.")
         upright = images.transpose(0, 3, 1, 2)
-        flows, type_logits = mean_over_turns(np, self._ask, upright, self.turns)
+        flows, type_logits = mean_over_orientations(np, self._run, upright, self.tta)
         expected = tuple(side // self.spec.stride for side in images.shape[1:3])
         if flows.shape[2:] != expected or type_logits.shape[2:] != expected:
             raise BundleError(
@@ -104,8 +104,8 @@ class Predictor:
             )
         return flows, type_logits
 
-    def _ask(self, images: NDArray[np.uint8], turn: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run the network once on (B, 3, H, W), however they are turned."""
+    def _run(self, images: NDArray[np.uint8], _: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run the network once on (B, 3, H, W), in whatever orientation."""
         given = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         flows, type_logits = self._session.run(["flows", "type_logits"], {"image": given})
         return flows, type_logits
@@ -117,12 +117,12 @@ class Model:
 
     bundle: Bundle
     device: str = "cpu"
-    turns: int = 1
+    tta: int = 1
 
     @cached_property
     def predictor(self) -> Predictor:
         """The network; raises what `Predictor` raises."""
-        return Predictor(self.bundle, self.device, turns=self.turns)
+        return Predictor(self.bundle, self.device, tta=self.tta)
 
 
 def _provider(device: str) -> str:

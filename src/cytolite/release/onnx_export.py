@@ -90,7 +90,7 @@ def export_onnx(network: NucleusNetwork, path: Path, samples: Sequence[NDArray[n
     """
     deployed = DeployedNetwork(network)
     if isinstance(network, CellNetwork):
-        # Names its nodes after modules, by which training starts from a bundle (`cytolite.training.warm_start`).
+        # Names its nodes after modules: which layers stay float32 in int8 goes by them, and a start from a graph alone.
         options: dict[str, Any] = {"opset_version": OPSET, "dynamo": False}
         options["dynamic_axes"] = {name: _axes(name) for name in ("image", *OUTPUTS)}
         example = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)

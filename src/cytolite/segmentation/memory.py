@@ -77,7 +77,7 @@ def find_cells(
     runs = batches(plan.tiles, settings.batch)
     Threads(settings.workers or 1).run(job, runs, lambda left: update(total - left, total))
     plan = plan.without(slide.damaged)
-    tables = [plan.wanted(plan.to_level0(t, slide)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
+    tables = [plan.wanted(plan.to_level0(t)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
     names = tuple(region.name for region in plan.regions or ())
     empty = CellTable.empty(FEATURE_NAMES, bundle.spec.network_types)
     found = bundle.spec.named(CellTable.concatenate(tables) if tables else empty)
@@ -85,7 +85,7 @@ def find_cells(
 
 
 def _warnings(plan: Plan, slide: Slide, found: CellTable, bundle: Bundle) -> list[Warned]:
-    areas, sizes = plan.areas_mm2(slide), SizeTally()
+    areas, sizes = plan.areas_mm2(), SizeTally()
     sizes.add(found)
     unlike = Unlike(bundle.spec.classifier) if bundle.spec.classifier else None
     if unlike:

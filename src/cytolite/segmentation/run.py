@@ -18,6 +18,7 @@ from cytolite.errors import CytoliteError, SlideError
 from cytolite.names import as_text, one_line
 from cytolite.progress import Display
 from cytolite.provenance import fingerprint, versions_here
+from cytolite.renamed import settings_of_today
 from cytolite.segmentation.results import check_free, is_result, read_record
 from cytolite.segmentation.slide_list import Entry
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue", "turns", "exclude_artefacts")
+DECISIVE_SETTINGS = ("mpp", "tissue", "tta", "exclude_artefacts")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def load_model(settings: SegmentSettings) -> Model:
     from cytolite.bundle import load_bundle
     from cytolite.inference.predictor import Model
 
-    return Model(load_bundle(settings.model), settings.device, settings.turns)
+    return Model(load_bundle(settings.model), settings.device, settings.tta)
 
 
 def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
@@ -72,12 +73,12 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
     settings : SegmentSettings
         Everything else; `overwrite` is decided here.
     display : Display
-        Shows progress. A `KeyboardInterrupt` raised by its `Update` stops the work and keeps the tiles done.
+        Shows progress. A `Stopped` raised by its `Update` ends the work and keeps the tiles done.
 
     Returns
     -------
     Outcome
-        Also says what went wrong; nothing but the interrupt is raised.
+        Also says what went wrong; nothing but `Stopped` or an interrupt is raised.
     """
     stale = is_result(folder) and bool(_differences(folder, model.bundle, settings))
     return try_slide(Entry(slide, settings.model_copy(update={"overwrite": stale})), folder, model, display)
@@ -118,7 +119,8 @@ def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> lis
     """Name what the result in `folder` was made with another of."""
     record = read_record(folder)
     before = SegmentSettings().model_dump(mode="json", include=set(DECISIVE_SETTINGS))  # of settings that came since
-    found = {**before, **record.get("settings", {}), "model": record.get("model"), "roi": record.get("roi_sha256")}
+    made_with = settings_of_today(record.get("settings", {}), silent=True)
+    found = {**before, **made_with, "model": record.get("model"), "roi": record.get("roi_sha256")}
     wanted = {
         **settings.model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
         "model": _model_record(bundle),
