@@ -7,7 +7,8 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 # The newest versions that are known to work together: make test LOCK=.ci/constraints.txt
 LOCK ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
-# Tests run on two cores, the tests of a file on one of them; the files that take longest come first: make test PARALLEL=
+# Two workers, the tests of a file on one of them, files in the order of their names (those of tests/e2e, which take
+# longest, are first); one worker alone: make test PARALLEL=
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 IMAGE := demo/histo.jpg
