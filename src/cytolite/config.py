@@ -27,7 +27,10 @@ def check_tta(value: int) -> int:
 
 # The embedded bundles, as help names them (`cytolite models` says more); a test holds this to those that are there.
 MODELS = "nuclei-light (the default), nuclei-light-int8, nuclei-base-int8, nuclei-ensemble-int8"
-Decoder = Literal["light", "wide", "unetr", "unetpp"]
+Decoder = Literal["light", "wide", "shuffle", "unetr", "unetpp"]
+# What a network may be asked to run in, and what it does run in.
+Precision = Literal["auto", "float32", "bf16", "int8"]
+Arithmetic = Literal["float32", "bf16", "int8"]
 Tta = Annotated[int, AfterValidator(check_tta)]
 
 
@@ -56,6 +59,10 @@ class SlideSettings(Settings):
     tile: int | None = Field(None, description="Tile side in pixels of the model's maps; default: the bundle's.")
     halo: int | None = Field(None, description="Margin read around each tile, in pixels; default: the bundle's.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the network runs.")
+    precision: Precision = Field(
+        "auto",
+        description="Arithmetic of the network; auto: the model's, or bf16 where the processor and OpenVINO have it.",
+    )
     tta: Tta = Field(
         1, description="Test-time augmentation: 4 or 8 shows each tile rotated, and mirrored too; so many times slower."
     )
@@ -112,7 +119,8 @@ class TrainSettings(Settings):
     encoder: str = Field("efficientnet_lite0", description="Row of the encoder table, or a CNN or ViT of timm.")
     decoder: Decoder | None = Field(
         None,
-        description="light, wide: fast students; unetr: teacher; unetpp: the paper's student; default: the encoder's.",
+        description="light, wide, shuffle: fast students; unetr: teacher; unetpp: the paper's student; "
+        "default: the encoder's.",
     )
     pretrained: bool = Field(True, description="Start the encoder from pretrained weights.")
     weights: Path | None = Field(None, description="File of the pretrained weights; default: a package or the hub.")
@@ -382,7 +390,15 @@ def all_settings(kind: type[Settings] = Settings) -> list[type[Settings]]:
 
 
 def explain(error: ValidationError, kind: type[Settings]) -> str:
-    """Return the first complaint of pydantic as one sentence."""
+    """Return the first complaint of pydantic as one sentence.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of the validation.
+    kind : type
+        The settings that were to be made, for the names that are allowed.
+    """
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or kind.__name__
     if first["type"] == "extra_forbidden":

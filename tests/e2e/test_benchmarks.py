@@ -10,12 +10,14 @@ import pytest
 
 # Packages that a script needs besides those of the base install.
 NEEDED = {
+    "bench_cluster": ["distributed"],
     "bench_cache": ["segmentation_models_pytorch"],
     "bench_decode": ["cellpose"],
     "bench_models": ["segmentation_models_pytorch"],
     "bench_prepare": ["h5py"],
     "bench_relabel": ["torch", "h5py"],
     "bench_segment": ["onnx"],
+    "bench_speed": ["onnx", "torch", "timm"],
     "bench_spatial": ["scipy", "contourpy"],
 }
 SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("bench_*.py"))

@@ -96,7 +96,17 @@ class Located:
 
 
 def predict_image(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> ImageNuclei:
-    """Find and name the nuclei of an image; parameters as of `locate`."""
+    """Find and name the nuclei of an image; parameters as of `locate`.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The network.
+    image : numpy.ndarray
+        uint8 (H, W, 3), RGB.
+    mpp : float
+        Resolution of the image, um per pixel.
+    """
     spec = predictor.spec
     found = locate(predictor.maps, spec, image, mpp)
     nuclei = found.named(spec.type_temperature)

@@ -1,17 +1,19 @@
-"""Predictor: a bundle's network in ONNX Runtime, images to maps."""
+"""Predictor: a bundle's network in ONNX Runtime, or in bf16 in OpenVINO, images to maps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.bundle import SPEC_NAME, Bundle
+from cytolite.config import Arithmetic, SegmentSettings
 from cytolite.decoding.tta import mean_over_orientations
 from cytolite.errors import BundleError, InputError, UsageError
+from cytolite.inference.arithmetic import OpenVinoSession, choose
 from cytolite.runtime import onnx_runtime
 from cytolite.slides.tiles import ALIGN_PX
 
@@ -34,6 +36,8 @@ class Predictor:
     tta : int
         Test-time augmentation, 1, 4 or 8: images are shown in all rotations by right angles, and mirrored, and the
         maps are the mean. That is so many times slower, and somewhat better.
+    arithmetic : {"float32", "bf16", "int8"}, optional
+        What the network runs in, from `cytolite.inference.arithmetic.choose`; by default as the bundle's weights are.
 
     Raises
     ------
@@ -43,28 +47,21 @@ class Predictor:
         If the weights are no network with the inputs and outputs of a bundle.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int = 1, tta: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "cpu",
+        threads: int = 1,
+        tta: int = 1,
+        arithmetic: Arithmetic | None = None,
+    ) -> None:
         self.spec = bundle.spec
         self.device = device
         self.tta = tta
-        provider = _provider(device)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Planning one block for all activations takes twice the memory and is slower for images of this size.
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3  # errors only: warnings about the graph are no business of the user's
-        # A waiting thread that spins would take a core from the workers that read and decode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = ort.InferenceSession(str(bundle.onnx_path), options, providers=[provider])
-        except Exception as error:  # the runtime's errors share no other base
-            raise BundleError(f"ONNX Runtime cannot load {bundle.onnx_path}: {_first_line(error)}.") from error
-        if self._session.get_providers()[0] != provider:
-            raise InputError(
-                "The CUDA device cannot be used: ONNX Runtime could not start it (driver, CUDA or cuDNN missing?); "
-                "use --device cpu."
-            )
+        if arithmetic == "bf16":
+            self._session: Any = OpenVinoSession(str(bundle.onnx_path), threads)
+        else:
+            self._session = _onnx_session(bundle, device, threads)
         _check_graph(self._session, bundle)
 
     def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -118,11 +115,52 @@ class Model:
     bundle: Bundle
     device: str = "cpu"
     tta: int = 1
+    arithmetic: Arithmetic | None = None
+
+    @classmethod
+    def of(cls, bundle: Bundle, settings: SegmentSettings) -> Self:
+        """Return a bundle as settings want it to run; raises what `choose` raises.
+
+        Parameters
+        ----------
+        bundle : Bundle
+            The model.
+        settings : SegmentSettings
+            Device, arithmetic and test-time augmentation.
+        """
+        arithmetic = choose(bundle, settings.precision, settings.device)
+        return cls(bundle, settings.device, settings.tta, arithmetic)
+
+    def as_set(self, settings: SegmentSettings) -> SegmentSettings:
+        """Return settings that say what the network does run in, where they said ``auto``."""
+        return settings.model_copy(update={"precision": self.arithmetic}) if self.arithmetic else settings
 
     @cached_property
     def predictor(self) -> Predictor:
         """The network; raises what `Predictor` raises."""
-        return Predictor(self.bundle, self.device, tta=self.tta)
+        return Predictor(self.bundle, self.device, tta=self.tta, arithmetic=self.arithmetic)
+
+
+def _onnx_session(bundle: Bundle, device: str, threads: int) -> Any:
+    provider = _provider(device)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Planning one block for all activations takes twice the memory and is slower for images of this size.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3  # errors only: warnings about the graph are no business of the user's
+    # A waiting thread that spins would take a core from the workers that read and decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(str(bundle.onnx_path), options, providers=[provider])
+    except Exception as error:  # the runtime's errors share no other base
+        raise BundleError(f"ONNX Runtime cannot load {bundle.onnx_path}: {_first_line(error)}.") from error
+    if session.get_providers()[0] != provider:
+        raise InputError(
+            "The CUDA device cannot be used: ONNX Runtime could not start it (driver, CUDA or cuDNN missing?); "
+            "use --device cpu."
+        )
+    return session
 
 
 def _provider(device: str) -> str:

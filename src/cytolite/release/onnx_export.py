@@ -15,7 +15,8 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from cytolite.errors import CytoliteError
-from cytolite.networks.network import CellNetwork, NucleusNetwork
+from cytolite.networks.dense import DenseEncoder
+from cytolite.networks.network import NucleusNetwork, Student
 from cytolite.runtime import onnx_runtime
 
 OPSET = 17
@@ -51,6 +52,8 @@ class DeployedNetwork(nn.Module):
     def __init__(self, network: NucleusNetwork) -> None:
         super().__init__()
         self.network = _with_static_padding(copy.deepcopy(network))
+        if isinstance(self.network.encoder, DenseEncoder):
+            self.network.encoder.fold()
         self.eval()
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +92,7 @@ def export_onnx(network: NucleusNetwork, path: Path, samples: Sequence[NDArray[n
         If it exceeds `TOLERANCE`; nothing is left at `path` then.
     """
     deployed = DeployedNetwork(network)
-    if isinstance(network, CellNetwork):
+    if isinstance(network, Student):
         # Names its nodes after modules: which layers stay float32 in int8 goes by them, and a start from a graph alone.
         options: dict[str, Any] = {"opset_version": OPSET, "dynamo": False}
         options["dynamic_axes"] = {name: _axes(name) for name in ("image", *OUTPUTS)}
@@ -106,6 +109,15 @@ def export_onnx(network: NucleusNetwork, path: Path, samples: Sequence[NDArray[n
 
 def export_torchscript(network: NucleusNetwork, path: Path, sample: NDArray[np.uint8]) -> float:
     """Write `network` as TorchScript with the inputs and outputs of a bundle; result as `export_onnx`.
+
+    Parameters
+    ----------
+    network : NucleusNetwork
+        Weights to export; not changed.
+    path : pathlib.Path
+        File to write, ``.pt``.
+    sample : numpy.ndarray
+        uint8 (B, H, W, 3), sides multiples of 32: real images for the check.
 
     Raises
     ------
@@ -138,7 +150,17 @@ def _axes(name: str) -> dict[int, str]:
 
 @torch.no_grad()
 def parity(deployed: nn.Module, path: Path, sample: NDArray[np.uint8]) -> float:
-    """Largest absolute difference between torch and ONNX Runtime over both outputs on `sample`."""
+    """Largest absolute difference between torch and ONNX Runtime over both outputs on `sample`.
+
+    Parameters
+    ----------
+    deployed : nn.Module
+        The network as a bundle holds it.
+    path : pathlib.Path
+        The graph.
+    sample : numpy.ndarray
+        uint8 (B, H, W, 3).
+    """
     session = onnx_runtime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(list(OUTPUTS), {"image": sample})
     wanted = deployed(torch.from_numpy(sample))

@@ -135,7 +135,7 @@ def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
         bundle = _bundle(expected)
     except BundleError as error:
         return Outcome(entry.path, folder, "failed", str(error))
-    model = Model(bundle, entry.settings.device, entry.settings.tta)
+    model = Model.of(bundle, entry.settings)
     return try_slide(entry, folder, model, _tell(folder.name), Workers())
 
 
@@ -226,6 +226,8 @@ def segment_on_cluster(
         If workers have other versions, or do not see the output.
     """
     expected = [_expected(models(entry.settings)) for entry in entries]
+    # What is best here decides for all: workers on other processors must not choose otherwise.
+    entries = [replace(entry, settings=models(entry.settings).as_set(entry.settings)) for entry in entries]
     _check_workers(client, sorted(set(expected), key=repr), folders[0].parent)
     ledger.tell(dashboard=client.dashboard_link)
     for folder in folders:

@@ -74,7 +74,15 @@ class Looker:
         self._seconds_per_px: dict[tuple[Any, ...], float] = {}
 
     def look(self, entry: Entry, name: str) -> SlideInfo:
-        """Return what there is to know; `name` is that of its picture."""
+        """Return what there is to know; `name` is that of its picture.
+
+        Parameters
+        ----------
+        entry : Entry
+            The slide and its settings.
+        name : str
+            Of its picture.
+        """
         try:
             with open_as_set(entry.path, entry.settings) as slide:
                 return self._look(entry, name, slide)
@@ -111,7 +119,7 @@ class Looker:
             return None
         if not plan.tiles:
             return 0.0
-        key = (model.bundle.sha256, model.device, model.tta)
+        key = (model.bundle.sha256, model.device, model.arithmetic, model.tta)
         if key not in self._seconds_per_px:
             job = TileJob(slide, plan.grid, model.bundle, model.predictor, Kept())
             tile = plan.tiles[len(plan.tiles) // 2]

@@ -157,6 +157,17 @@ class Plan(Grid):
 def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judged: bool = False) -> Plan:
     """Find the tissue, judge it, if `judged` or if the settings leave out what is no good, and lay out the tiles.
 
+    Parameters
+    ----------
+    slide : Slide
+        Open.
+    bundle : Bundle
+        The model.
+    settings : SegmentSettings
+        Everything else.
+    judged : bool
+        Judge the tissue's quality.
+
     Raises
     ------
     InputError
@@ -231,6 +242,7 @@ def plan_key(plan: Plan, path: Path, settings: SegmentSettings, version: str) ->
         "tissue": hashlib.sha256(plan.searched.mask.tobytes()).hexdigest(),
         "regions": None if plan.regions is None else hashlib.sha256(repr(regions).encode()).hexdigest(),
         "device": settings.device,
+        "precision": settings.precision,
         "tta": settings.tta,
         "version": version,
     }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue", "tta", "exclude_artefacts")
+DECISIVE_SETTINGS = ("mpp", "tissue", "precision", "tta", "exclude_artefacts")
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,13 @@ def load_model(settings: SegmentSettings) -> Model:
     ------
     BundleError
         If there is no such bundle, or it is damaged.
+    UsageError, InputError
+        If it cannot run in the precision that is asked for.
     """
-    from cytolite.bundle import load_bundle
+    from cytolite.inference.arithmetic import load_variant
     from cytolite.inference.predictor import Model
 
-    return Model(load_bundle(settings.model), settings.device, settings.tta)
+    return Model.of(load_variant(settings.model, settings.precision), settings)
 
 
 def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
@@ -80,12 +82,26 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
     Outcome
         Also says what went wrong; nothing but `Stopped` or an interrupt is raised.
     """
-    stale = is_result(folder) and bool(_differences(folder, model.bundle, settings))
+    stale = is_result(folder) and bool(_differences(folder, model, settings))
     return try_slide(Entry(slide, settings.model_copy(update={"overwrite": stale})), folder, model, display)
 
 
 def try_slide(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
-    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `executor`."""
+    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `executor`.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     slide = entry.path
     try:
         return segment_or_skip(entry, folder, model, display, executor)
@@ -105,36 +121,67 @@ def try_slide(entry: Entry, folder: Path, model: Model, display: Display, execut
 def segment_or_skip(
     entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None
 ) -> Outcome:
-    """Segment one slide, unless its result is there already and may stay; what goes wrong is raised."""
+    """Segment one slide, unless its result is there already and may stay; what goes wrong is raised.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     if entry.settings.overwrite or not is_result(folder):
         return work_on(entry, folder, model, display, executor)
-    other = _differences(folder, model.bundle, entry.settings)
+    other = _differences(folder, model, entry.settings)
     warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
     record = read_record(folder)
     cells, area_mm2 = record.get("cells", 0), record.get("tissue_mm2", 0.0)
     return Outcome(entry.path, folder, "skipped", "", (warning,) if other else (), cells, area_mm2)
 
 
-def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> list[str]:
+def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[str]:
     """Name what the result in `folder` was made with another of."""
+    from cytolite.inference.arithmetic import own_arithmetic
+
     record = read_record(folder)
     before = SegmentSettings().model_dump(mode="json", include=set(DECISIVE_SETTINGS))  # of settings that came since
+    before["precision"] = own_arithmetic(model.bundle)
     made_with = settings_of_today(record.get("settings", {}), silent=True)
     found = {**before, **made_with, "model": record.get("model"), "roi": record.get("roi_sha256")}
     wanted = {
-        **settings.model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
-        "model": _model_record(bundle),
+        **model.as_set(settings).model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
+        "model": _model_record(model.bundle),
         "roi": _roi_sha256(settings),
     }
     return [name for name, value in wanted.items() if found.get(name) != value]
 
 
 def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
-    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done."""
+    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     from cytolite.segmentation.opening import open_as_set
     from cytolite.segmentation.slide import segment_slide
 
-    slide, settings = entry.path, entry.settings
+    slide, settings = entry.path, model.as_set(entry.settings)
     if not _can_exist(slide):
         raise SlideError(f"{slide} is no name that a file can have; check the path of the slide.")
     check_free(folder)
@@ -160,6 +207,8 @@ def _can_exist(slide: Path) -> bool:
 
 def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
     """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes."""
+    from cytolite.inference.arithmetic import runtime_of
+
     stat = slide.path.stat()
     return {
         "slide": {
@@ -172,10 +221,11 @@ def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[
             "mpp": slide.mpp,
         },
         "model": _model_record(bundle),
+        "runtime": runtime_of(settings.precision),
         "settings": {k: as_text(v) if isinstance(v, str) else v for k, v in settings.model_dump(mode="json").items()},
         "roi_sha256": _roi_sha256(settings),
         "versions": versions_here(),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": machine.cores()},
+        "machine": {"system": platform.platform(), "processor": machine.processor(), "cores": machine.cores()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -18,7 +18,7 @@ from cytolite import machine
 from cytolite.bundle import Bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
-from cytolite.inference.predictor import Predictor
+from cytolite.inference.predictor import Model, Predictor
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
 from cytolite.segmentation.executors import Executor, Job, Threads
@@ -121,7 +121,7 @@ def segment_slide(
             tiles_left(len(todo))
             executor = executor or Threads(settings.workers or _workers(plan, settings))
             if executor.here:
-                network = predictor() if predictor else Predictor(bundle, settings.device, tta=settings.tta)
+                network = predictor() if predictor else Model.of(bundle, settings).predictor
                 job: Job = TileJob(slide, plan.grid, bundle, network, work)
             else:
                 job = _as_value(slide, plan, bundle, settings, folder)
@@ -185,7 +185,15 @@ def _workers(plan: Plan, settings: SegmentSettings) -> int:
 
 
 def batches(tiles: Sequence[Tile], size: int) -> list[list[Tile]]:
-    """Cut `tiles` into runs of at most `size` neighbours of one shape, which the network can take at once."""
+    """Cut `tiles` into runs of at most `size` neighbours of one shape, which the network can take at once.
+
+    Parameters
+    ----------
+    tiles : sequence of Tile
+        In their order.
+    size : int
+        Of a batch, at most.
+    """
     runs = []
     for _, same in groupby(tiles, key=lambda tile: (tile.height, tile.width)):
         while run := list(islice(same, size)):

@@ -80,7 +80,7 @@ class TileWork:
         bundle = load_bundle(str(self.bundle))
         if bundle.sha256 != self.bundle_sha256:
             raise BundleError(f"A worker has another network in {self.bundle} than the run was started with.")
-        return Model(bundle, self.settings.device, self.settings.tta)
+        return Model.of(bundle, self.settings)
 
 
 class _Opened:
@@ -102,7 +102,8 @@ class _Opened:
             return self._jobs[work]
 
     def model(self, work: TileWork) -> Model:
-        key = (work.bundle, work.bundle_sha256, work.version, work.settings.device, work.settings.tta)
+        settings = work.settings
+        key = (work.bundle, work.bundle_sha256, work.version, settings.device, settings.precision, settings.tta)
         if key not in self._models:
             self._models[key] = work.load_model()
         return self._models[key]

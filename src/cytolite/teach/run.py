@@ -127,7 +127,9 @@ def teach(results: Sequence[Path], labels: Sequence[Path], out: Path, settings: 
     spec = type(spec)(**spec.model_dump())
     parent_called = np.concatenate([sample.parent_names for sample in samples])
     report = report_of(taught_names, worth, fitted, names=names, parent_names=parent_called, groups=groups, by=by)
-    bundle = write_taught(out, parent, spec, card(spec, report, notes), as_json(report, notes), replace=settings.overwrite)
+    bundle = write_taught(
+        out, parent, spec, card(spec, report, notes), as_json(report, notes), replace=settings.overwrite
+    )
     return Taught(bundle, report, tuple(notes))
 
 

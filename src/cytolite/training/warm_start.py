@@ -25,7 +25,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cytolite.bundle import WEIGHTS_NAME, Bundle
 from cytolite.errors import BundleError
-from cytolite.networks.network import CellNetwork, NucleusNetwork
+from cytolite.networks.dense import DenseEncoder
+from cytolite.networks.network import NucleusNetwork, Student
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -50,7 +51,7 @@ def start_from(network: NucleusNetwork, bundle: Bundle, images: Callable[[], tor
     path = bundle.path / WEIGHTS_NAME
     if path.is_file():
         _load(network, path, bundle.spec.name)
-    elif isinstance(network, CellNetwork):
+    elif isinstance(network, Student):
         start_from_graph(network, bundle, images())
     else:
         raise BundleError(
@@ -88,12 +89,14 @@ def _load(network: NucleusNetwork, path: Path, name: str) -> None:
 
 
 @torch.no_grad()
-def start_from_graph(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> None:
+def start_from_graph(network: Student, bundle: Bundle, images: torch.Tensor) -> None:
     """Give `network` the weights of a bundle's graph; parameters and errors as of `start_from`."""
     training = network.training
     network.eval()
     given = folded_weights(bundle, scaled=True)
     convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    if isinstance(network.encoder, DenseEncoder) and DenseEncoder.FIRST in given:
+        given[DenseEncoder.FIRST] = network.encoder.unfolded(*given[DenseEncoder.FIRST])
     unknown = sorted(set(given) ^ set(convolutions))
     if unknown:
         raise BundleError(
@@ -148,7 +151,15 @@ def folded_weights(bundle: Bundle, purpose: str = "started from", *, scaled: boo
 
 
 def float_constants(graph: onnx.GraphProto, scaled: bool) -> dict[str, NDArray[np.float32]]:
-    """Return the graph's float32 constants by name and, if asked for, the whole numbers that it scales to float32."""
+    """Return the graph's float32 constants by name and, if asked for, the whole numbers that it scales to float32.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        Of the bundle.
+    scaled : bool
+        Take whole numbers that the graph scales, too.
+    """
     given = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     found = {tensor.name: given[tensor.name] for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
     for node in graph.node if scaled else ():
@@ -180,7 +191,7 @@ def module_name(node: str) -> str:
     return ".".join(parts)
 
 
-def _norm_after(network: CellNetwork, image: torch.Tensor) -> dict[nn.Conv2d, _BatchNorm]:
+def _norm_after(network: Student, image: torch.Tensor) -> dict[nn.Conv2d, _BatchNorm]:
     """Return the batch norm that works on each convolution's output, where there is one."""
     made: dict[int, nn.Conv2d] = {}
     found: dict[nn.Conv2d, _BatchNorm] = {}
@@ -209,7 +220,7 @@ def _pass_through(norm: _BatchNorm, bias: torch.Tensor) -> None:
     norm.bias.copy_(bias)
 
 
-def _settle(network: CellNetwork, images: torch.Tensor, norms: set[_BatchNorm]) -> None:
+def _settle(network: Student, images: torch.Tensor, norms: set[_BatchNorm]) -> None:
     """Put the true statistics of their input into norms that pass through, and let them compute the same as before."""
 
     def before_norm(module: _BatchNorm, inputs: tuple[torch.Tensor]) -> None:
