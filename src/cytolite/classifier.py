@@ -23,6 +23,7 @@ from cytolite.errors import InputError
 
 # What the network said stays with the cells under these names: so they can be named again, and compared.
 BEFORE, TYPE_BEFORE = "parent_", "parent_type"
+_VECTOR = "embedding_"  # and the number of a channel, from 0
 _LEAST_P = 1e-4  # a probability is not told from a smaller one
 # A slide is unlike those that the classifier was taught on where the mean of an input is so many standard deviations
 # (of single nuclei there) away; of fewer nuclei a mean says little.
@@ -33,7 +34,7 @@ class Classifier(BaseModel):
     """Multinomial logistic regression on what a network and the measurements say of a nucleus.
 
     Columns of inputs: ``p_<type>`` stands for the logarithm of the network's probability, ``area_um2`` and names of
-    features for themselves; all are standardised with `mean` and `scale`.
+    features for themselves, ``embedding_<n>`` for a number of the embedding; all are standardised with `mean` and `scale`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,11 @@ class Classifier(BaseModel):
         """The types that the network tells apart."""
         found = TypeSet.from_description([*self.parent_types])
         return DEFAULT if found == DEFAULT else found
+
+    @property
+    def uses_embeddings(self) -> bool:
+        """Whether it needs the vectors that `segment --embeddings` keeps."""
+        return any(name.startswith(_VECTOR) for name in self.inputs)
 
     def name(self, cells: CellTable, type_set: TypeSet) -> CellTable:
         """Return cells with the types of `type_set`; what the network said becomes the features ``parent_...``.
@@ -173,7 +179,14 @@ def inputs_of(before: CellTable, names: Sequence[str]) -> NDArray[np.float64]:
         If the cells lack one.
     """
     probs = dict(zip(before.type_set.probs, before.type_probs.T, strict=True))
-    columns: Mapping[str, NDArray[np.float32]] = {**before.features, "area_um2": before.area_um2}
+    columns: Mapping[str, NDArray[Any]] = {**before.features, "area_um2": before.area_um2}
+    if before.embeddings is not None:
+        columns |= dict(zip(vector_names(before.embeddings.shape[1]), before.embeddings.T, strict=True))
+    elif any(name.startswith(_VECTOR) for name in names):
+        raise InputError(
+            "The classifier uses embeddings, which these cells do not have: segment the slide with --embeddings, or "
+            "teach with --no-embeddings."
+        )
     if missing := [name for name in names if name not in probs and name not in columns]:
         raise InputError(
             f"The cells lack {', '.join(missing)}, which the classifier needs; cells.parquet of `cytolite segment` has "
@@ -186,6 +199,11 @@ def inputs_of(before: CellTable, names: Sequence[str]) -> NDArray[np.float64]:
         for name in names
     ]
     return np.stack(values, axis=1) if len(before) else np.empty((0, len(names)))
+
+
+def vector_names(channels: int) -> tuple[str, ...]:
+    """Return the names of the inputs that the numbers of an embedding are."""
+    return tuple(f"{_VECTOR}{channel}" for channel in range(channels))
 
 
 def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ def flows_turned_back(xp: Any, flows: Any, turn: int) -> Any:
     return xp.stack([dy, dx], 1)
 
 
-def mean_over_turns(xp: Any, ask: Callable[[Any, int], tuple[Any, Any]], images: Any, turns: int) -> tuple[Any, Any]:
+def mean_over_turns(xp: Any, ask: Callable[[Any, int], tuple[Any, ...]], images: Any, turns: int) -> tuple[Any, ...]:
     """Return the mean of what is answered to images in the first `turns` of the eight ways, turned back.
 
     Parameters
@@ -44,7 +44,7 @@ def mean_over_turns(xp: Any, ask: Callable[[Any, int], tuple[Any, Any]], images:
     xp : module
         numpy or torch.
     ask : callable
-        Turned images, and which turn it is, to flows (B, 2, h, w) and type logits (B, 8, h, w).
+        Turned images, and which turn it is, to flows (B, 2, h, w) and other maps (B, C, h, w), such as type logits.
     images : array
         (B, 3, H, W).
     turns : int
@@ -52,6 +52,7 @@ def mean_over_turns(xp: Any, ask: Callable[[Any, int], tuple[Any, Any]], images:
     """
     if turns == 1:
         return ask(images, 0)
-    answers = [(turn, *ask(turned(xp, images, turn), turn)) for turn in range(turns)]
-    flows = xp.stack([flows_turned_back(xp, found, turn) for turn, found, _ in answers])
-    return flows.mean(0), xp.stack([turned_back(xp, found, turn) for turn, _, found in answers]).mean(0)
+    flows, *others = zip(*(ask(turned(xp, images, turn), turn) for turn in range(turns)), strict=True)
+    back = [[flows_turned_back(xp, found, turn) for turn, found in enumerate(flows)]]
+    back += [[turned_back(xp, found, turn) for turn, found in enumerate(maps)] for maps in others]
+    return tuple(xp.stack(maps).mean(0) for maps in back)

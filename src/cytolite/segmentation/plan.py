@@ -179,7 +179,9 @@ def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings
     Of the slide its content tells, not where it lies or when it was copied: another host may see it elsewhere.
     """
     regions = [(region.name, region.polygon.wkb_hex) for region in plan.regions or []]
+    vectors = bundle.channels(settings.embeddings) and bundle.spec.embedding
     return {
+        **({"embedding": vectors.sha256} if vectors else {}),
         "slide": [fingerprint(slide.path), slide.width_px, slide.height_px, slide.mpp],
         "model": [bundle.sha256, bundle.spec_sha256],
         "mpp": [plan.mpp, plan.stride],

@@ -53,11 +53,15 @@ def load_model(settings: SegmentSettings) -> Model:
     ------
     BundleError
         If there is no such bundle, or it is damaged.
+    InputError
+        If it gives no embeddings, and they are asked for.
     """
     from cytolite.bundle import load_bundle
     from cytolite.inference.predictor import Model
 
-    return Model(load_bundle(settings.model), settings.device, settings.turns)
+    bundle = load_bundle(settings.model)
+    bundle.channels(settings.embeddings)  # told before any slide is looked at
+    return Model(bundle, settings.device, settings.turns)
 
 
 def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
@@ -124,7 +128,10 @@ def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> lis
         "model": _model_record(bundle),
         "roi": _roi_sha256(settings),
     }
-    return [name for name, value in wanted.items() if found.get(name) != value]
+    other = [name for name, value in wanted.items() if found.get(name) != value]
+    # Vectors that nobody asked for are no reason to do anything again.
+    missing = settings.embeddings and not found.get("embeddings", False)
+    return [*other, *(["setting of embeddings"] if missing else [])]
 
 
 def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:

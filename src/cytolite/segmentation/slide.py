@@ -112,6 +112,7 @@ def segment_slide(
         If the user stops it; the tiles done are kept, and the message says so.
     """
     start = time.perf_counter()
+    channels = bundle.channels(settings.embeddings)
     work = WorkFolder(folder, bundle.spec.network_types)
     with work.alone(0.0 if executor is None or executor.here else _LOCK_WAIT_S):
         plan = plan_slide(slide, bundle, settings, judged=True)
@@ -122,11 +123,13 @@ def segment_slide(
             executor = executor or Threads(settings.workers or _workers(plan, settings))
             if executor.here:
                 network = predictor() if predictor else Predictor(bundle, settings.device, turns=settings.turns)
-                job: Job = TileJob(slide, plan.grid, bundle, network, work)
+                job: Job = TileJob(slide, plan.grid, bundle, network, work, channels > 0)
             else:
                 job = _as_value(slide, plan, bundle, settings, folder)
             executor.run(job, batches(todo, settings.batch), tiles_left)
-        found = _finish(slide, work, bundle, plan, stale=stale, record=record or {}, tiles_left=tiles_left)
+        found = _finish(
+            slide, work, bundle, plan, stale=stale, record=record or {}, tiles_left=tiles_left, channels=channels
+        )
     seconds = time.perf_counter() - start
     return SlideResult(work.final, found.cells, found.tissue_mm2, seconds, found.warnings)
 
@@ -156,6 +159,7 @@ def _finish(
     stale: bool,
     record: dict[str, Any],
     tiles_left: Callable[[int], None],
+    channels: int,
 ) -> Written:
     """Stitch the tiles' nuclei and write all files."""
 
@@ -185,6 +189,7 @@ def _finish(
             warnings=warnings,
             record=record,
             damaged=damaged,
+            channels=channels,
         )
 
 
@@ -225,16 +230,21 @@ class TileJob:
     bundle: Bundle
     predictor: Predictor
     work: Keeper
+    embeddings: bool = False
 
     def __call__(self, tiles: Sequence[Tile]) -> None:
         plan, spec = self.grid, self.bundle.spec
         images = np.stack([self._read(tile) for tile in tiles])
         if damaged := self.slide.damaged:
             self.work.add_damaged(damaged)
-        flows, type_logits = self.predictor.maps(images)
+        maps = self.predictor.maps_with_embedding if self.embeddings else self.predictor.maps
+        flows, type_logits, *more = maps(images)
         for i, tile in enumerate(tiles):
             size = (plan.width, plan.height)
-            cells = tile_cells(tile, images[i], flows[i], type_logits[i], spec=spec, mpp=plan.mpp, size=size)
+            cells = tile_cells(
+                tile, images[i], flows[i], type_logits[i], spec=spec, mpp=plan.mpp, size=size,
+                embedding=more[0][i] if more else None,
+            )  # fmt: skip
             self.work.save(own_or_offer(tile, cells, BAND_UM / plan.mpp))
 
     def _read(self, tile: Tile) -> NDArray[np.uint8]:

@@ -63,6 +63,7 @@ def write_results(
     warnings: Sequence[Warned],
     record: dict[str, Any],
     damaged: Sequence[Rectangle] = (),
+    channels: int = 0,
 ) -> Written:
     """Write the result's files; the number of cells at a time in memory does not grow with the slide.
 
@@ -84,6 +85,8 @@ def write_results(
         What ``run.json`` says besides the results.
     damaged : sequence of tuple
         What could not be read and is no part of the plan's tissue: x, y, width, height, level-0 px.
+    channels : int
+        Numbers in the vectors of the cells.
 
     Raises
     ------
@@ -93,11 +96,13 @@ def write_results(
     names = [region.name for region in plan.regions or []]
     area = Area(*(sum(column) for column in zip(*areas, strict=True)))
     about = _about(plan, slide, bundle)
+    if channels and bundle.spec.embedding:
+        about["embedding"] = bundle.spec.embedding.model_dump()
     sizes = SizeTally()
     found = _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables)
     summary, unusual = write_cells(
         folder, map(bundle.spec.named, found), bundle.spec, image=slide.path.stem, regions=names,
-        features=FEATURE_NAMES, about=about, tally=sizes.add,
+        features=FEATURE_NAMES, about=about, tally=sizes.add, channels=channels,
     )  # fmt: skip
     warnings = (*warnings, *check_result(area, sizes), *unusual)
     told = [asdict(warning) for warning in warnings]
@@ -129,6 +134,7 @@ def write_cells(
     features: Sequence[str],
     about: Mapping[str, Any],
     tally: Callable[[CellTable], None] = lambda cells: None,
+    channels: int = 0,
 ) -> tuple[SummaryCounter, list[Warned]]:
     """Write the two files of cells, table by table; return their counts, and what is unusual for a taught model.
 
@@ -150,12 +156,14 @@ def write_cells(
         What the file says of where it comes from.
     tally : callable
         Is shown every table, too.
+    channels : int
+        Numbers in the vectors of the cells, if they have some.
     """
     types, classifier = spec.type_set, spec.classifier
     counter, unlike = SummaryCounter(regions, types), Unlike(classifier) if classifier else None
     columns = [*features, *before_columns(spec.network_types)] if classifier else features
     with ExitStack() as stack:
-        parquet = stack.enter_context(CellsWriter(folder / CELLS_FILE, columns, regions, about, types))
+        parquet = stack.enter_context(CellsWriter(folder / CELLS_FILE, columns, regions, about, types, channels))
         path, name = folder / GEOJSON_FILE, as_text(image)
         geojson = stack.enter_context(GeoJSONWriter(path, name, spec.name, region_names=regions, type_set=types))
         for cells in tables:
