@@ -206,8 +206,8 @@ def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
     bundle = Bundle(folder, spec, digest, network)
     if spec.embedding and _sha256(bundle.embedding_path) != spec.embedding.sha256:
         raise BundleError(
-            f"{bundle.embedding_path} is damaged or was changed: its SHA-256 is not the one that {SPEC_NAME} says; copy "
-            "or download the bundle again."
+            f"{bundle.embedding_path} is damaged or was changed: its SHA-256 is not the one that {SPEC_NAME} says; "
+            "copy or download the bundle again."
         )
     return bundle
 

@@ -34,7 +34,8 @@ class Classifier(BaseModel):
     """Multinomial logistic regression on what a network and the measurements say of a nucleus.
 
     Columns of inputs: ``p_<type>`` stands for the logarithm of the network's probability, ``area_um2`` and names of
-    features for themselves, ``embedding_<n>`` for a number of the embedding; all are standardised with `mean` and `scale`.
+    features for themselves, ``embedding_<n>`` for a number of the embedding; all are standardised with `mean` and
+    `scale`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

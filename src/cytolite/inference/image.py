@@ -19,7 +19,8 @@ from cytolite.inference.predictor import Predictor
 from cytolite.slides.reader import slide_of
 from cytolite.slides.tiles import ALIGN_PX
 
-# uint8 (B, H, W, 3) to flows, float32 (B, 2, h, w), type logits, float32 (B, types + 1, h, w), and perhaps an embedding.
+# uint8 (B, H, W, 3) to flows, float32 (B, 2, h, w), type logits, float32 (B, types + 1, h, w), and an embedding, if it
+# is asked for.
 Maps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]
 
 

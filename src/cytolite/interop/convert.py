@@ -287,7 +287,7 @@ def _write(
 ) -> int:
     if kind == "parquet":
         with CellsWriter(
-            target, source.feature_names, source.region_names, source.about, source.type_set, source.channels
+            target, source.feature_names, source.region_names, source.about, source.type_set, channels=source.channels
         ) as writer:
             return _append_all(writer, tables)
     slide, model = _identity(source)

@@ -100,6 +100,7 @@ class CellsWriter(CellsFile):
         region_names: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
         type_set: TypeSet = DEFAULT,
+        *,
         channels: int = 0,
     ) -> None:
         super().__init__(path)
@@ -111,7 +112,8 @@ class CellsWriter(CellsFile):
         own = json.dumps({**(metadata or {}), **types, "regions": self._region_names}).encode()
         self._channels = channels
         vectors = [pa.field(_VECTORS, pa.list_(pa.float16(), channels), nullable=False)] if channels else []
-        self._schema = pa.schema([*_fixed_fields(type_set), *features, *vectors], {b"geo": _geo_metadata(), _METADATA_KEY: own})
+        columns = [*_fixed_fields(type_set), *features, *vectors]
+        self._schema = pa.schema(columns, {b"geo": _geo_metadata(), _METADATA_KEY: own})
         self._waiting: list[CellTable] = []
         self._n_waiting = 0
         self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)

@@ -37,6 +37,7 @@ log = logging.getLogger("cytolite")
 # What a worker needs for each pixel that the network sees, from reading to outlines; measured on the embedded models
 # (tiles of 2,000 px: 0.3 to 0.4 GB a worker), with half as much again to spare.
 BYTES_PER_PX = 150
+_BYTES_PER_VALUE = 8  # of an embedding: float32, and as much again to spare
 # On a cluster: until it is known that the worker which had a slide is dead.
 _LOCK_WAIT_S = 60.0
 
@@ -120,7 +121,7 @@ def segment_slide(
         tiles_left = _in_mm2(plan, slide, update)
         if todo := [tile for tile in plan.tiles if not work.has(tile)]:
             tiles_left(len(todo))
-            executor = executor or Threads(settings.workers or _workers(plan, settings))
+            executor = executor or Threads(settings.workers or _workers(plan, settings, channels))
             if executor.here:
                 network = predictor() if predictor else Predictor(bundle, settings.device, turns=settings.turns)
                 job: Job = TileJob(slide, plan.grid, bundle, network, work, channels > 0)
@@ -193,10 +194,11 @@ def _finish(
         )
 
 
-def _workers(plan: Plan, settings: SegmentSettings) -> int:
+def _workers(plan: Plan, settings: SegmentSettings, channels: int = 0) -> int:
     """One a core, or as many as there is memory for."""
     side_px = (plan.tile + 2 * plan.halo) * plan.stride
-    workers = machine.workers(BYTES_PER_PX * side_px**2 * settings.batch)
+    bytes_per_px = BYTES_PER_PX + _BYTES_PER_VALUE * channels // plan.stride**2
+    workers = machine.workers(bytes_per_px * side_px**2 * settings.batch)
     if workers < machine.cores():
         log.warning("Memory allows %d of %d workers; smaller tiles (--tile) need less.", workers, machine.cores())
     return workers
