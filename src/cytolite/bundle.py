@@ -163,7 +163,7 @@ class Bundle:
     @property
     def embedding_path(self) -> Path:
         """What makes the graph give an embedding too, when it is read behind it."""
-        return (self.network or self.path) / EMBEDDING_NAME
+        return self.path / EMBEDDING_NAME
 
     def channels(self, asked: bool) -> int:
         """Return how many numbers the vector of a nucleus shall have: none if not `asked` and no classifier needs it.
@@ -242,8 +242,8 @@ def write_taught(folder: Path, parent: Bundle, spec: ModelSpec, card: str, *, re
     with whole_folder(folder, replace=replace) as part:
         if parent.onnx_path.parent.parent != ASSETS:
             shutil.copyfile(parent.onnx_path, part / ONNX_NAME)
-            if spec.embedding:
-                shutil.copyfile(parent.embedding_path, part / EMBEDDING_NAME)
+        if spec.embedding:  # small, and that of another version would make other vectors
+            shutil.copyfile(parent.embedding_path, part / EMBEDDING_NAME)
         (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (part / CARD_NAME).write_text(card, encoding="utf-8")
     return load_bundle(folder)

@@ -26,8 +26,9 @@ BEFORE, TYPE_BEFORE = "parent_", "parent_type"
 _VECTOR = "embedding_"  # and the number of a channel, from 0
 _LEAST_P = 1e-4  # a probability is not told from a smaller one
 # A slide is unlike those that the classifier was taught on where the mean of an input is so many standard deviations
-# (of single nuclei there) away; of fewer nuclei a mean says little.
-FAR, _LEAST_NUCLEI = 1.5, 50
+# (of single nuclei there) away; of fewer nuclei a mean says little. Numbers of an embedding count together, by the root
+# of the mean of their squares, each as `_FARTHEST` at most: where a number hardly varies, a little is many deviations.
+FAR, _FARTHEST, _LEAST_NUCLEI = 1.5, 3.0, 50
 
 
 class Classifier(BaseModel):
@@ -133,14 +134,20 @@ class Unlike:
         """Return what to warn of, if anything."""
         if self.n < _LEAST_NUCLEI:
             return None
-        shift = np.asarray(self.total) / self.n
-        worst = int(np.argmax(np.abs(shift)))
-        if abs(shift[worst]) < FAR:
+        shifts = dict(zip(self.classifier.inputs, np.asarray(self.total) / self.n, strict=True))
+        vector = [shifts.pop(name) for name in self.classifier.inputs if name.startswith(_VECTOR)]
+        distance = float(np.sqrt(np.mean(np.minimum(np.abs(vector), _FARTHEST) ** 2))) if vector else 0.0
+        worst = max(shifts, key=lambda name: abs(shifts[name]), default=None)
+        if worst is not None and abs(shifts[worst]) >= max(FAR, distance):
+            side = "above" if shifts[worst] > 0 else "below"
+            what = f"the mean of {worst} is {abs(shifts[worst]):.1f} standard deviations {side} theirs"
+        elif distance >= FAR:
+            what = f"the mean of the embeddings is {distance:.1f} standard deviations from theirs"
+        else:
             return None
         return (
-            f"this slide is unlike those that the model was taught on: the mean of {self.classifier.inputs[worst]} is "
-            f"{abs(shift[worst]):.1f} standard deviations {'above' if shift[worst] > 0 else 'below'} theirs; check the "
-            "types by eye (`cytolite sheet`), and teach with labels of this slide too"
+            f"this slide is unlike those that the model was taught on: {what}; check the types by eye (`cytolite "
+            "sheet`), and teach with labels of this slide too"
         )
 
 

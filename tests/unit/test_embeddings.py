@@ -119,7 +119,7 @@ def test_turned_images_give_the_mean_of_what_is_turned_back(bundle, painted):
     np.testing.assert_allclose(turned, once, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["nuclei-light", "nuclei-base-int8", "nuclei-light-int8", "nuclei-committee-int8"])
+@pytest.mark.parametrize("name", ["nuclei-light", "nuclei-base-int8", "nuclei-light-int8"])
 def test_embedded_models_give_the_same_maps_with_and_without(name, painted):
     predictor = Predictor(load_bundle(name))
     image = painted[1][None, :64, :96]

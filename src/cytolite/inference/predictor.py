@@ -127,9 +127,7 @@ class Predictor:
         flows, type_logits, embedding = self._maps(images, self._with_embedding, ("flows", "type_logits", "embedding"))
         return flows, type_logits, embedding
 
-    def _maps(
-        self, images: NDArray[np.uint8], session: Any, names: tuple[str, ...]
-    ) -> tuple[NDArray[np.float32], ...]:
+    def _maps(self, images: NDArray[np.uint8], session: Any, names: tuple[str, ...]) -> tuple[NDArray[np.float32], ...]:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise InputError(f"Images are {images.dtype} {images.shape}; uint8 (B, H, W, 3) is needed.")
         if images.shape[1] % ALIGN_PX or images.shape[2] % ALIGN_PX:

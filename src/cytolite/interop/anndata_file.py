@@ -20,7 +20,6 @@ from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
 from cytolite.files import NOTICE, whole_path
 
-
 EMBEDDING = "X_embedding"
 
 

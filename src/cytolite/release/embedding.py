@@ -60,11 +60,13 @@ def make_embedding(bundle: Bundle, out: Path, stores: Sequence[Path], duplicates
 
 
 def with_embedding(bundle: Bundle, training: Sequence[Patch], out: Path | None = None) -> Bundle:
-    """Write a bundle, here or into `out`, with an embedding fitted to training images; see `make_embedding`."""
-    out = out or bundle.path
+    """Write a bundle with an embedding fitted to training images: into `out`, or again if its graph is of that make."""
     tensor = inner_maps(onnx.load(str(bundle.onnx_path))).get(SOURCE)
+    if tensor is None and out is None:
+        return bundle
     if tensor is None:
         raise InputError(f"The graph of {bundle.spec.name!r} has no inner map {SOURCE!r} that an embedding is made of.")
+    out = out or bundle.path
     means = np.concatenate([means for _, _, [means] in looked_into(bundle, _some(training), [tensor])])
     part = addition(tensor, *projection(means))
     channels = min(MOST_CHANNELS, means.shape[1])

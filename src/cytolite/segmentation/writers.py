@@ -163,7 +163,9 @@ def write_cells(
     counter, unlike = SummaryCounter(regions, types), Unlike(classifier) if classifier else None
     columns = [*features, *before_columns(spec.network_types)] if classifier else features
     with ExitStack() as stack:
-        parquet = stack.enter_context(CellsWriter(folder / CELLS_FILE, columns, regions, about, types, channels=channels))
+        parquet = stack.enter_context(
+            CellsWriter(folder / CELLS_FILE, columns, regions, about, types, channels=channels)
+        )
         path, name = folder / GEOJSON_FILE, as_text(image)
         geojson = stack.enter_context(GeoJSONWriter(path, name, spec.name, region_names=regions, type_set=types))
         for cells in tables:
