@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MOST_MB = 30  # four embedded models are 11 MB; the package index takes 100
-MODELS = ("nuclei-light", "nuclei-light-int8", "nuclei-base-int8", "nuclei-committee-int8")
+MODELS = ("nuclei-light", "nuclei-light-int8", "nuclei-base-int8", "nuclei-ensemble-int8")
 NEEDED = ["cytolite/__init__.py", "cytolite/assets/default.txt", "cytolite/assets/qupath/startup.groovy"]
 NEEDED += [f"cytolite/assets/{model}/{name}" for model in MODELS for name in ("model.json", "model.onnx", "CARD.md")]
 # Neither tests nor what they use, nor images, slides, results or stores of data.

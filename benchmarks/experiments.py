@@ -36,29 +36,29 @@ class Experiment:
 LIGHT = ("--encoder", "efficientnet_lite0")
 UNETR = ("--encoder", "efficientnet_lite2", "--decoder", "unetr")
 # The embedded model, asked in eight orientations at two scales: the strongest teacher that can be had without a GPU.
-COMMITTEE = (*LIGHT, "--teacher-turns", "8", "--teacher-scales", "0.8", "--teacher-scales", "1.0")
+ENSEMBLE = (*LIGHT, "--teacher-tta", "8", "--teacher-scales", "0.8", "--teacher-scales", "1.0")
 PAPER_STUDENT = ("--encoder", "mobilevitv2_150", "--no-pretrained")
 EXPERIMENTS = (
     Experiment(BASELINE, "light student, trained on the truth alone", LIGHT),
-    Experiment("distilled", "the paper's T = 14, hard 0.3, soft 0.7", COMMITTEE, "nuclei-light"),
+    Experiment("distilled", "the paper's T = 14, hard 0.3, soft 0.7", ENSEMBLE, "nuclei-light"),
     *(
         Experiment(
-            f"distilled-T{t}", f"T = {t}, hard 0.3, soft 0.7", (*COMMITTEE, "--temperature", str(t)), "nuclei-light"
+            f"distilled-T{t}", f"T = {t}, hard 0.3, soft 0.7", (*ENSEMBLE, "--temperature", str(t)), "nuclei-light"
         )
         for t in (1, 2, 4)
     ),
     Experiment(
         "distilled-swapped", "the other reading of the paper: hard 0.7, soft 0.3",
-        (*COMMITTEE, "--hard-weight", "0.7", "--soft-weight", "0.3"), "nuclei-light",
+        (*ENSEMBLE, "--hard-weight", "0.7", "--soft-weight", "0.3"), "nuclei-light",
     ),
     Experiment(
         "distilled-all", "T = 1, and the teacher speaks where truth is silent",
-        (*COMMITTEE, "--temperature", "1", "--soft-on", "all"), "nuclei-light",
+        (*ENSEMBLE, "--temperature", "1", "--soft-on", "all"), "nuclei-light",
     ),
     Experiment("paper-student", "24 M parameters: UNet++ on a mobile ViT, from random weights", PAPER_STUDENT),
     Experiment(
         "paper-student-distilled", "the same, distilled, T = 1",
-        (*COMMITTEE, *PAPER_STUDENT, "--temperature", "1"), "nuclei-light",
+        (*ENSEMBLE, *PAPER_STUDENT, "--temperature", "1"), "nuclei-light",
     ),
     Experiment("resnet50", "the paper's baseline and losses, from random weights (ImageNet's come from the hub)",
                ("--encoder", "resnet50", "--loss", "paper", "--no-pretrained")),
@@ -79,7 +79,7 @@ def run(experiment: Experiment, stores: list[Path], out: Path, shared: list[str]
     """Train as the command line does."""
     taught_by_run = experiment.teacher in {e.name for e in EXPERIMENTS}
     teacher = str(out / experiment.teacher) if taught_by_run else experiment.teacher
-    verb = ["distill", teacher, "--cache", str(out / "answers")] if teacher else ["train"]
+    verb = ["distill", teacher, "--cache", str(out / "soft_targets")] if teacher else ["train"]
     command = [sys.executable, "-m", "cytolite", *verb, *map(str, stores), "-o", str(out / experiment.name)]
     subprocess.run([*command, *experiment.flags, *shared], check=True)
 
@@ -181,7 +181,7 @@ def draw_image(out: Path, path: Path) -> None:
     found = {}
     for e in finished(out):
         if e.teacher == "nuclei-light":
-            found.setdefault("teacher: nuclei-light, 8 turns, 2 scales", ask_committee(patch))
+            found.setdefault("teacher: nuclei-light, 8 orientations, 2 scales", ask_ensemble(patch))
         network, settings, _ = trained_network(out / e.name)
         nuclei = predict_patch(network, patch, settings.mpp)
         found[e.name] = nuclei.instance_map, nuclei.types
@@ -194,16 +194,16 @@ def draw_image(out: Path, path: Path) -> None:
     cv2.imwrite(str(out / "pictures.png"), np.concatenate(rows)[..., ::-1])
 
 
-def ask_committee(patch):  # type: ignore[no-untyped-def]
+def ask_ensemble(patch):  # type: ignore[no-untyped-def]
     """Return the nuclei that the students' teacher sees in a patch, and their types."""
     import numpy as np
     import torch
 
     from cytolite.decoding.instances import DEFAULTS, find_nuclei, vote_types
     from cytolite.pipeline import load_teacher
-    from cytolite.training.teacher import committee
+    from cytolite.training.teacher import ensemble
 
-    asked = committee([load_teacher("nuclei-light", 2)], scales=(0.8, 1.0), turns=8)
+    asked = ensemble([load_teacher("nuclei-light", 2)], scales=(0.8, 1.0), tta=8)
     image = torch.from_numpy(np.ascontiguousarray(patch.image.transpose(2, 0, 1)))[None]
     flows, logits = (maps[0].numpy() for maps in asked(image, patch.mpp, patch.image.shape[:2]))
     instances = find_nuclei(np.ascontiguousarray(flows), logits, DEFAULTS, patch.mpp)

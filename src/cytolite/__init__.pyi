@@ -10,6 +10,7 @@ from .interop.result import Result
 from .metrics.raster import to_labels
 from .pipeline import convert, evaluate
 from .slides.reader import open_slide
+from .viewer.inline import view
 
 __version__: str
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "to_geodataframe",
     "to_labels",
     "to_pandas",
+    "view",
 ]

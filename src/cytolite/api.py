@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cytolite.config import SegmentSettings, make_settings
+from cytolite.config import Precision, SegmentSettings, make_settings
 from cytolite.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,12 +65,14 @@ class Model:
     Made by `load_model`.
     """
 
-    def __init__(self, name: str | Path | None = None, *, device: str = "cpu", turns: int = 1) -> None:
-        from cytolite.bundle import load_bundle
+    def __init__(
+        self, name: str | Path | None = None, *, device: str = "cpu", precision: Precision = "auto", tta: int = 1
+    ) -> None:
+        from cytolite.inference.arithmetic import choose, load_variant
         from cytolite.inference.predictor import Model as LazyModel
 
-        self.bundle = load_bundle(name)
-        self._lazy = LazyModel(self.bundle, device, turns)
+        self.bundle = load_variant(name, precision)
+        self._lazy = LazyModel(self.bundle, device, tta, choose(self.bundle, precision, device))
 
     @property
     def name(self) -> str:
@@ -109,7 +111,7 @@ class Model:
         spec = self.bundle.spec
         return f"{self.name} {self.version}: {len(self.types)} types at {self.mpp:g} um/px ({spec.licence})"
 
-    @_with_options("model", "mpp", "device", "turns", "overwrite", "quiet")
+    @_with_options("model", "mpp", "device", "precision", "tta", "overwrite", "quiet")
     def segment(self, image: NDArray[np.uint8] | str | Path, *, mpp: float | None = None, **options: Any) -> CellTable:
         """Find, outline and name the nuclei of an image, a slide or a part of one; nothing is written.
 
@@ -157,7 +159,9 @@ class Model:
         return cells
 
 
-def load_model(name: str | Path | None = None, *, device: str = "cpu", turns: int = 1) -> Model:
+def load_model(
+    name: str | Path | None = None, *, device: str = "cpu", precision: Precision = "auto", tta: int = 1
+) -> Model:
     """Load a model.
 
     Parameters
@@ -166,13 +170,17 @@ def load_model(name: str | Path | None = None, *, device: str = "cpu", turns: in
         An embedded model (`cytolite.embedded_names` lists them) or the folder of a bundle; the default without it.
     device : {"cpu", "cuda"}
         Where the network runs.
-    turns : {1, 4, 8}
+    precision : {"auto", "float32", "bf16", "int8"}
+        Its arithmetic; auto: the model's, or bf16 where the processor and OpenVINO have it.
+    tta : {1, 4, 8}
         Show each image in so many orientations: so many times slower, somewhat better.
 
     Raises
     ------
     BundleError
         If there is no such bundle, or it is damaged.
+    UsageError, InputError
+        If it cannot run in that precision.
 
     Examples
     --------
@@ -181,7 +189,7 @@ def load_model(name: str | Path | None = None, *, device: str = "cpu", turns: in
     >>> len(model.segment(np.full((64, 64, 3), 255, np.uint8), mpp=0.25))
     0
     """
-    return Model(name, device=device, turns=turns)
+    return Model(name, device=device, precision=precision, tta=tta)
 
 
 @_with_options("quiet")
@@ -262,7 +270,8 @@ def segment(slide: str | Path, output: str | Path | None = None, **options: Any)
     if output is not None:
         return segment_slide(slide, output, **options).cells
     _settings(options)  # so that every name is checked, also of those that are of no use here
-    model = Model(options.pop("model", None), device=options.pop("device", "cpu"), turns=options.pop("turns", 1))
+    chosen = {name: options.pop(name) for name in ("device", "precision", "tta") if name in options}
+    model = Model(options.pop("model", None), **chosen)
     for name in ("overwrite", "quiet"):
         options.pop(name, None)
     return model.segment(slide, **options)

@@ -19,10 +19,12 @@ from cytolite.classifier import Classifier
 from cytolite.config import MPP_MAX, MPP_MIN
 from cytolite.errors import BundleError, InputError, UnknownModelError, did_you_mean
 from cytolite.files import sha256_of, whole_folder
+from cytolite.renamed import MODELS, of_today
 
 FORMAT = 3  # 2: says what was held back in training; 3: any types, taught classifiers, embeddings
-ONNX_NAME, SPEC_NAME, CARD_NAME = "model.onnx", "model.json", "CARD.md"
+ONNX_NAME, SPEC_NAME, CARD_NAME, REPORT_NAME = "model.onnx", "model.json", "CARD.md", "report.json"
 EMBEDDING_NAME, MOST_CHANNELS = "embedding.onnx", 32
+WEIGHTS_NAME = "weights.safetensors"  # of a bundle that was exported of a run: what further training starts from
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -231,8 +233,12 @@ def _network_of(folder: Path, spec: ModelSpec) -> Path:
     )
 
 
-def write_taught(folder: Path, parent: Bundle, spec: ModelSpec, card: str, *, replace: bool = False) -> Bundle:
+def write_taught(
+    folder: Path, parent: Bundle, spec: ModelSpec, card: str, report: str, *, replace: bool = False
+) -> Bundle:
     """Write a bundle of a classifier: with the parent's weights only if they are not in the package.
+
+    `report` is what the card says, as JSON for programs such as QuPath's extension.
 
     Raises
     ------
@@ -246,10 +252,13 @@ def write_taught(folder: Path, parent: Bundle, spec: ModelSpec, card: str, *, re
             shutil.copyfile(parent.embedding_path, part / EMBEDDING_NAME)
         (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (part / CARD_NAME).write_text(card, encoding="utf-8")
+        (part / REPORT_NAME).write_text(report, encoding="utf-8")
     return load_bundle(folder)
 
 
-def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str, embedding: bytes = b"") -> Bundle:
+def write_bundle(
+    folder: Path, onnx_path: Path, spec: ModelSpec, card: str, weights: Path | None = None, *, embedding: bytes = b""
+) -> Bundle:
     """Write a bundle beside `folder`, then rename it into place; an older one there is replaced.
 
     Parameters
@@ -262,6 +271,8 @@ def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str, embe
         Everything else; `spec.onnx_sha256` is ignored.
     card : str
         Markdown.
+    weights : pathlib.Path, optional
+        The network's tensors, to train on from.
     embedding : bytes
         What makes the graph give an embedding too, which the spec then describes; an embedding of another graph does
         not fit this one.
@@ -273,6 +284,8 @@ def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str, embe
     """
     with whole_folder(folder, replace=True) as part:
         shutil.copyfile(onnx_path, part / ONNX_NAME)
+        if weights is not None:
+            shutil.copyfile(weights, part / WEIGHTS_NAME)
         spec = spec.model_copy(update={"onnx_sha256": sha256_of(part / ONNX_NAME)})
         if embedding:
             (part / EMBEDDING_NAME).write_bytes(embedding)
@@ -294,17 +307,19 @@ def purpose(name: str) -> str:
 
 
 def disk_bytes(bundle: Bundle) -> int:
-    """Return the size of all files of a bundle."""
-    return sum(path.stat().st_size for path in bundle.path.iterdir())
+    """Return the size of all files of a bundle but what only training needs."""
+    return sum(path.stat().st_size for path in bundle.path.iterdir() if path.name != WEIGHTS_NAME)
 
 
 def _find(name_or_path: str | Path | None) -> Path:
     names = embedded_names()
     if name_or_path is None:
         return ASSETS / _default_name(names)
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        name_or_path = of_today(MODELS, str(name_or_path))
     if str(name_or_path) in names:
         return ASSETS / str(name_or_path)
-    folder = Path(name_or_path)
     if folder.name in (SPEC_NAME, ONNX_NAME):
         folder = folder.parent
     if not folder.is_dir():

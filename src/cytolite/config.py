@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from cytolite.errors import UsageError, did_you_mean
 from cytolite.files import read_toml
+from cytolite.renamed import settings_of_today
 
 # What a microscope can resolve and a slide may say; anything outside is a wrong header or a wrong unit.
 MPP_MIN, MPP_MAX = 0.05, 5.0
@@ -17,17 +18,20 @@ MPP_MIN, MPP_MAX = 0.05, 5.0
 TABLES = ("segment", "evaluate", "train", "distill", "relabel", "spatial")
 
 
-def check_turns(value: int) -> int:
-    """Return how often an image is shown, if that is a whole group of turns."""
+def check_tta(value: int) -> int:
+    """Return how often an image is shown, if that is all rotations, with or without their mirror images."""
     if value not in (1, 4, 8):
         raise ValueError("is out of range; allowed are 1, 4 and 8")
     return value
 
 
 # The embedded bundles, as help names them (`cytolite models` says more); a test holds this to those that are there.
-MODELS = "nuclei-light (the default), nuclei-light-int8, nuclei-base-int8, nuclei-committee-int8"
-Decoder = Literal["light", "wide", "unetr", "unetpp"]
-Turns = Annotated[int, AfterValidator(check_turns)]
+MODELS = "nuclei-light (the default), nuclei-light-int8, nuclei-base-int8, nuclei-ensemble-int8"
+Decoder = Literal["light", "wide", "shuffle", "unetr", "unetpp"]
+# What a network may be asked to run in, and what it does run in.
+Precision = Literal["auto", "float32", "bf16", "int8"]
+Arithmetic = Literal["float32", "bf16", "int8"]
+Tta = Annotated[int, AfterValidator(check_tta)]
 
 
 class Settings(BaseModel):
@@ -55,8 +59,12 @@ class SlideSettings(Settings):
     tile: int | None = Field(None, description="Tile side in pixels of the model's maps; default: the bundle's.")
     halo: int | None = Field(None, description="Margin read around each tile, in pixels; default: the bundle's.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the network runs.")
-    turns: Turns = Field(
-        1, description="4 or 8: show each tile turned, and mirrored, too: so many times slower, better."
+    precision: Precision = Field(
+        "auto",
+        description="Arithmetic of the network; auto: the model's, or bf16 where the processor and OpenVINO have it.",
+    )
+    tta: Tta = Field(
+        1, description="Test-time augmentation: 4 or 8 shows each tile rotated, and mirrored too; so many times slower."
     )
     batch: int = Field(1, description="Tiles per call of the network.")
     workers: int | None = Field(
@@ -114,7 +122,8 @@ class TrainSettings(Settings):
     encoder: str = Field("efficientnet_lite0", description="Row of the encoder table, or a CNN or ViT of timm.")
     decoder: Decoder | None = Field(
         None,
-        description="light, wide: fast students; unetr: teacher; unetpp: the paper's student; default: the encoder's.",
+        description="light, wide, shuffle: fast students; unetr: teacher; unetpp: the paper's student; "
+        "default: the encoder's.",
     )
     pretrained: bool = Field(True, description="Start the encoder from pretrained weights.")
     weights: Path | None = Field(None, description="File of the pretrained weights; default: a package or the hub.")
@@ -176,7 +185,7 @@ class TrainSettings(Settings):
     )
     cache: Path | None = Field(
         None,
-        description="Folder that keeps a frozen encoder's maps of fixed crops, or a teacher's answers.",
+        description="Folder that keeps a frozen encoder's maps of fixed crops, or soft targets.",
     )
 
 
@@ -195,8 +204,8 @@ class DistillSettings(TrainSettings):
         "clean",
         description="What the teacher sees: training images as they are, once; or, at each step, the student's crops.",
     )
-    teachers: tuple[str, ...] = Field((), description="More teachers; the student learns the mean of all answers.")
-    teacher_turns: Turns = Field(1, description="4 or 8: ask in all rotations, and mirrored too, and take the mean.")
+    teachers: tuple[str, ...] = Field((), description="More teachers; the student learns the mean of all.")
+    teacher_tta: Tta = Field(1, description="Test-time augmentation of the teacher: 4 or 8, as of `segment`.")
     teacher_scales: tuple[float, ...] = Field(
         (1.0,), description="Ask at the teacher's µm per pixel times each of these, and take the mean."
     )
@@ -283,7 +292,7 @@ class EvaluateSettings(Settings):
     duplicates: Path | None = Field(None, description="The pairs that `train --duplicates` was given.")
     mpp: float | None = Field(None, description="Resolution of label folders, µm per pixel.")
     threads: int = Field(2, description="Threads of the network.")
-    turns: Turns = Field(1, description="As of `segment`: 4 or 8 for a mean over images turned, and mirrored.")
+    tta: Tta = Field(1, description="Test-time augmentation: 1, 4 or 8, as of `segment`.")
     protocol: str | None = Field(None, description="PanNuke's folds: paper, official or rotation; needs a column fold.")
     pictures: bool = Field(True, description="Show the best, median and worst images in report.html.")
     overwrite: bool = Field(False, description="Replace a report that is already there.")
@@ -376,7 +385,7 @@ def make_settings(kind: type[AnySettings], given: dict[str, Any], config: Path |
     table = kind.__name__.removesuffix("Settings").lower()
     from_file = _read_table(config, table) if config is not None else {}
     try:
-        return kind(**(from_file | given))
+        return kind(**(settings_of_today(from_file) | settings_of_today(given)))
     except ValidationError as error:
         raise UsageError(explain(error, kind)) from None
 

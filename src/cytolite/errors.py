@@ -34,6 +34,13 @@ class OutputError(CytoliteError):
     """A result that cannot be written: disk full, no permission, already there."""
 
 
+class Stopped(BaseException):
+    """Somebody asked a run to end, from another thread or over the network: an `Update` raises it, within the work.
+
+    As an interrupt it is no error, so that nothing that catches errors catches it.
+    """
+
+
 class Terminated(KeyboardInterrupt):
     """The system asks the run to end: SIGTERM, or SIGHUP when a terminal closes. Ends it where Ctrl-C would.
 

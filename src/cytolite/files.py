@@ -275,11 +275,11 @@ def beside(path: Path) -> Path:
 
     What a killed process of this host left there for the same `path` is removed.
     """
-    mine = f".cytolite-{_short_hash(path.name)}-{_short_hash(socket.gethostname())}"
-    for leftover in path.parent.glob(f"{mine}-*.part"):
+    prefix = f".cytolite-{_short_hash(path.name)}-{_short_hash(socket.gethostname())}"
+    for leftover in path.parent.glob(f"{prefix}-*.part"):
         if not _is_running(int(leftover.name.split("-")[3])):
             remove(leftover)
-    return path.with_name(f"{mine}-{os.getpid()}-{uuid4().hex[:8]}.part")
+    return path.with_name(f"{prefix}-{os.getpid()}-{uuid4().hex[:8]}.part")
 
 
 def remove(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,24 @@ def workers(bytes_each: int) -> int:
     """Return how many workers run side by side: one a core, and no more than memory holds; at least one."""
     free = free_memory()
     return cores() if free is None else max(1, min(cores(), free // max(1, bytes_each)))
+
+
+def instruction_sets() -> frozenset[str]:
+    """Return what the processor can do, in Linux' words, such as ``"avx2"``; nothing where the system does not say."""
+    for line in (_read(PROC / "cpuinfo") or "").splitlines():
+        name, _, flags = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(flags.split())
+    return frozenset()
+
+
+def processor() -> str:
+    """Return the processor's name as the system gives it; its architecture where it gives none."""
+    for line in (_read(PROC / "cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name" and value.strip():
+            return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def _cpu_quotas() -> Iterator[float]:

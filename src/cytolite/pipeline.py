@@ -72,7 +72,7 @@ def segment_slides(
     slide_list : pathlib.Path, optional
         More slides, with settings and columns of their own; see `cytolite.segmentation.slide_list`.
     cluster : str, optional
-        See `cytolite.segmentation.dask_executor.connect`; needs the extra `cluster`.
+        See `cytolite.segmentation.dask_cluster.connect`; needs the extra `cluster`.
     jobs : int, optional
         Of the cluster, at most.
 
@@ -104,12 +104,11 @@ def segment_slides(
     if cluster is None:
         with _kept(output, entries, folders) as ledger:
             return _one_by_one(entries, folders, models, ledger=ledger, display=display, report=report)
-    from cytolite.segmentation.dask_executor import alone, connect, segment_on_cluster
+    from cytolite.segmentation.dask_cluster import connect
+    from cytolite.segmentation.dask_executor import alone, segment_on_cluster
 
     with alone(output), connect(cluster, jobs) as client, _kept(output, entries, folders) as ledger:
-        return segment_on_cluster(
-            client, entries, folders, models, ledger=ledger, display=display, report=report, jobs=jobs
-        )
+        return segment_on_cluster(client, entries, folders, models, ledger=ledger, display=display, report=report)
 
 
 @contextmanager
@@ -121,7 +120,7 @@ def _kept(output: Path, entries: Sequence[Entry], folders: Sequence[Path]) -> It
     try:
         yield ledger
     finally:
-        ledger.write(running=False)
+        ledger.end()
         collect(output)
 
 
@@ -129,11 +128,11 @@ class Models:
     """The models that the slides of a run need, each loaded once."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str | None, str, int], NucleusModel] = {}
+        self._loaded: dict[tuple[str | None, str, str, int], NucleusModel] = {}
 
     def __call__(self, settings: SegmentSettings) -> NucleusModel:
         """Return the model that `settings` name; raises what `load_model` raises."""
-        key = (settings.model, settings.device, settings.turns)
+        key = (settings.model, settings.device, settings.precision, settings.tta)
         if key not in self._loaded:
             self._loaded[key] = load_model(settings)
         return self._loaded[key]
@@ -650,7 +649,7 @@ def outline(
     out: Path,
     model: str | None = None,
     *,
-    turns: int = 1,
+    tta: int = 1,
     threads: int = 2,
     display: Display = silent,
 ) -> str:
@@ -667,7 +666,7 @@ def outline(
         Folder of the result.
     model : str, optional
         Bundle, by name or path; by default the embedded one.
-    turns, threads : int
+    tta, threads : int
         As of `cytolite.inference.predictor.Predictor`.
     display : Display
         Shows progress.
@@ -689,10 +688,10 @@ def outline(
     rows = [SCHEMA.empty_table()]
     with Stores(stores) as opened, display("outlining", "patches") as update:
         out.mkdir(parents=True, exist_ok=True)
-        patches = outline_stores(opened.stores, outliner(bundle, turns, threads), rows)
+        patches = outline_stores(opened.stores, outliner(bundle, tta, threads), rows)
         licences = {source: text for store in opened.stores for source, text in store.licences.items()}
         told = " ".join(["cytolite outline", *(path.name for path in stores), "-o", out.name])
-        told += f" --model {bundle.spec.name} --turns {turns}"
+        told += f" --model {bundle.spec.name} --tta {tta}"
         write_store(out / "outlined.h5", _counted(patches, len(opened), update), licences, told)
     table = pa.concat_tables(rows)
     write_audit(out / "audit.parquet", table)
@@ -713,7 +712,7 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
 
 
 def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSettings) -> Path:
-    """Train a student on stores and on a teacher's answers, or go on with it; return its last checkpoint.
+    """Train a student on stores and on a teacher's soft targets, or go on with it; return its last checkpoint.
 
     Parameters
     ----------
@@ -813,7 +812,7 @@ def export_embedding(model: str, out: Path, stores: Sequence[Path], duplicates: 
     return make_embedding(load_bundle(model), out, stores, duplicates)
 
 
-def export_committee(
+def export_ensemble(
     models: Sequence[str], out: Path, model_version: str, stores: Sequence[Path], duplicates: Path | None = None
 ) -> tuple[str, str]:
     """Make one bundle of several; return what it gains on images that all runs held back, and a warning.
@@ -826,10 +825,10 @@ def export_committee(
         If one is missing, they do not fit together, or a store cannot be read.
     """
     from cytolite.bundle import load_bundle
-    from cytolite.release.ensemble import make_committee
+    from cytolite.release.ensemble import make_ensemble
 
     members = [load_bundle(model) for model in models]
-    return _compared(*make_committee(members, out, model_version, stores, duplicates))
+    return _compared(*make_ensemble(members, out, model_version, stores, duplicates))
 
 
 def _compared(bundle: Bundle, found: Sequence[Comparison], note: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The one way to ONNX Runtime, and what keeps packages from sending anything anywhere."""
+"""The one way to ONNX Runtime and OpenVINO, and what keeps packages from sending anything anywhere."""
 
 from __future__ import annotations
 
@@ -54,6 +54,31 @@ def onnx_runtime(module: str = "") -> Any:
             stacklevel=2,
         )
     return importlib.import_module(f"onnxruntime.{module}") if module else runtime
+
+
+def open_vino() -> Any:
+    """Return OpenVINO, imported so that it sends nothing.
+
+    On import it tells its maker so, unless the package that does the telling is not there: then it uses a stand-in of
+    its own. To this process that package is never there.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If the program imported it before cytolite.
+    """
+    if sys.modules.get("openvino_telemetry") is not None:
+        warnings.warn(
+            "OpenVINO was imported before cytolite and may report its use to its maker; import cytolite first.",
+            stacklevel=2,
+        )
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    return importlib.import_module("openvino")
 
 
 def is_quiet() -> bool:

@@ -18,6 +18,7 @@ NEEDED = {
     "bench_prepare": ["h5py"],
     "bench_relabel": ["torch", "h5py"],
     "bench_segment": ["onnx"],
+    "bench_speed": ["onnx", "torch", "timm"],
     "bench_spatial": ["scipy", "contourpy"],
 }
 SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("bench_*.py"))

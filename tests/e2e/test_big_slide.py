@@ -55,10 +55,7 @@ def moved(tile):
 
 (folder / "result").mkdir()
 parts = (moved(tile) for tile in plan.tiles)
-areas = plan.areas_mm2(slide)
-written = write_results(
-    folder / "result", stitch(parts), plan, slide=slide, bundle=bundle, areas=areas, warnings=[], record={}
-)
+written = write_results(folder / "result", plan, stitch(parts), {}, picture=slide, warnings=[])
 print(written.cells, peak_mb())
 """
 

@@ -3,11 +3,15 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from fakes import fake_bundle, paint, random_nuclei, write_slide
 pytest.importorskip("distributed", reason="needs the extra cluster")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 COMPARED = ("cells.parquet", "cells.geojson.gz", "summary.csv", "summary.json", "tissue.geojson")
+SLURM = Path(__file__).parents[1] / "slurm" / "slurm.sh"
 OPTIONS = ("--tissue", "all", "--tile", "128", "--halo", "32", "--workers", "1")
 
 
@@ -38,8 +43,15 @@ def command(folder: Path, output: str, *more: str) -> list[str]:
     return [*map(str, slides), "-o", str(folder / output), "--model", str(folder / "fake"), *OPTIONS, *more]
 
 
-def start(folder: Path, output: str, cluster: str) -> subprocess.Popen:
-    given = [sys.executable, "-m", "cytolite", "segment", *command(folder, output, "--cluster", cluster)]
+def start(folder: Path, output: str, cluster: str, *more: str, before: Sequence[str] = ()) -> subprocess.Popen:
+    given = [
+        *before,
+        sys.executable,
+        "-m",
+        "cytolite",
+        "segment",
+        *command(folder, output, "--cluster", cluster, *more),
+    ]
     return subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -114,7 +126,7 @@ def test_workers_that_are_killed_cost_what_they_had_in_hand(work):
 def test_a_worker_that_dies_while_it_starts_holds_nobody_up_at_the_end():
     code = """
 import multiprocessing, os, signal, time
-from cytolite.segmentation.dask_executor import connect
+from cytolite.segmentation.dask_cluster import connect
 with connect("local:2", None) as client:
     known = set(client.run(os.getpid).values())
     os.kill(min(known), signal.SIGKILL)
@@ -142,6 +154,132 @@ def test_a_client_that_is_killed_costs_nothing_that_is_on_disk(work):
     _, err = start(work, "client", "local:2").communicate(timeout=300)
     assert "Traceback" not in err
     same(work, "client")
+
+
+class Hosts:
+    """A scheduler with two workers, each a process as an administrator starts it; `inside` says on which host."""
+
+    def __init__(self, host: str, port: int, inside: Sequence[Sequence[str]] = ((), ())) -> None:
+        self.address, self.processes = f"tcp://{host}:{port}", []
+        self._dask(inside[0], "scheduler", "--host", host, "--port", str(port))
+        for before in inside:
+            self._dask(before, "worker", self.address, "--nthreads", "1", "--no-nanny")
+
+    def _dask(self, before: Sequence[str], *given: str) -> None:
+        command = [*before, sys.executable, "-m", "dask", *given, "--no-dashboard"]
+        self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_scheduler_that_is_killed_ends_the_run_and_the_same_command_goes_on(work):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Hosts("127.0.0.1", port) as hosts:
+        process = start(work, "tcp", hosts.address)
+        wait_for(process, lambda: parts(work, "tcp") >= 5)
+        hosts.processes[0].kill()
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert f"The scheduler {hosts.address} is gone" in err
+    assert "run the same command again" in err
+    assert parts(work, "tcp") >= 5
+    with Hosts("127.0.0.1", port) as hosts:
+        _, err = start(work, "tcp", hosts.address).communicate(timeout=300)
+    assert "Traceback" not in err
+    same(work, "tcp")
+
+
+@pytest.fixture
+def two_hosts(monkeypatch):
+    """Two network namespaces with a link between them; programs are started there by these words."""
+    names = [f"cytolite-{os.getpid()}-{side}" for side in "ab"]
+
+    def ip(*words: str) -> bool:
+        return subprocess.run(["ip", *words], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+    try:
+        if shutil.which("ip") is None or not all(ip("netns", "add", name) for name in names):
+            pytest.skip("network namespaces need the command ip, and the rights to make them")
+        assert ip("-n", names[0], "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", names[1])
+        for number, name in enumerate(names, 1):
+            assert ip("-n", name, "link", "set", "lo", "up")
+            assert ip("-n", name, "address", "add", f"10.123.0.{number}/24", "dev", "wire")
+            assert ip("-n", name, "link", "set", "wire", "up")
+        monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # till a silent host is given up; else 30 s
+        yield (
+            [["ip", "netns", "exec", name] for name in names],
+            lambda: ip("-n", names[1], "link", "set", "wire", "down"),
+        )
+    finally:
+        for name in names:
+            ip("netns", "delete", name)
+
+
+def test_a_link_that_is_cut_costs_the_tiles_of_the_host_behind_it(work, two_hosts):
+    inside, cut = two_hosts
+    with Hosts("10.123.0.1", 8786, inside) as hosts:
+        process = start(work, "cut", hosts.address, before=inside[0])
+        wait_for(process, lambda: parts(work, "cut") + 36 * len(finished(work / "cut")) >= 8)
+        assert cut()
+        _, err = process.communicate(timeout=300)
+    assert "Traceback" not in err
+    same(work, "cut")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """A real Slurm with settings for it; jobs' environment is that of the tests."""
+    if shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("needs Slurm: tests/slurm/slurm.sh install")
+    folder = tmp_path_factory.mktemp("slurm")
+    started = subprocess.run([SLURM, "start", folder], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        try:
+            if started.returncode:
+                pytest.skip(f"Slurm cannot be started here: {started.stderr.decode(errors='replace').strip()}")
+            settings = (
+                'memory = "2GB"\nwalltime = "00:10:00"\nlog_directory = "%s"\n[scheduler_options]\nhost = "127.0.0.1"\n'
+            )
+            for queue in ("small", "none"):
+                (folder / f"{queue}.toml").write_text(f'queue = "{queue}"\n' + settings % (folder / "logs"))
+            yield folder
+        finally:
+            subprocess.run([SLURM, "stop", folder], check=False)
+
+
+def jobs() -> list[str]:
+    squeue = ["squeue", "--noheader", "--states=RUNNING", "--format=%i"]
+    return subprocess.run(squeue, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_jobs_of_slurm_leave_the_same_bytes_when_one_is_cancelled(work, slurm):
+    process = start(work, "slurm", f"slurm:{slurm / 'small'}.toml", "--jobs", "2")
+    wait_for(process, lambda: parts(work, "slurm") + 36 * len(finished(work / "slurm")) >= 5)
+    cancelled = jobs()[0]
+    subprocess.run(["scancel", cancelled], check=True)
+    _, err = process.communicate(timeout=300)
+    assert "Traceback" not in err
+    same(work, "slurm")
+    until = time.monotonic() + 60
+    while jobs() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not jobs()  # none is left that would be paid for
+
+
+def test_slurm_that_refuses_is_told_before_anything_is_done(work, slurm):
+    ran = cytolite("segment", *command(work, "refused", "--cluster", f"slurm:{slurm / 'none'}.toml"))
+    assert ran.code == 2
+    assert "Slurm refuses such a job (invalid partition specified: none" in ran.sentence()
+    assert finished(work / "refused") == []
 
 
 @pytest.mark.parametrize(

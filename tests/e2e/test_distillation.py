@@ -156,7 +156,7 @@ def test_a_distillation_stopped_in_between_ends_with_the_same_losses(store, teac
 
 
 def test_the_teacher_is_asked_once_for_all_runs_of_a_cache(store, teacher, tmp_path):
-    """Answers to whole images: the first run keeps them, the next finds them, whatever its losses and crops."""
+    """Maps to whole images: the first run keeps them, the next finds them, whatever its losses and crops."""
     cache = tmp_path / "cache"
     distilled(teacher[0], store, tmp_path / "first", cache=cache, epochs=1)
     [folder] = cache.iterdir()
@@ -165,13 +165,13 @@ def test_the_teacher_is_asked_once_for_all_runs_of_a_cache(store, teacher, tmp_p
     distilled(teacher[0], store, tmp_path / "second", cache=cache, epochs=1, temperature=2.0, crop_px=32)
     assert {p: p.stat().st_mtime_ns for p in folder.iterdir()} == before
     assert [p.name for p in cache.iterdir()] == [folder.name]
-    distilled(teacher[0], store, tmp_path / "third", cache=cache, epochs=1, teacher_turns=8)
+    distilled(teacher[0], store, tmp_path / "third", cache=cache, epochs=1, teacher_tta=8)
     assert len(list(cache.iterdir())) == 2
 
 
 def test_the_teacher_can_be_asked_at_each_step(store, teacher, tmp_path):
     out = distilled(teacher[0], store, tmp_path / "run", epochs=1, teacher_image="same")
-    assert not (out / "answers").exists()
+    assert not (out / "soft_targets").exists()
     assert {"train/soft_flow", "train/soft_type"} <= {key for _, _, key, _ in losses_of(out)}
 
 

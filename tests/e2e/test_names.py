@@ -41,7 +41,7 @@ NAMES = {
     b"no suffix": "no suffix",
     b"=1+1.png": "=1+1",
 }
-COHORT_FILES = {"cohort.csv", "cohort.html", "cohort.json", "cohort.parquet", "failures.csv"}
+COHORT_FILES = {"cohort.csv", "cohort.html", "cohort.json", "cohort.log", "cohort.parquet", "failures.csv"}
 LOCALES = {"utf-8": {"LC_ALL": "C.UTF-8"}, "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}}
 
 

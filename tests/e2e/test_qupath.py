@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -206,7 +208,7 @@ def test_a_step_of_the_workflow_does_the_same_again(app, work, tmp_path):
     assert again["annotations"]["Tumour"]["types"] == work.inside(HOLED)
     assert again["steps"] == found["steps"]
     log = (tmp_path / "again" / "log.txt").read_text()
-    assert all(option in log for option in ("--turns 1", "--workers 2", "--tissue all", str(work.folder / "fake")))
+    assert all(option in log for option in ("--tta 1", "--workers 2", "--tissue all", str(work.folder / "fake")))
     for cell in again["annotations"]["Tumour"]["cells"]:
         assert cell["cell"]
         assert list(cell["measurements"]) == ["area_um2"]
@@ -281,6 +283,73 @@ def test_cancel_and_interrupt_change_nothing(app, work, tmp_path):
         assert [shown["kind"] for shown in answer["dialogs"]] == ["cancelled"]
         assert answer["seconds"] < done["seconds"] + 6
     assert again["annotations"]["Tumour"] == done["annotations"]["Tumour"]
+
+
+def test_a_crash_in_the_middle_changes_nothing(app, work, tmp_path):
+    slow = work.request(model=str(work.folder / "slow" / "fake"), threads=1)
+    crashed, again = play(
+        app, tmp_path, {"script": slow, "crash_at": 0.1, "select": ["Tumour"]}, {"script": work.find},
+        image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN,
+    )  # fmt: skip
+    assert 0 < max(crashed["bar"]) < 1
+    assert "cytolite ended with code" in errors(crashed)[0]
+    assert (crashed["annotations"]["Tumour"]["children"], crashed["root"]) == (0, {"null": 3})
+    assert again["annotations"]["Tumour"]["types"] == work.inside(HOLED)
+
+
+TEACH = """
+import qupath.ext.cytolite.*
+import qupath.lib.objects.classes.PathClass
+def image = qupath.lib.scripting.QP.currentImageData
+def cells = image.hierarchy.detectionObjects.findAll { it.name == 'cytolite' }.sort { it.measurements['area_um2'] }
+cells.takeRight(12).each { it.setPathClass(PathClass.fromString('Big', 0x112233)) }
+def points = cells.take(12).collect { "(${it.ROI.centroidX} ${it.ROI.centroidY})" }.join(', ')
+Session.annotate(name: 'small ones', kind: 'Small', wkt: "MULTIPOINT (${points})")
+new Run(image, qupath.lib.scripting.QP.project, Session.recorder).teach(Home.python(), [], new File(MODEL))
+"""
+
+
+def name_again(model: object) -> str:
+    return f"qupath.ext.cytolite.Cytolite.nameAgain({groovy_literal(str(model))})"
+
+
+def test_teach_and_name_again(app, work, tmp_path):
+    """Two new types by size, from 12 cells with another class and 12 points, on the real commands; then back again."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn, of the extra teach")
+    project = tmp_path / "project" / "project.qpproj"
+    project.parent.mkdir()
+    model = tmp_path / "home" / "models" / "size"
+    teach = TEACH.replace("MODEL", groovy_literal(str(model)))
+    early, found, taught, named, back = play(
+        app, tmp_path, {"script": name_again(model)}, {"script": work.find, "select": ["Tumour"]}, {"script": teach},
+        {"script": name_again(model), "cells": True}, {"script": name_again(work.folder / "fake")},
+        image=work.image(), annotations=ANNOTATIONS[:1], project=str(project),
+    )  # fmt: skip
+    assert "No result of this image was kept" in errors(early)[0]
+    assert [errors(each) for each in (found, taught, named, back)] == [[], [], [], []]
+    [told] = [shown for shown in taught["dialogs"] if shown["kind"] == "taught"]
+    assert set(told["types"]) == {"big", "small"}
+    assert min(told["types"].values()) > 0.9  # sizes are told apart by size
+    assert "not for diagnosis" in told["text"]
+    [labels] = (project.parent / "cytolite").glob("*/*/labels.geojson")
+    kinds = Counter(f["geometry"]["type"] for f in json.loads(labels.read_text())["features"])
+    assert kinds == {"MultiPolygon": 12, "MultiPoint": 1}
+    cells = named["annotations"]["Tumour"]["cells"]
+    assert len(cells) == found["annotations"]["Tumour"]["children"]
+    by_size = sorted(cells, key=lambda cell: cell["measurements"]["area_um2"])
+    assert {cell["type"] for cell in by_size[:12]} == {"Small"}
+    assert {cell["type"] for cell in by_size[-12:]} == {"Big"}
+    measured = named["annotations"]["Tumour"]["measurements"]
+    for name in ("big", "small"):
+        n = named["annotations"]["Tumour"]["types"][name.capitalize()]
+        assert measured[f"cytolite: {name}"] == n
+        assert measured[f"cytolite: {name} per mm^2"] == pytest.approx(n / measured["cytolite: tissue mm^2"], rel=1e-6)
+    assert measured["cytolite: tissue mm^2"] == found["annotations"]["Tumour"]["measurements"]["cytolite: tissue mm^2"]
+    assert "cytolite: neoplastic" not in measured
+    assert named["steps"][-1] == ["cytolite: name the cells again", name_again(model)]
+    first, last = found["annotations"]["Tumour"]["types"], back["annotations"]["Tumour"]["types"]
+    assert last.pop("Big") == 12  # what the user said stays
+    assert sum((Counter(first) - Counter(last)).values()) == 12
 
 
 def test_errors_are_shown_in_one_sentence(app, work, tmp_path):
@@ -612,6 +681,46 @@ def test_a_server_that_works_in_another_way_is_left_alone(app, work, results, ho
     assert errors(answer) == []
     assert server.jobs == []
     assert "-m cytolite segment" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.fixture
+def real_server(work, home):
+    """The real `cytolite serve`, with a model that is slow enough to be stopped."""
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
+    words = ["serve", "--model", work.folder / "slow" / "fake", "--allow", work.folder, "--workers", "1"]
+    server = subprocess.Popen([sys.executable, "-m", "cytolite", *map(str, words)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        while not (home / "server.json").is_file():
+            assert server.stdout.readline(), "the server ended before it listened"
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+def test_the_real_server_is_cancelled_and_then_dies(app, work, real_server, tmp_path):
+    """Cancel in the middle, done, killed in the middle, and without it: never half a result."""
+    run = {"script": PLAIN, "select": ["Tumour"]}
+    small = {"script": work.find, "select": ["Tumour"]}
+    cancelled, done, killed, without = play(
+        app, tmp_path, run | {"cancel_at": 0.1}, run | {"cells": True},
+        {"script": PLAIN, "select": ["parts"], "crash_at": 0.1, "pid": real_server.pid}, small,
+        image=work.image(), annotations=ANNOTATIONS,
+    )  # fmt: skip
+    assert [shown["kind"] for shown in cancelled["dialogs"]] == ["cancelled"]
+    assert 0 < max(cancelled["bar"]) < 1
+    assert cancelled["annotations"]["Tumour"]["children"] == 0
+    assert errors(done) == []
+    check_cells(done["annotations"]["Tumour"]["cells"], work, HOLED)
+    assert "stopped answering" in errors(killed)[0]
+    assert killed["annotations"]["parts"]["children"] == 0
+    assert killed["annotations"]["Tumour"]["types"] == work.inside(HOLED)
+    assert errors(without) == []
+    log = (tmp_path / "log.txt").read_text()
+    assert "The server has fake 1 loaded" in log
+    assert "No server runs" in log
 
 
 # ---- paths ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Patches to bundle on a tiny scale: the run resumes to the same weights, the bundle answers as torch does."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,18 +11,19 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("lightning", reason="training needs the extra `train`")
 
 from cytolite import pipeline  # noqa: E402
+from cytolite.bundle import load_bundle  # noqa: E402
 from cytolite.config import TrainSettings  # noqa: E402
 from cytolite.datasets.store import Store, write_store  # noqa: E402
 from cytolite.errors import BundleError, CytoliteError, InputError  # noqa: E402
 from cytolite.inference.predictor import Predictor  # noqa: E402
 from cytolite.networks.encoders import encoder_spec  # noqa: E402
-from cytolite.networks.network import CellNetwork  # noqa: E402
+from cytolite.networks.network import CellNetwork, build_network  # noqa: E402
 from cytolite.networks.weights import find_weights  # noqa: E402
 from cytolite.release.onnx_export import DeployedNetwork, export_onnx  # noqa: E402
 from cytolite.training import tasks  # noqa: E402
 from cytolite.training.run import first_network, split, trained_network  # noqa: E402
 from cytolite.training.sampling import CropDataset  # noqa: E402
-from cytolite.training.warm_start import module_name, start_from  # noqa: E402
+from cytolite.training.warm_start import module_name, start_from, start_from_graph  # noqa: E402
 from fakes import coloured_patch, coloured_store  # noqa: E402
 
 TINY = TrainSettings(
@@ -152,7 +154,7 @@ def test_a_network_started_from_a_bundle_answers_as_it_does(bundle):
     """In evaluation on any image; in training, where the batch's own statistics count, on those of the calibration."""
     torch.manual_seed(3)
     network = CellNetwork("efficientnet_lite0")
-    start_from(network, bundle, images(4, 10))
+    start_from_graph(network, bundle, images(4, 10))
     assert network.training
     for seed, mode in ((50, False), (10, True)):
         image = images(4, seed)
@@ -175,7 +177,35 @@ def test_a_run_starts_from_a_bundle(bundle, store):
 
 def test_a_bundle_of_another_architecture_is_no_start(bundle):
     with pytest.raises(BundleError, match="use the encoder that it was made with"):
-        start_from(CellNetwork("efficientnet_lite2"), bundle, images(1, 0))
+        start_from_graph(CellNetwork("efficientnet_lite2"), bundle, images(1, 0))
+    with pytest.raises(BundleError, match="use the encoder and the decoder that it was made with"):
+        start_from(CellNetwork("efficientnet_lite2"), bundle, lambda: images(1, 0))
+
+
+def test_a_start_has_the_very_tensors_of_the_run(whole_run, bundle):
+    """Batch norms included, and without a look at any image; nothing of it is in a bundle's graph or hash."""
+    network, wanted = CellNetwork("efficientnet_lite0"), trained_network(whole_run)[0].state_dict()
+    start_from(network, bundle, images=None)
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in network.state_dict().items())
+    assert wanted.keys() == network.state_dict().keys()
+
+
+def test_without_its_tensors_the_graph_is_started_from(bundle, tmp_path):
+    folder = shutil.copytree(bundle.path, tmp_path / "tiny")
+    (folder / "weights.safetensors").unlink()
+    network, asked = CellNetwork("efficientnet_lite0"), []
+    start_from(network, load_bundle(folder), lambda: asked.append(1) or images(2, 10))
+    assert asked
+    image = images(1, 5)
+    with torch.no_grad():
+        flows, _ = network.eval()(image)
+    wanted, _ = Predictor(bundle).maps(np.ascontiguousarray(image.permute(0, 2, 3, 1).numpy()))
+    np.testing.assert_allclose(flows.numpy(), wanted, atol=1e-4)
+    with pytest.raises(BundleError, match="it has no weights"):
+        start_from(build_network("vit_tiny_patch16_224"), load_bundle(folder), images=None)
+    (folder / "weights.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(BundleError, match="cannot be read"):
+        start_from(network, load_bundle(folder), images=None)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import org.locationtech.jts.io.WKTReader
 import qupath.ext.cytolite.Outcome
 import qupath.ext.cytolite.Screen
 import qupath.ext.cytolite.Stop
+import qupath.ext.cytolite.Taught
 import qupath.lib.objects.PathObjects
 import qupath.lib.objects.classes.PathClass
 import qupath.lib.projects.Project
@@ -33,6 +34,8 @@ class Recorder extends Screen {
         bar << share
         if (step.cancel_at != null && share >= (step.cancel_at as double))
             cancelled = true
+        if (step.crash_at != null && share >= (step.crash_at as double))
+            (step.pid ? ProcessHandle.of(step.pid as long).stream() : ProcessHandle.current().descendants()).forEach { it.destroyForcibly() }
         if (step.remove && share >= 0)
             Session.remove(step.remove as String)
     }
@@ -56,6 +59,11 @@ class Recorder extends Screen {
 
     @Override
     void addClasses(Collection<PathClass> added) { classes.addAll(added.collect { it.name }) }
+
+    @Override
+    void taught(Taught taught) {
+        shown << [kind: 'taught', text: taught.sentence(), types: taught.types().collectEntries { [it.name(), it.f1()] }, held_out: taught.heldOut()]
+    }
 
     @Override
     void end() { ended++ }

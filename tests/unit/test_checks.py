@@ -62,7 +62,7 @@ def test_resolutions(tmp_path, file_mpp, given, expected):
     bundle = fake_bundle(tmp_path, mpp=0.25, stride=2)
     with open_slide(write_slide(tmp_path / "s.tif", PINK, file_mpp), given) as slide:
         plan = plan_slide(slide, bundle, SegmentSettings())
-        found = codes(check_plan(plan, slide, plan.areas_mm2(slide)))
+        found = codes(check_plan(plan, slide, plan.areas_mm2()))
     assert [code for code in found if code in ("mpp_differs", "enlarged")] == expected
 
 
@@ -86,7 +86,7 @@ def test_a_wrong_resolution_of_a_real_slide(shared_data, tmp_path):
     path = shared_data / "slides" / "histolab_tcga-cr-7395-01a-01-ts1.svs"
     with open_slide(path, 0.25) as slide:
         plan = plan_slide(slide, fake_bundle(tmp_path, mpp=0.25, stride=2), SegmentSettings())
-        [area] = plan.areas_mm2(slide)
+        [area] = plan.areas_mm2()
         assert codes(check_plan(plan, slide, [area])) == []
     assert area.tissue_mm2 == pytest.approx(0.62, abs=0.02)
     assert codes(check_result(area, tally([30.0]))) == ["nuclei_few"]

@@ -259,7 +259,7 @@ WRONG = {
     "an unknown setting": "segment {image} -o {out} --config {name}",
     "a setting out of range": "segment {image} -o {out} --config {range}",
     "a tile too small": "segment {image} -o {out} --tile 3",
-    "turns of no group": "segment {image} -o {out} --turns 3",
+    "tta of no group": "segment {image} -o {out} --tta 3",
     "no regions": "segment {image} -o {out} --roi {no}.geojson",
     "no prediction": "evaluate --truth {truth} -o {out}",
     "two predictions": "evaluate --truth {truth} --predicted a --model nuclei-light -o {out}",
@@ -358,7 +358,7 @@ def test_models_are_named_in_help_and_listed(run):
         ("torchscript", "--model-version 2"),
         ("float16", "--model-version 2"),
         ("int8", "--others x"),
-        ("committee", "--truth x.h5"),
+        ("ensemble", "--truth x.h5"),
     ],
 )
 def test_export_refuses_what_its_kind_does_not_use(run, kind, option):

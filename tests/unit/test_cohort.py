@@ -43,6 +43,15 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+def test_the_log_says_what_became_of_each_slide(cohort):
+    lines = [line.partition(" ") for line in (cohort[0] / "out" / "cohort.log").read_text().splitlines()]
+    assert all(re.fullmatch(r"[-0-9T:+]{25}", when) for when, _, _ in lines)
+    told = [text for _, _, text in lines]
+    assert (told[0], told[-1]) == ("started with 3 slides", "ended")
+    assert [text.split(":")[0] for text in told[1:-1]] == ["A done", "B done", "C failed"]
+    assert "is not a slide that can be read" in told[3]
+
+
 def test_the_table_says_what_the_results_say(cohort):
     out = cohort[0] / "out"
     a, b = table(out / "cohort.csv")

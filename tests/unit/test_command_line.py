@@ -16,9 +16,9 @@ from cytolite.provenance import options
 GIVEN = [
     DistillSettings(),
     DistillSettings(pretrained=False, frozen=True, patience=3, temperature=1.0, soft_on="all"),
-    DistillSettings(teachers=("one", "two"), teacher_scales=(0.8, 1.25), teacher_turns=8),
+    DistillSettings(teachers=("one", "two"), teacher_scales=(0.8, 1.25), teacher_tta=8),
     DistillSettings(source_shares={"consep": 0.5, "my_labels": 0.5}),
-    DistillSettings(cache=Path("answers"), decoder="wide"),
+    DistillSettings(cache=Path("soft_targets"), decoder="wide"),
     DistillSettings(teachers=("my teacher", "it's another"), source_shares={"a b": 1.0}),
     RelabelSettings(overwrite=True, architecture="resnet18", min_probability=0.9, recipe=Path("recipe.toml")),
 ]
@@ -55,7 +55,7 @@ EVALUATED = [
     (Contest([Path("a b/truth.h5")], model="nuclei-light"), EvaluateSettings(pictures=False)),
     (
         Contest([Path("one.h5"), Path("it's two")], [Path("$HOME/predicted; x")], baseline="other model"),
-        EvaluateSettings(by=("tissue", "two words"), group="patient", held_back=0.3, seed=4, mpp=0.25, turns=8),
+        EvaluateSettings(by=("tissue", "two words"), group="patient", held_back=0.3, seed=4, mpp=0.25, tta=8),
     ),
     (Contest([Path("t")], [Path("p")]), EvaluateSettings(images=Path("/data/my images.csv"), types=Path("t y.toml"))),
 ]

@@ -115,7 +115,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_vectors_that_it_has(bundle, pai
 
 def test_turned_images_give_the_mean_of_what_is_turned_back(bundle, painted):
     image = painted[1][None, :128, :160]
-    once, turned = (Predictor(bundle, turns=n).maps_with_embedding(image)[2] for n in (1, 8))
+    once, turned = (Predictor(bundle, tta=n).maps_with_embedding(image)[2] for n in (1, 8))
     np.testing.assert_allclose(turned, once, rtol=1e-5, atol=1e-3)
 
 

@@ -86,7 +86,7 @@ def test_another_version_or_network_is_refused_before_any_work(painted, bundle, 
 def test_the_key_follows_the_content_and_not_the_place_or_the_date(painted, bundle, tmp_path):
     def key(path):
         with open_slide(path) as slide:
-            return plan_key(plan_slide(slide, bundle, SETTINGS), slide, bundle, SETTINGS, "1")
+            return plan_key(plan_slide(slide, bundle, SETTINGS), path, SETTINGS, "1")
 
     moved = tmp_path / "mounted elsewhere" / "renamed.tif"
     moved.parent.mkdir()

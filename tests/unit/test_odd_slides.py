@@ -16,7 +16,7 @@ from PIL import Image
 import fakes
 from cytolite.config import SegmentSettings
 from cytolite.datasets.base import read_rgb
-from cytolite.errors import InputError, SlideError
+from cytolite.errors import InputError, SlideError, Stopped
 from cytolite.interop.parquet import read_cells
 from cytolite.segmentation.slide import segment_slide
 from cytolite.slides.jpeg_check import EndsEarlyError, require_whole_jpeg
@@ -196,9 +196,9 @@ def test_what_is_damaged_is_left_out_and_told_also_after_a_resume(tmp_path):
 
     def stop(done: float, total: float) -> None:
         if done > 0.7 * total:
-            raise KeyboardInterrupt
+            raise Stopped
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         run("part", stop)
     result = run("part")
     summary = json.loads((tmp_path / "part" / "summary.json").read_bytes())

@@ -1,4 +1,4 @@
-"""Variants and committees are measured on what the original run held back, or it is said that this is not known."""
+"""Variants and ensembles are measured on what the original run held back, or it is said that this is not known."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_members_that_were_split_differently_are_refused(store, tmp_path):
         sides_of([one, other], [store])
 
 
-@pytest.mark.parametrize("name", ["nuclei-light", "nuclei-base-int8", "nuclei-committee-int8"])
+@pytest.mark.parametrize("name", ["nuclei-light", "nuclei-base-int8", "nuclei-ensemble-int8"])
 def test_embedded_bundles_say_how_they_were_split_and_made(name):
     spec = load_bundle(name).spec
     assert (spec.held_back.share, spec.held_back.seed, spec.held_back.duplicates) == (0.2, 0, False)

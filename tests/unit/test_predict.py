@@ -51,12 +51,10 @@ def mirrored(maps):
     return flipped * np.array([1, -1]).reshape(1, 2, 1, 1) if maps.shape[1] == 2 else flipped
 
 
-@pytest.mark.parametrize(
-    ("turns", "turns_with", "mirrors_with"), [(1, False, False), (4, True, False), (8, True, True)]
-)
-def test_shown_in_all_orientations_the_answer_turns_with_the_image(turns, turns_with, mirrors_with):
+@pytest.mark.parametrize(("tta", "turns_with", "mirrors_with"), [(1, False, False), (4, True, False), (8, True, True)])
+def test_shown_in_all_orientations_the_answer_turns_with_the_image(tta, turns_with, mirrors_with):
     """The embedded network by itself does not do that: how it lies decides a little of what it sees in an image."""
-    predictor = Predictor(load_bundle(), turns=turns)
+    predictor = Predictor(load_bundle(), tta=tta)
     image = np.random.default_rng(3).integers(80, 256, (1, 8, 12, 3), np.uint8).repeat(8, 1).repeat(8, 2)
     upright = predictor.maps(image)
     for change, on_image, alike in (

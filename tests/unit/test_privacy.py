@@ -99,8 +99,9 @@ def test_a_packet_would_be_seen(tmp_path):
     assert packets(tmp_path, "-c", "pass") == 0
 
 
-def test_onnx_runtime_is_imported_in_one_way():
-    other = re.compile(r"^\s*(import|from) onnxruntime|import_module\([\"']onnxruntime", re.MULTILINE)
+def test_runtimes_are_imported_in_one_way():
+    packages = "(onnxruntime|openvino)"
+    other = re.compile(rf"^\s*(import|from) {packages}|import_module\([\"']{packages}", re.MULTILINE)
     files = [*Path(cytolite.__file__).parent.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     assert [p for p in files if p.name != "runtime.py" and other.search(p.read_text(encoding="utf-8"))] == []
 

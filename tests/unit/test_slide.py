@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from cytolite.config import SegmentSettings
-from cytolite.errors import InputError, OutputError, SlideError
+from cytolite.errors import InputError, OutputError, SlideError, Stopped
 from cytolite.interop.parquet import read_cells
 from cytolite.segmentation import slide as slide_module
 from cytolite.segmentation.checks import check_plan
@@ -74,7 +74,8 @@ def test_the_first_error_stops_the_others():
     assert len(started) < 20
 
 
-def test_an_interruption_stops_soon_and_says_that_work_is_kept():
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Stopped])
+def test_an_interruption_stops_soon_and_says_that_work_is_kept(stop):
     started = []
 
     def job(tiles):
@@ -83,9 +84,9 @@ def test_an_interruption_stops_soon_and_says_that_work_is_kept():
 
     def interrupt(left):
         if left == 95:
-            raise KeyboardInterrupt
+            raise stop
 
-    with pytest.raises(KeyboardInterrupt, match="95 tiles to go; run the same command again"):
+    with pytest.raises(stop, match="95 tiles to go; run the same command again"):
         Threads(2).run(job, [[tile] for tile in plan_tiles(1000, 1000, 100, 0)], interrupt)
     assert len(started) < 20
     assert threading.main_thread() not in started
@@ -197,7 +198,7 @@ def test_many_regions_without_tissue_are_one_warning(painted, bundle, tmp_path):
         scale = plan.searched.scale_px
         mask[round(50 // scale) :, round(50 // scale) :] = True
         plan = replace(plan, searched=replace(plan.searched, mask=mask))
-        found = [w.message for w in check_plan(plan, slide, plan.areas_mm2(slide)) if w.code == "empty_region"]
+        found = [w.message for w in check_plan(plan, slide, plan.areas_mm2()) if w.code == "empty_region"]
     assert found == ["4 regions hold no tissue of this slide: '1', '2', '3' and 1 more"]
 
 
@@ -248,7 +249,7 @@ def test_the_plan_covers_the_slide_at_any_resolution(bundle, tmp_path, mpp):
     path = write_slide(tmp_path / "s.tif", np.full((211, 307, 3), 245, np.uint8), mpp)
     with open_slide(path) as slide:
         plan = plan_slide(slide, bundle, SegmentSettings(tissue="all", tile=64, halo=0))
-    assert abs(plan.mpp / 0.5 - 1) <= 0.1
+    assert abs(plan.map_mpp / 0.5 - 1) <= 0.1
     assert 0 <= plan.width * plan.scale - 307 < plan.scale
     assert 0 <= plan.height * plan.scale - 211 < plan.scale
     assert max(tile.core[2] for tile in plan.tiles) == plan.width

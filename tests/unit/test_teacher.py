@@ -16,9 +16,9 @@ from cytolite.patches import Patch  # noqa: E402
 from cytolite.training import sampling  # noqa: E402
 from cytolite.training.objectives import objective  # noqa: E402
 from cytolite.training.sampling import CropDataset  # noqa: E402
-from cytolite.training.soft_targets import ImageAnswers  # noqa: E402
+from cytolite.training.soft_targets import SoftTargets  # noqa: E402
 from cytolite.training.tasks import DistillationTask  # noqa: E402
-from cytolite.training.teacher import Teacher, committee, maps_teacher, network_teacher  # noqa: E402
+from cytolite.training.teacher import Teacher, ensemble, maps_teacher, network_teacher  # noqa: E402
 from fakes import fake_bundle, paint, random_nuclei  # noqa: E402
 
 SETTINGS = DistillSettings(
@@ -51,19 +51,19 @@ def batch_of(dataset, numbers):
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
-def right_inside_nuclei(batch, answers, against=None):
+def right_inside_nuclei(batch, targets, against=None):
     """Share of pixels, away from rims, where paint is mixed, at which the teacher's class is the truth's."""
     erode = torch.nn.functional.max_pool2d((batch["labels"] == 0).float()[:, None], 5, 1, 2)[:, 0] > 0
     inner = (batch["labels"] != IGNORE) & (batch["labels"] > 0) & ~erode
     assert inner.sum() > 1000
     wanted = (batch if against is None else against)["labels"]
-    return (answers["teacher_logits"].argmax(1) == wanted)[inner].float().mean()
+    return (targets["teacher_logits"].argmax(1) == wanted)[inner].float().mean()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mpp", "stride"), [(0.25, 1), (0.25, 2), (0.35, 1), (0.5, 1)])
 @pytest.mark.parametrize("sees", ["clean", "same"])
-def test_the_teachers_answers_lie_over_the_students_truth(patches, tmp_path, monkeypatch, mpp, stride, sees):
+def test_soft_targets_lie_over_the_students_truth(patches, tmp_path, monkeypatch, mpp, stride, sees):
     """A network that reads the paint, asked about whole images or about turned, mirrored and scaled crops."""
     if sees == "same":  # it could not read paint of another colour
         for varied in ("jitter_stain", "degrade"):
@@ -71,27 +71,27 @@ def test_the_teachers_answers_lie_over_the_students_truth(patches, tmp_path, mon
     teacher = maps_teacher("fake", "0", mpp, Predictor(fake_bundle(tmp_path, mpp=mpp, stride=stride)).maps)
     dataset = crops(patches)
     if sees == "clean":
-        dataset.answers = ImageAnswers(tmp_path / "answers", {}, 0.5)
-        dataset.answers.fill(patches, teacher)
+        dataset.soft_targets = SoftTargets(tmp_path / "soft", {}, 0.5)
+        dataset.soft_targets.fill(patches, teacher)
     batch = batch_of(dataset, range(6))
-    answers = batch if sees == "clean" else task(teacher, patches).ask(batch, (64, 64))
-    assert answers["teacher_flows"].shape == (6, 2, 64, 64)
-    assert right_inside_nuclei(batch, answers) > 0.97
+    targets = batch if sees == "clean" else task(teacher, patches).ask(batch, (64, 64))
+    assert targets["teacher_flows"].shape == (6, 2, 64, 64)
+    assert right_inside_nuclei(batch, targets) > 0.97
     # Were the student's truth from another draw, they would not: the test can fail.
-    assert right_inside_nuclei(batch, answers, batch_of(dataset, range(10, 16))) < 0.5
+    assert right_inside_nuclei(batch, targets, batch_of(dataset, range(10, 16))) < 0.5
 
 
 def test_flows_of_whole_images_turn_with_the_crop(patches, tmp_path):
-    """A teacher that answers the true flows: in a crop they are those encoded from the crop's own nuclei."""
+    """A teacher that targets the true flows: in a crop they are those encoded from the crop's own nuclei."""
     field = {patch.image.tobytes(): flows.encode(patch.instance_map) for patch in patches}
 
-    def answer(image):
+    def predict(image):
         found = torch.from_numpy(field[image[0].permute(1, 2, 0).numpy().tobytes()])[None]
         return found, torch.zeros(1, 8, *found.shape[2:])
 
     dataset = crops(patches, stride=1)
-    dataset.answers = ImageAnswers(tmp_path, {}, 0.25)
-    dataset.answers.fill(patches, Teacher("t", "0", 0.25, answer))
+    dataset.soft_targets = SoftTargets(tmp_path, {}, 0.25)
+    dataset.soft_targets.fill(patches, Teacher("t", "0", 0.25, predict))
     batch = batch_of(dataset, range(8))
     cosine = torch.nn.functional.cosine_similarity(batch["teacher_flows"], batch["flows"])[batch["nucleus"]]
     assert cosine.mean() > 0.9
@@ -102,8 +102,8 @@ def test_beyond_the_image_the_teacher_says_nothing(patches, tmp_path):
     """Truth is unknown at the same places: both are known where the crop lies on the image."""
     settings = SETTINGS.model_copy(update={"crop_px": 384})
     dataset = crops(patches, settings)
-    dataset.answers = ImageAnswers(tmp_path, {}, 0.5)
-    dataset.answers.fill(
+    dataset.soft_targets = SoftTargets(tmp_path, {}, 0.5)
+    dataset.soft_targets.fill(
         patches, Teacher("t", "0", 0.25, lambda image: (image[:, :2].float(), torch.zeros(1, 8, 320, 320)))
     )
     batch = batch_of(dataset, range(4))
@@ -115,16 +115,16 @@ def test_beyond_the_image_the_teacher_says_nothing(patches, tmp_path):
 def test_asking_goes_on_where_it_was_stopped(patches, tmp_path):
     asked = []
 
-    def answer(image):
+    def predict(image):
         asked.append(1)
         if len(asked) == 2:
             raise RuntimeError("power cut")
         return torch.full((1, 2, 320, 320), 1e9), torch.zeros(1, 8, 320, 320)
 
-    teacher = Teacher("t", "0", 0.25, answer)
+    teacher = Teacher("t", "0", 0.25, predict)
     with pytest.raises(RuntimeError, match="power cut"):
-        ImageAnswers(tmp_path, {"a": 1}, 0.5).fill(patches, teacher)
-    made = ImageAnswers(tmp_path, {"a": 1}, 0.5)
+        SoftTargets(tmp_path, {"a": 1}, 0.5).fill(patches, teacher)
+    made = SoftTargets(tmp_path, {"a": 1}, 0.5)
     made.fill(patches, teacher)
     made.fill(patches, teacher)
     assert len(asked) == 3
@@ -132,7 +132,7 @@ def test_asking_goes_on_where_it_was_stopped(patches, tmp_path):
     # What half floats cannot hold is held at their largest, not infinite.
     item = made.read(0, (320, 320), np.array([[2.0, 0, 0.5], [0, 2, 0.5]]), 64)
     assert torch.isfinite(item["teacher_flows"]).all()
-    assert ImageAnswers(tmp_path, {"a": 2}, 0.5).path != made.path != ImageAnswers(tmp_path, {"a": 1}, 0.25).path
+    assert SoftTargets(tmp_path, {"a": 2}, 0.5).path != made.path != SoftTargets(tmp_path, {"a": 1}, 0.25).path
 
 
 def test_a_full_disk_is_a_sentence(patches, tmp_path, monkeypatch):
@@ -142,54 +142,54 @@ def test_a_full_disk_is_a_sentence(patches, tmp_path, monkeypatch):
     monkeypatch.setattr("cytolite.training.soft_targets.np.save", full)
     teacher = Teacher("t", "0", 0.25, lambda image: (torch.zeros(1, 2, 320, 320), torch.zeros(1, 8, 320, 320)))
     with pytest.raises(OutputError, match="No space left"):
-        ImageAnswers(tmp_path, {}, 0.5).fill(patches, teacher)
+        SoftTargets(tmp_path, {}, 0.5).fill(patches, teacher)
 
 
-def test_a_committee_turns_its_answers_back(tmp_path):
+def test_an_ensemble_lays_its_maps_upright(tmp_path):
     """A teacher whose flows are the gradient of brightness, which turns with the image: any turn gives the same."""
     image = torch.from_numpy(np.random.default_rng(1).integers(0, 255, (1, 3, 64, 96), dtype=np.uint8))
 
-    def answer(seen):
+    def predict(seen):
         grey = torch.nn.functional.pad(seen.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
         dy, dx = grey[:, :, 2:, 1:-1] - grey[:, :, :-2, 1:-1], grey[:, :, 1:-1, 2:] - grey[:, :, 1:-1, :-2]
         return torch.cat([dy, dx], 1), grey[:, :, 1:-1, 1:-1].expand(-1, 8, -1, -1)
 
-    teacher = Teacher("t", "0", 0.25, answer)
-    once, turned = (committee([teacher], turns=turns)(image, 0.25, (64, 96)) for turns in (1, 8))
+    teacher = Teacher("t", "0", 0.25, predict)
+    once, turned = (ensemble([teacher], tta=tta)(image, 0.25, (64, 96)) for tta in (1, 8))
     for wanted, found in zip(once, turned, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)
 
 
-def test_a_committee_is_the_mean_of_its_members_and_has_a_hash_of_its_own():
+def test_an_ensemble_is_the_mean_of_its_members_and_has_a_hash_of_its_own():
     def constant(value, seen):
-        def answer(image):
+        def predict(image):
             seen.append(image.shape[2:])
             return torch.full((1, 2, 64, 64), value), torch.full((1, 8, 64, 64), 2 * value)
 
-        return Teacher(f"t{value}", str(value), 0.25, answer)
+        return Teacher(f"t{value}", str(value), 0.25, predict)
 
     shown = []
-    asked = committee([constant(1.0, shown), constant(4.0, shown)], scales=(1.0, 0.5))
+    asked = ensemble([constant(1.0, shown), constant(4.0, shown)], scales=(1.0, 0.5))
     found = asked(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 0.25, (32, 32))
     assert [tuple(size) for size in shown] == [(64, 64), (128, 128)] * 2
     assert found[0].mean().item() == pytest.approx(2.5)
     assert found[1].mean().item() == pytest.approx(5)
     assert asked.names == ["t1.0", "t4.0"]
     one = constant(1.0, shown)
-    hashes = {committee([one], scales, turns).sha256 for scales in ((1.0,), (0.8,), (0.8, 1.0)) for turns in (1, 8)}
+    hashes = {ensemble([one], scales, tta).sha256 for scales in ((1.0,), (0.8,), (0.8, 1.0)) for tta in (1, 8)}
     assert len(hashes) == 6
 
 
 def test_a_teacher_of_another_size_is_padded_and_cropped_back():
-    """128 px at 0.25 um are 107 px at 0.3 um: 128 with padding, and the answers are those of the 107."""
+    """128 px at 0.25 um are 107 px at 0.3 um: 128 with padding, and the targets are those of the 107."""
     ramp = torch.linspace(0, 250, 128).to(torch.uint8).expand(1, 3, 128, 128)
 
-    def answer(image):
+    def predict(image):
         assert image.shape == (1, 3, 128, 128)
         column = image.float().mean(1, keepdim=True)
         return column.expand(1, 2, -1, -1), column.expand(1, 8, -1, -1)
 
-    flows, logits = Teacher("t", "0", 0.3, answer)(ramp, 0.25, (64, 64))
+    flows, logits = Teacher("t", "0", 0.3, predict)(ramp, 0.25, (64, 64))
     wanted = torch.nn.functional.avg_pool2d(ramp.float(), 2)
     assert logits.shape == (1, 8, 64, 64)
     assert (flows[:, 0] - wanted[:, 0]).abs().max() < 3
@@ -209,10 +209,10 @@ def test_unknown_ground_learns_from_the_teacher_only_when_asked_to(patches):
     batch = batch_of(crops(patches), [0])
     batch["labels"][:, :32] = IGNORE
     flows, logits = torch.zeros(1, 2, 64, 64), torch.zeros(1, 8, 64, 64)
-    answers = {"teacher_flows": torch.zeros(1, 2, 64, 64), "teacher_logits": torch.zeros(1, 8, 64, 64)}
-    answers["teacher_flows"][:, :, :32] = 1
+    targets = {"teacher_flows": torch.zeros(1, 2, 64, 64), "teacher_logits": torch.zeros(1, 8, 64, 64)}
+    targets["teacher_flows"][:, :, :32] = 1
     soft = {
-        on: task(None, patches, SETTINGS.model_copy(update={"soft_on": on})).losses(flows, logits, batch | answers)[0]
+        on: task(None, patches, SETTINGS.model_copy(update={"soft_on": on})).losses(flows, logits, batch | targets)[0]
         for on in ("known", "all")
     }
     assert soft["known"]["soft_flow"].item() == 0
@@ -221,7 +221,7 @@ def test_unknown_ground_learns_from_the_teacher_only_when_asked_to(patches):
 
 @pytest.mark.slow
 def test_a_student_reaches_its_teacher(patches):
-    """On four crops, without the truth: what it answers comes close to what the teacher answers."""
+    """On four crops, without the truth: what it targets comes close to what the teacher targets."""
     torch.manual_seed(3)
     torch.set_num_threads(1)
     teacher = build_network("efficientnet_lite0")

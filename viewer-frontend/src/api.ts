@@ -28,7 +28,19 @@ export interface Kind {
   safe_colour: Rgb;
 }
 
-export interface Page extends Card {
+export interface Layers {
+  outlines: string[];
+  densities: string[];
+  density_px: number;
+  density_size: [number, number];
+  layer_problem: string | null;
+}
+
+export interface Page extends Card, Layers {
+  measures: string[];
+  /** Why there is no teaching here. */
+  teach_problem: string | null;
+
   notice: string;
   width_px: number;
   height_px: number;
@@ -40,8 +52,14 @@ export interface Page extends Card {
   slide_problem: string | null;
 }
 
+export interface Histogram {
+  low: number;
+  high: number;
+  counts: number[];
+}
+
 /** A row of counts: of a region, or "total". */
-export type Row = Record<string, number | string | null>;
+export type Row = Record<string, number | string | null> & { histogram?: Histogram };
 
 export type Ring = [number, number][];
 
@@ -66,10 +84,20 @@ export async function json<T>(url: string, init?: RequestInit): Promise<T> {
   return (await asked(url, init)).json() as Promise<T>;
 }
 
+export async function sent<T>(url: string, body: unknown): Promise<T> {
+  return json<T>(url, { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } });
+}
+
 export async function bytes(url: string): Promise<ArrayBuffer> {
   return (await asked(url)).arrayBuffer();
 }
 
 export async function picture(url: string): Promise<ImageBitmap> {
   return createImageBitmap(await (await asked(url)).blob());
+}
+
+/** A picture, and a number that its header tells. */
+export async function pictureAndNumber(url: string, header: string): Promise<[ImageBitmap, number]> {
+  const answer = await asked(url);
+  return [await createImageBitmap(await answer.blob()), Number(answer.headers.get(header))];
 }

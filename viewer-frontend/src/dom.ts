@@ -31,3 +31,9 @@ export function save(blob: Blob, name: string): void {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
+
+export function button(text: string, does: () => void, title = ""): HTMLButtonElement {
+  const made = h("button", { type: "button", title }, text);
+  made.onclick = does;
+  return made;
+}

@@ -34,7 +34,7 @@ export function fits(card: Card, query: string, of: Map<string, (card: Card) => 
 }
 
 export async function showGallery(main: HTMLElement): Promise<void> {
-  const gallery = await json<Gallery>("/api/results");
+  const gallery = await json<Gallery>("api/results");
   document.title = "cytolite: results";
   const numbered = gallery.results.map((card, i) => ({ card, i }));
   const of = columns(gallery.results);
@@ -89,7 +89,7 @@ function cardOf(card: Card, i: number): HTMLElement {
   return h(
     "a",
     { className: "card", href: `#/${i}` },
-    h("img", { src: `/api/results/${i}/thumbnail.jpg`, alt: "", loading: "lazy" }),
+    h("img", { src: `api/results/${i}/thumbnail.jpg`, alt: "", loading: "lazy" }),
     h("h2", {}, card.name),
     h("p", {}, `${count(card.cells)} nuclei in ${number(card.tissue_mm2)} mm² of tissue (${number(card.cells_per_mm2)} per mm²)`),
     h("p", { className: "minor" }, most.map(([kind, n]) => `${kind}${share(n)}`).join(", ")),

@@ -1,5 +1,6 @@
 import "./style.css";
 import { h } from "./dom";
+import { showComparison } from "./compare_page";
 import { showGallery } from "./gallery";
 import { showSlide } from "./slide_page";
 
@@ -8,14 +9,16 @@ let leave: (() => void) | null = null;
 let shown = "";
 
 async function show(): Promise<void> {
-  const place = /^#\/(\d+)(?:\?(.*))?$/.exec(location.hash);
-  const page = place ? place[1] : "";
+  const place = /^#\/(\d+)(?:\/(\d+))?(?:\?(.*))?$/.exec(location.hash);
+  const page = place ? `${place[1]}/${place[2] ?? ""}` : "";
   if (leave && page === shown) return; // the page itself writes the rest of the address
   leave?.();
   leave = null;
   shown = page;
   try {
-    if (place) leave = await showSlide(main, Number(place[1]), new URLSearchParams(place[2] ?? ""));
+    const view = new URLSearchParams(place?.[3] ?? "");
+    if (place?.[2]) leave = await showComparison(main, Number(place[1]), Number(place[2]), view);
+    else if (place) leave = await showSlide(main, Number(place[1]), view);
     else await showGallery(main);
   } catch (error) {
     main.replaceChildren(

@@ -4,6 +4,7 @@ import earcut from "earcut";
 import { bytes, type Page, type Ring } from "./api";
 import type { Camera } from "./camera";
 import { program, uniforms, type Uniforms } from "./gl";
+import { setShading, SHADING, UNKNOWN } from "./shading";
 import type { Style } from "./style";
 import { TileCache } from "./tile_cache";
 
@@ -19,6 +20,8 @@ export interface Cell {
   type: number;
   certainty: number;
   areaUm2: number;
+  step: number;
+  labelled: boolean;
   ring: Ring;
 }
 
@@ -30,7 +33,11 @@ interface Tile {
   certainty: Float32Array;
   area: Float32Array;
   xy: Float32Array;
+  /** As the result says, and as they are drawn: 0 is not drawn. */
+  given: Uint8Array;
   types: Uint8Array;
+  steps: Uint8Array;
+  labelled: Uint8Array;
   boxes: Float32Array;
   ends: WebGLTexture;
   kinds: WebGLTexture;
@@ -40,9 +47,6 @@ interface Tile {
   corners: number;
 }
 
-const SHADE = `uniform vec4 palette[64]; uniform float least; flat out vec4 shade;
-  bool hidden(uint kind, float certainty) { shade = palette[kind & 63u]; return shade.a == 0.0 || certainty < least; }`;
-
 export class OutlinesLayer {
   readonly tiles: TileCache<Tile>;
   private readonly lineProgram: WebGLProgram;
@@ -50,6 +54,8 @@ export class OutlinesLayer {
   private readonly fillProgram: WebGLProgram;
   private readonly fillAt: Uniforms;
   private readonly nothing: WebGLVertexArrayObject;
+  private labelled = new Map<number, number>();
+  private steps: Uint8Array | null = null;
 
   constructor(
     private readonly gl: WebGL2RenderingContext,
@@ -61,7 +67,7 @@ export class OutlinesLayer {
     this.lineProgram = program(
       gl,
       `uniform highp sampler2D ends; uniform highp usampler2D kinds;
-       uniform vec2 shift, halfPx; uniform float scale, width; out float side; ${SHADE}
+       uniform vec2 shift, halfPx; uniform float scale, width; out float side; ${SHADING}
        const int corners[6] = int[6](0, 1, 2, 2, 1, 3);
        void main() {
          int corner = corners[gl_VertexID % 6], segment = gl_VertexID / 6;
@@ -74,18 +80,18 @@ export class OutlinesLayer {
          vec2 end = corner < 2 ? p - along * width * 0.25 : q + along * width * 0.25;
          side = (corner & 1) == 0 ? half_ : -half_;
          vec2 at = end + ((corner & 1) == 0 ? across : -across);
-         gl_Position = hidden(kind.r, float(kind.g) / 255.0) ? vec4(2, 2, 2, 1) : vec4(at.x / halfPx.x, -at.y / halfPx.y, 0, 1);
+         gl_Position = hidden(kind.r, float(kind.g) / 255.0, kind.b) ? vec4(2, 2, 2, 1) : vec4(at.x / halfPx.x, -at.y / halfPx.y, 0, 1);
        }`,
       `flat in vec4 shade; in float side; uniform float opacity, width; out vec4 colour;
        void main() { colour = vec4(shade.rgb, opacity * clamp(width * 0.5 + 0.5 - abs(side), 0.0, 1.0)); }`,
     );
     this.fillProgram = program(
       gl,
-      `layout(location=0) in vec2 a; layout(location=2) in uint kind; layout(location=3) in float certainty;
-       uniform vec2 shift, halfPx; uniform float scale; ${SHADE}
+      `layout(location=0) in vec2 a; layout(location=2) in uint kind; layout(location=3) in float certainty; layout(location=4) in uint step;
+       uniform vec2 shift, halfPx; uniform float scale; ${SHADING}
        void main() {
          vec2 at = (a + shift) / scale / halfPx;
-         gl_Position = hidden(kind, certainty) ? vec4(2, 2, 2, 1) : vec4(at.x, -at.y, 0, 1);
+         gl_Position = hidden(kind, certainty, step) ? vec4(2, 2, 2, 1) : vec4(at.x, -at.y, 0, 1);
        }`,
       `flat in vec4 shade; uniform float opacity; out vec4 colour; void main() { colour = vec4(shade.rgb, opacity); }`,
     );
@@ -114,10 +120,9 @@ export class OutlinesLayer {
     const { gl, page } = this;
     const at = fill ? this.fillAt : this.lineAt;
     gl.useProgram(fill ? this.fillProgram : this.lineProgram);
-    gl.uniform4fv(at.palette, style.palette());
+    setShading(gl, at, style);
     gl.uniform2f(at.halfPx, (camera.width * dpr) / 2, (camera.height * dpr) / 2);
     gl.uniform1f(at.scale, camera.scale / dpr);
-    gl.uniform1f(at.least, style.least - 1 / 512);
     gl.uniform1f(at.opacity, style.drawn === "both" && fill ? style.opacity * 0.4 : style.opacity);
     if (!fill) gl.bindVertexArray(this.nothing);
     if (!fill) gl.uniform1i(at.kinds, 1);
@@ -141,13 +146,13 @@ export class OutlinesLayer {
   }
 
   /** The cell under a point of the slide. */
-  find(x: number, y: number): Cell | null {
+  find(x: number, y: number, deletedToo = false): Cell | null {
     const side = this.page.outline_tile_px;
     const [column, row] = [Math.floor(x / side), Math.floor(y / side)];
     for (let dr = -1; dr <= 1; dr++)
       for (let dc = -1; dc <= 1; dc++) {
         const tile = this.tiles.peek(`${column + dc}/${row + dr}`);
-        const cell = tile && findIn(tile, x - tile.column * side, y - tile.row * side, side);
+        const cell = tile && findIn(tile, x - tile.column * side, y - tile.row * side, side, deletedToo);
         if (cell) return cell;
       }
     return null;
@@ -184,26 +189,74 @@ export class OutlinesLayer {
     const types = next(Uint8Array, n, 1);
     const boxes = new Float32Array(4 * n);
     const high = Math.max(1, Math.ceil(v / WIDE));
-    const [ends, small] = [new Float32Array(4 * WIDE * high), new Uint8Array(2 * WIDE * high)];
+    const ends = new Float32Array(4 * WIDE * high);
     for (let i = 0; i < n; i++) {
       let [x0, y0, x1, y1] = [Infinity, Infinity, -Infinity, -Infinity];
       for (let j = offsets[i]; j < offsets[i + 1]; j++) {
         const k = j + 1 === offsets[i + 1] ? offsets[i] : j + 1;
         const [x, y] = [xy[2 * j], xy[2 * j + 1]];
         ends.set([x, y, xy[2 * k], xy[2 * k + 1]], 4 * j);
-        small[2 * j] = types[i];
-        small[2 * j + 1] = Math.round(255 * certainty[i]);
         [x0, y0, x1, y1] = [Math.min(x0, x), Math.min(y0, y), Math.max(x1, x), Math.max(y1, y)];
       }
       boxes.set([x0, y0, x1, y1], 4 * i);
     }
     const { gl } = this;
-    return {
-      column, row, rows, offsets, certainty, area, xy, types, boxes, segments: v,
+    const tile: Tile = {
+      column, row, rows, offsets, certainty, area, xy, given: types, types: types.slice(), steps: new Uint8Array(n).fill(UNKNOWN), labelled: new Uint8Array(n), boxes, segments: v,
       ends: this.texture(high, gl.RGBA32F, gl.RGBA, gl.FLOAT, ends),
-      kinds: this.texture(high, gl.RG8UI, gl.RG_INTEGER, gl.UNSIGNED_BYTE, small),
+      kinds: gl.createTexture()!,
       areas: null, buffer: null, corners: 0,
     };
+    this.paint(tile);
+    return tile;
+  }
+
+  /** Take types of labelled rows, and the steps of a measure by row, for what is drawn from now on. */
+  repaint(types: Map<number, number>, steps: Uint8Array | null): void {
+    [this.labelled, this.steps] = [types, steps];
+    for (const tile of this.tiles.all()) this.paint(tile);
+  }
+
+  private paint(tile: Tile): void {
+    tile.rows.forEach((row, i) => {
+      const type = this.labelled.get(row);
+      tile.types[i] = type ?? tile.given[i];
+      tile.labelled[i] = type === undefined ? 0 : 1;
+      tile.steps[i] = this.steps ? this.steps[row] : UNKNOWN;
+    });
+    const high = Math.max(1, Math.ceil(tile.segments / WIDE));
+    const small = new Uint8Array(4 * WIDE * high);
+    for (let i = 0; i < tile.rows.length; i++)
+      for (let j = tile.offsets[i]; j < tile.offsets[i + 1]; j++) small.set([tile.types[i], Math.round(255 * tile.certainty[i]), tile.steps[i]], 4 * j);
+    const { gl } = this;
+    gl.deleteTexture(tile.kinds);
+    tile.kinds = this.texture(high, gl.RGBA8UI, gl.RGBA_INTEGER, gl.UNSIGNED_BYTE, small);
+    gl.deleteVertexArray(tile.areas);
+    gl.deleteBuffer(tile.buffer);
+    [tile.areas, tile.buffer] = [null, null];
+  }
+
+  /** Outlines of some rows, of those that are there. */
+  rings(rows: Set<number>, most: number): Ring[] {
+    const found: Ring[] = [];
+    if (rows.size)
+      for (const tile of this.tiles.all())
+        for (let i = 0; i < tile.rows.length && found.length < most; i++)
+          if (rows.has(tile.rows[i])) found.push(ringOf(tile, i, this.page.outline_tile_px));
+    return found;
+  }
+
+  /** The cell whose box has its middle nearest to a point of the slide, of those that are there. */
+  nearest(x: number, y: number): Cell | null {
+    const side = this.page.outline_tile_px;
+    let [best, found]: [number, [Tile, number] | null] = [Infinity, null];
+    for (const tile of this.tiles.all())
+      for (let i = 0; i < tile.rows.length; i++) {
+        const [x0, y0, x1, y1] = tile.boxes.subarray(4 * i, 4 * i + 4);
+        const away = Math.hypot((x0 + x1) / 2 + tile.column * side - x, (y0 + y1) / 2 + tile.row * side - y);
+        if (away < best) [best, found] = [away, [tile, i]];
+      }
+    return found && cellOf(...found, side);
   }
 
   private triangulate(tile: Tile): void {
@@ -223,6 +276,7 @@ export class OutlinesLayer {
       floats[3 * n + 1] = tile.xy[2 * corner + 1];
       small[12 * n + 8] = tile.types[owners[n]];
       small[12 * n + 9] = Math.round(255 * tile.certainty[owners[n]]);
+      small[12 * n + 10] = tile.steps[owners[n]];
     });
     const { gl } = this;
     tile.corners = corners.length;
@@ -234,7 +288,8 @@ export class OutlinesLayer {
     gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 12, 0);
     gl.vertexAttribIPointer(2, 1, gl.UNSIGNED_BYTE, 12, 8);
     gl.vertexAttribPointer(3, 1, gl.UNSIGNED_BYTE, true, 12, 9);
-    for (const i of [0, 2, 3]) gl.enableVertexAttribArray(i);
+    gl.vertexAttribIPointer(4, 1, gl.UNSIGNED_BYTE, 12, 10);
+    for (const i of [0, 2, 3, 4]) gl.enableVertexAttribArray(i);
     gl.bindVertexArray(null);
   }
 
@@ -256,19 +311,28 @@ export class OutlinesLayer {
   }
 }
 
-function findIn(tile: Tile, x: number, y: number, side: number): Cell | null {
+function findIn(tile: Tile, x: number, y: number, side: number, deletedToo: boolean): Cell | null {
   for (let i = 0; i < tile.rows.length; i++) {
     const [x0, y0, x1, y1] = tile.boxes.subarray(4 * i, 4 * i + 4);
     if (x < x0 || x > x1 || y < y0 || y > y1) continue;
-    const ring: Ring = [];
-    for (let j = tile.offsets[i]; j < tile.offsets[i + 1]; j++) ring.push([tile.xy[2 * j], tile.xy[2 * j + 1]]);
-    if (!inside(ring, x, y)) continue;
-    return {
-      row: tile.rows[i], type: tile.types[i], certainty: tile.certainty[i], areaUm2: tile.area[i],
-      ring: ring.map(([px, py]) => [px + tile.column * side, py + tile.row * side]),
-    };
+    if (tile.types[i] === 0 && !deletedToo) continue; // it was said to be none
+    const cell = cellOf(tile, i, side);
+    if (inside(cell.ring, x + tile.column * side, y + tile.row * side)) return cell;
   }
   return null;
+}
+
+function ringOf(tile: Tile, i: number, side: number): Ring {
+  const ring: Ring = [];
+  for (let j = tile.offsets[i]; j < tile.offsets[i + 1]; j++) ring.push([tile.xy[2 * j] + tile.column * side, tile.xy[2 * j + 1] + tile.row * side]);
+  return ring;
+}
+
+function cellOf(tile: Tile, i: number, side: number): Cell {
+  return {
+    row: tile.rows[i], type: tile.types[i], certainty: tile.certainty[i], areaUm2: tile.area[i], step: tile.steps[i],
+    labelled: tile.labelled[i] === 1, ring: ringOf(tile, i, side),
+  };
 }
 
 export function inside(ring: Ring, x: number, y: number): boolean {

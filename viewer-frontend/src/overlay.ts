@@ -1,12 +1,17 @@
 // What lies over the cells: tissue, regions, the cell pointed at, the scale bar.
 
 import type { Ring } from "./api";
+import type { Outline } from "./layers";
 import { lengthText, roundLength, type Camera } from "./camera";
 
-const TISSUE = "#00796b";
+/** Changed places are circles so wide, and at least so many px. */
+const [MARK_UM, MARK_PX] = [7, 3];
 
 export interface Shapes {
-  tissue: Path2D | null;
+  density: { image: ImageBitmap; width: number; height: number } | null;
+  outlines: Outline[];
+  chosen: Ring[];
+  marks: [number, number][];
   regions: { name: string; path: Path2D; at: [number, number] }[];
   drawing: Ring;
   pointed: Ring | null;
@@ -20,7 +25,16 @@ export function drawOverlay(context: CanvasRenderingContext2D, camera: Camera, d
   const k = dpr / camera.scale;
   context.setTransform(k, 0, 0, k, (camera.width * dpr) / 2 - camera.x * k, (camera.height * dpr) / 2 - camera.y * k);
   context.lineJoin = "round";
-  if (shapes.tissue) stroke(context, shapes.tissue, TISSUE, 2 * px);
+  if (shapes.density) context.drawImage(shapes.density.image, 0, 0, shapes.density.width, shapes.density.height);
+  for (const outline of shapes.outlines) {
+    if (outline.filled) {
+      context.fillStyle = `color-mix(in srgb, ${outline.colour} 25%, transparent)`;
+      context.fill(outline.path, "evenodd");
+    }
+    stroke(context, outline.path, "#ffffff", 3.5 * px);
+    stroke(context, outline.path, outline.colour, 2 * px);
+  }
+  drawMarks(context, camera, mpp, shapes.marks);
   for (const region of shapes.regions) {
     stroke(context, region.path, "#ffffff", 4 * px);
     stroke(context, region.path, "#111111", 2 * px);
@@ -32,14 +46,32 @@ export function drawOverlay(context: CanvasRenderingContext2D, camera: Camera, d
     stroke(context, line, "#111111", 2 * px);
     context.setLineDash([]);
   }
+  for (const ring of shapes.chosen) {
+    stroke(context, ringPath(ring, true), "#111111", 5 * px);
+    stroke(context, ringPath(ring, true), "#ffe100", 3 * px);
+  }
   for (const [ring, width] of [[shapes.pinned, 3], [shapes.pointed, 2]] as const) {
     if (!ring) continue;
     stroke(context, ringPath(ring, true), "#111111", (width + 2) * px);
     stroke(context, ringPath(ring, true), "#ffffff", width * px);
   }
   context.setTransform(dpr, 0, 0, dpr, 0, 0);
+  for (const outline of shapes.outlines) if (outline.name) label(context, outline.name, ...camera.toScreen(...outline.at));
   for (const region of shapes.regions) label(context, region.name, ...camera.toScreen(...region.at));
   drawScaleBar(context, camera, mpp);
+}
+
+function drawMarks(context: CanvasRenderingContext2D, camera: Camera, mpp: number, marks: [number, number][]): void {
+  const radius = Math.max(MARK_UM / mpp, MARK_PX * camera.scale);
+  const [left, top, right, bottom] = camera.bounds();
+  const path = new Path2D();
+  for (const [x, y] of marks) {
+    if (x < left - radius || x > right + radius || y < top - radius || y > bottom + radius) continue;
+    path.moveTo(x + radius, y);
+    path.arc(x, y, radius, 0, 2 * Math.PI);
+  }
+  stroke(context, path, "#ffffff", 3 * camera.scale);
+  stroke(context, path, "#111111", 1.2 * camera.scale);
 }
 
 function stroke(context: CanvasRenderingContext2D, path: Path2D, colour: string, width: number): void {

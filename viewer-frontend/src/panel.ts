@@ -1,13 +1,16 @@
 // The panel beside the slide: types, how they look, layers, tools, counts in regions, the numbers of a cell.
 
-import { json, type Page } from "./api";
-import { count, h, number, save } from "./dom";
+import { json, type Histogram, type Page } from "./api";
+import { button, count, h, number, save } from "./dom";
+import type { LabelPanel } from "./label_panel";
+import { OUTLINES, type Layers } from "./layers";
+import type { MeasurePanel } from "./measure_panel";
 import type { Cell } from "./outlines_layer";
 import type { PointsLayer } from "./points_layer";
 import type { Regions } from "./regions";
 import type { Drawn, Style } from "./style";
 
-export type Tool = "move" | "rectangle" | "polygon" | "lasso";
+export type Tool = "move" | "rectangle" | "polygon" | "lasso" | "choose";
 
 interface Calls {
   changed: () => void;
@@ -26,11 +29,18 @@ const KEYS = [
   ["arrows, + and -", "move, zoom"],
   ["0", "whole slide"],
   ["1 to 9", "a type on or off"],
-  ["c, i, t", "nuclei, image, tissue on or off"],
+  ["c, i, t, q", "nuclei, image, tissue, artefacts on or off"],
   ["o", "outline, area, both"],
   ["r, p, l", "draw a rectangle, polygon, lasso"],
+  ["w", "what is seen, as a region"],
   ["Enter, Esc", "end a polygon, give up"],
+  ["Enter", "the nucleus nearest to the middle, as if clicked"],
   ["s", "save a picture"],
+  ["e", "correct types: then 1 to 9 give them"],
+  ["a, A", "choose nuclei in an area, or all that are seen"],
+  ["x, Backspace", "no nucleus; no label"],
+  ["u, U", "undo, redo"],
+  ["n, b", "next, back: what is worth a label, or what changed"],
   ["g", "all results"],
 ];
 
@@ -44,6 +54,8 @@ export class Panel {
   private readonly tools = new Map<Tool, HTMLButtonElement>();
   private readonly measured = h("div", { className: "measured", "aria-live": "polite" });
   private readonly cell = h("section", { hidden: true, "aria-live": "polite" });
+  private readonly others = h("section", { hidden: true });
+  private readonly densityScale = h("p", { className: "minor", hidden: true });
   private readonly help: HTMLDetailsElement;
   private readonly drawn: HTMLSelectElement;
   private readonly place = h("span");
@@ -53,6 +65,10 @@ export class Panel {
     private readonly page: Page,
     private readonly style: Style,
     private readonly regions: Regions,
+    private readonly layers: Layers,
+    private readonly measure: MeasurePanel,
+    labels: LabelPanel,
+    teach: HTMLElement,
     private readonly calls: Calls,
   ) {
     this.drawn = h("select", { id: "drawn" }, ...["outline", "fill", "both"].map((d) => h("option", { value: d }, d)));
@@ -79,14 +95,18 @@ export class Panel {
         {},
         h("h2", {}, "Look"),
         h("div", { className: "row" }, h("label", { htmlFor: "drawn" }, "Near, as"), this.drawn),
+        measure.element,
         this.slider("opacity", "Opacity", 0.1, (value) => (style.opacity = value), style.opacity),
         this.slider("least", "Type at least so probable", 0, (value) => (style.least = value), style.least),
         this.check("slide", "image"),
         this.check("nuclei", "cells"),
-        this.check("tissue", "tissue"),
         this.check("regions", "regions"),
       ),
+      this.layersSection(),
       this.toolsSection(),
+      labels.element,
+      teach,
+      this.others,
       this.cell,
       this.help,
     );
@@ -96,7 +116,7 @@ export class Panel {
 
   // ---- types and looks -----------------------------------------------------------------------------------------------
 
-  private showKinds(): void {
+  showKinds(): void {
     const { page, style } = this;
     const bar = (share: number): HTMLElement => h("meter", { value: share, min: 0, max: 1, "aria-hidden": "true" });
     this.kinds.replaceChildren(
@@ -120,7 +140,7 @@ export class Panel {
     this.calls.changed();
   }
 
-  private check(text: string, name: "safe" | "image" | "cells" | "tissue" | "regions", then?: () => void): HTMLElement {
+  private check(text: string, name: "safe" | "image" | "cells" | "regions" | "tissue" | "artefacts" | "compartments", then?: () => void): HTMLElement {
     const box = h("input", { type: "checkbox", checked: this.style[name] });
     this.boxes.set(name, box);
     box.onchange = () => {
@@ -131,8 +151,8 @@ export class Panel {
     return h("label", { className: "check" }, box, text);
   }
 
-  toggle(name: "image" | "cells" | "tissue"): void {
-    this.boxes.get(name)!.click();
+  toggle(name: "image" | "cells" | "tissue" | "artefacts"): void {
+    this.boxes.get(name)?.click();
   }
 
   nextDrawn(): void {
@@ -151,15 +171,58 @@ export class Panel {
     return h("div", { className: "row" }, h("label", { htmlFor: id }, text), input, shown);
   }
 
+  // ---- layers and other results --------------------------------------------------------------------------------------
+
+  private layersSection(): HTMLElement {
+    const { page, style } = this;
+    const density = h("select", { id: "density" }, h("option", { value: "" }, "none"), ...page.densities.map((name) => h("option", { value: name }, name)));
+    if (!page.densities.includes(style.density)) style.density = "";
+    density.value = style.density;
+    density.onchange = () => {
+      style.density = density.value;
+      this.calls.changed();
+    };
+    const there = OUTLINES.filter((name) => page.outlines.includes(name));
+    const missing = page.densities.length ? "" : "Density maps and compartments come with cytolite spatial.";
+    return h(
+      "section",
+      {},
+      h("h2", {}, "Layers"),
+      ...there.map((name) => this.check(name, name)),
+      page.densities.length ? h("div", { className: "row" }, h("label", { htmlFor: "density" }, "Density of"), density) : null,
+      this.densityScale,
+      missing ? h("p", { className: "minor" }, missing) : null,
+    );
+  }
+
+  private showDensityScale(): void {
+    const density = this.layers.density(this.style.density);
+    this.densityScale.hidden = !density;
+    if (density) this.densityScale.textContent = `yellow: few; darkest: ${number(density.most)} per mm² and more`;
+  }
+
+  /** Offer the other results of the slide for comparison. */
+  showOthers(number_: number, others: { name: string; model: string; number: number }[]): void {
+    this.others.hidden = !others.length;
+    if (!others.length) return;
+    const choice = h("select", { id: "other" }, ...others.map((other) => h("option", { value: String(other.number) }, `${other.name}: ${other.model}`)));
+    const go = button("Compare", () => (location.hash = `#/${number_}/${choice.value}`));
+    this.others.replaceChildren(h("h2", {}, "Compare"), h("div", { className: "row" }, h("label", { htmlFor: "other" }, "With"), choice, go));
+  }
+
+  /** Put something first in the panel. */
+  add(element: HTMLElement): void {
+    this.said.after(element);
+  }
+
   // ---- regions -------------------------------------------------------------------------------------------------------
 
   private toolsSection(): HTMLElement {
     const { regions, calls } = this;
     const buttons = TOOLS.map(([tool, text, key]) => {
-      const button = h("button", { type: "button", title: `key ${key}` }, text);
-      button.onclick = () => calls.tool(tool);
-      this.tools.set(tool, button);
-      return button;
+      const made = button(text, () => calls.tool(tool), `key ${key}`);
+      this.tools.set(tool, made);
+      return made;
     });
     const file = h("input", { type: "file", accept: ".geojson,.json", hidden: true });
     file.onchange = async () => {
@@ -170,11 +233,6 @@ export class Panel {
       }
       file.value = "";
     };
-    const does = (text: string, work: () => void): HTMLButtonElement => {
-      const button = h("button", { type: "button" }, text);
-      button.onclick = work;
-      return button;
-    };
     return h(
       "section",
       {},
@@ -184,12 +242,12 @@ export class Panel {
       h(
         "div",
         { className: "buttons" },
-        does("Save regions", () => save(new Blob([JSON.stringify(regions.geojson())], { type: "application/geo+json" }), `${this.page.name}-regions.geojson`)),
-        does("Load regions", () => file.click()),
-        does("Clear", () => regions.clear()),
+        button("Save regions", () => save(new Blob([JSON.stringify(regions.geojson())], { type: "application/geo+json" }), `${this.page.name}-regions.geojson`)),
+        button("Load regions", () => file.click()),
+        button("Clear", () => regions.clear()),
         file,
       ),
-      h("div", { className: "buttons" }, does("Whole slide", calls.fit), does("Save picture", calls.picture)),
+      h("div", { className: "buttons" }, button("Whole slide", calls.fit), button("Save picture", calls.picture)),
     );
   }
 
@@ -229,6 +287,7 @@ export class Panel {
           ...kinds.map((kind) => line(kind.name, number(row[kind.name]), percent(row[`${kind.name}_fraction`]), number(row[`${kind.name}_per_mm2`]))),
         ),
         h("p", { className: "minor" }, `${number(row.tissue_mm2)} mm² of tissue in ${number(row.area_mm2)} mm²`),
+        histogram(regions.by, row.histogram),
       );
     });
     measured.replaceChildren(...cards);
@@ -239,8 +298,10 @@ export class Panel {
   showTip(cell: Cell | null, at: [number, number] | null): void {
     this.tip.hidden = !cell;
     if (!cell || !at) return;
-    const kind = this.style.kind(cell.type)?.name ?? "";
-    this.tip.textContent = `${kind} ${Math.round(100 * cell.certainty)}%, ${number(cell.areaUm2)} µm²`;
+    const kind = this.style.kind(cell.type)?.name ?? "no nucleus";
+    const sure = cell.labelled ? ", by you" : ` ${Math.round(100 * cell.certainty)}%`;
+    const measured = this.measure.text(cell.step);
+    this.tip.textContent = `${kind}${sure}, ${number(cell.areaUm2)} µm²${measured && `, ${measured}`}`;
     this.tip.style.left = `${at[0] + 14}px`;
     this.tip.style.top = `${at[1] + 14}px`;
   }
@@ -272,6 +333,7 @@ export class Panel {
 
   showState(problem: string, points: PointsLayer, busy: boolean): void {
     this.say(problem, Boolean(problem));
+    this.showDensityScale();
     const some = points.share < 0.995 ? `one nucleus of ${Math.round(1 / points.share)} is drawn; nearer, all are` : "";
     this.drawnShare.textContent = busy ? "loading ..." : some;
   }
@@ -289,4 +351,18 @@ export class Panel {
 
 function percent(value: unknown): string {
   return typeof value === "number" ? `${(100 * value).toFixed(1)}%` : "–";
+}
+
+/** Bars of a measure in a region; said in words for who does not see them. */
+function histogram(name: string, of: Histogram | undefined): HTMLElement | null {
+  if (!of) return null;
+  const most = Math.max(1, ...of.counts);
+  const canvas = h("canvas", { className: "histogram", width: 12 * of.counts.length, height: 60, role: "img" });
+  const mode = of.counts.indexOf(Math.max(...of.counts));
+  const middle = of.low + ((mode + 0.5) / of.counts.length) * (of.high - of.low);
+  canvas.setAttribute("aria-label", `${name} from ${number(of.low)} to ${number(of.high)}, most often about ${number(middle, 2)}`);
+  const context = canvas.getContext("2d")!;
+  context.fillStyle = "#1d4f91";
+  of.counts.forEach((n, i) => context.fillRect(12 * i, 60 - (58 * n) / most, 11, (58 * n) / most));
+  return h("figure", {}, canvas, h("figcaption", { className: "minor" }, `${name}: ${number(of.low)} to ${number(of.high)}`));
 }

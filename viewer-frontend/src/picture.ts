@@ -1,12 +1,14 @@
 // The view as a picture: slide, cells, regions, scale, legend, and what it is not for.
 
 import type { Page } from "./api";
-import { count } from "./dom";
+import { count, number } from "./dom";
+import type { MeasureRange } from "./measure_panel";
+import { RAMP } from "./shading";
 import type { Style } from "./style";
 
 const LEGEND_PX = 190;
 
-export function drawPicture(layers: HTMLCanvasElement[], page: Page, style: Style, dpr: number): HTMLCanvasElement {
+export function drawPicture(layers: HTMLCanvasElement[], page: Page, style: Style, range: MeasureRange | null, dpr: number): HTMLCanvasElement {
   const canvas = document.createElement("canvas");
   const [width, height] = [layers[0].width, layers[0].height];
   const kinds = style.kinds.filter((kind) => !style.off.has(kind.id));
@@ -23,7 +25,17 @@ export function drawPicture(layers: HTMLCanvasElement[], page: Page, style: Styl
   context.fillText("Nuclei on the slide", 12, 20);
   context.font = "13px system-ui, sans-serif";
   let y = 46;
-  for (const kind of style.cells ? kinds : []) {
+  if (style.cells && style.measure && range) {
+    context.fillText(style.measure, 12, y, LEGEND_PX - 20);
+    RAMP.forEach(([r, g, b], i) => {
+      context.fillStyle = `rgb(${r} ${g} ${b})`;
+      context.fillRect(12 + 16 * i, y + 12, 16, 12);
+    });
+    context.fillStyle = "#111111";
+    context.fillText(`${number(range.low)} to ${number(range.high)}`, 12, y + 36, LEGEND_PX - 20);
+    y += 60;
+  }
+  for (const kind of style.cells && !style.measure ? kinds : []) {
     context.fillStyle = style.css(kind);
     context.fillRect(12, y - 6, 12, 12);
     context.fillStyle = "#111111";

@@ -4,9 +4,13 @@
 import { bytes } from "./api";
 import type { Camera } from "./camera";
 import { program, uniforms, type Uniforms } from "./gl";
+import { setShading, SHADING } from "./shading";
 import type { Style } from "./style";
 
-const POINT_BYTES = 12;
+const POINT_BYTES = 16;
+const [TYPE_AT, SHADE_AT] = [8, 10];
+/** From so many points on, all are sent again at once. */
+const MANY = 2_000;
 const DIAMETER_UM = 7;
 
 interface Chunk {
@@ -23,6 +27,12 @@ export class PointsLayer {
   problem = "";
   loaded = false;
   private chunks: Chunk[] = [];
+  private points = new Uint8Array(0);
+  /** Row of the table of each point, and the type that the result gave it. */
+  private rows = new Uint32Array(0);
+  private given = new Uint8Array(0);
+  private readonly relabelled = new Set<number>();
+  private readonly buffer: WebGLBuffer;
   private side = 1;
   private readonly program: WebGLProgram;
   private readonly at: Uniforms;
@@ -34,14 +44,11 @@ export class PointsLayer {
   ) {
     this.program = program(
       gl,
-      `layout(location=0) in vec2 xy; layout(location=1) in uint kind; layout(location=2) in float certainty;
-       uniform vec4 palette[64]; uniform vec2 middle, halfSize; uniform float size, least;
-       flat out vec4 shade;
+      `layout(location=0) in vec2 xy; layout(location=1) in uint kind; layout(location=2) in float certainty; layout(location=3) in uint step;
+       uniform vec2 middle, halfSize; uniform float size; ${SHADING}
        void main() {
-         shade = palette[kind & 63u];
          vec2 p = (xy - middle) / halfSize;
-         bool hidden = shade.a == 0.0 || certainty < least;
-         gl_Position = hidden ? vec4(2, 2, 2, 1) : vec4(p.x, -p.y, 0, 1);
+         gl_Position = hidden(kind, certainty, step) ? vec4(2, 2, 2, 1) : vec4(p.x, -p.y, 0, 1);
          gl_PointSize = size;
        }`,
       `flat in vec4 shade; uniform float opacity, size; out vec4 colour;
@@ -53,6 +60,7 @@ export class PointsLayer {
     );
     this.at = uniforms(gl, this.program);
     this.vertices = gl.createVertexArray()!;
+    this.buffer = gl.createBuffer()!;
   }
 
   async load(url: string): Promise<void> {
@@ -66,20 +74,59 @@ export class PointsLayer {
         this.chunks.push({ column: table[3 * i], row: table[3 * i + 1], first: this.total, count: table[3 * i + 2] });
         this.total += table[3 * i + 2];
       }
+      this.points = new Uint8Array(data, 8 + 12 * count);
+      this.rows = new Uint32Array(this.points.length / POINT_BYTES);
+      const view = new DataView(data, 8 + 12 * count);
+      for (let i = 0; i < this.rows.length; i++) this.rows[i] = view.getUint32(i * POINT_BYTES + 12, true);
+      this.given = new Uint8Array(this.rows.length);
+      for (let i = 0; i < this.rows.length; i++) this.given[i] = this.points[i * POINT_BYTES + TYPE_AT];
       gl.bindVertexArray(this.vertices);
-      gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-      gl.bufferData(gl.ARRAY_BUFFER, new Uint8Array(data, 8 + 12 * count), gl.STATIC_DRAW);
+      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+      gl.bufferData(gl.ARRAY_BUFFER, this.points, gl.DYNAMIC_DRAW);
       gl.enableVertexAttribArray(0);
       gl.vertexAttribPointer(0, 2, gl.FLOAT, false, POINT_BYTES, 0);
       gl.enableVertexAttribArray(1);
       gl.vertexAttribIPointer(1, 1, gl.UNSIGNED_BYTE, POINT_BYTES, 8);
       gl.enableVertexAttribArray(2);
       gl.vertexAttribPointer(2, 1, gl.UNSIGNED_BYTE, true, POINT_BYTES, 9);
+      gl.enableVertexAttribArray(3);
+      gl.vertexAttribIPointer(3, 1, gl.UNSIGNED_BYTE, POINT_BYTES, SHADE_AT);
       gl.bindVertexArray(null);
       this.loaded = true;
     } catch (error) {
       this.problem = (error as Error).message;
     }
+  }
+
+  /** Give labelled cells their type, and those that were labelled before their own again. */
+  relabel(types: Map<number, number>): void {
+    if (!this.loaded || (!types.size && !this.relabelled.size)) return;
+    const changed: number[] = [];
+    for (let i = 0; i < this.rows.length; i++) {
+      const type = types.get(this.rows[i]);
+      if (type === undefined && !this.relabelled.has(i)) continue;
+      const wanted = type ?? this.given[i];
+      if (this.points[i * POINT_BYTES + TYPE_AT] !== wanted) changed.push(i);
+      this.points[i * POINT_BYTES + TYPE_AT] = wanted;
+      if (type === undefined) this.relabelled.delete(i);
+      else this.relabelled.add(i);
+    }
+    this.send(changed);
+  }
+
+  /** Take the step of a measure of each row. */
+  shade(steps: Uint8Array): void {
+    if (!this.loaded) return;
+    for (let i = 0; i < this.rows.length; i++) this.points[i * POINT_BYTES + SHADE_AT] = steps[this.rows[i]];
+    this.send(null);
+  }
+
+  private send(changed: number[] | null): void {
+    const { gl } = this;
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    if (changed && changed.length < MANY)
+      for (const i of changed) gl.bufferSubData(gl.ARRAY_BUFFER, i * POINT_BYTES, this.points, i * POINT_BYTES, POINT_BYTES);
+    else gl.bufferData(gl.ARRAY_BUFFER, this.points, gl.DYNAMIC_DRAW);
   }
 
   draw(camera: Camera, style: Style, dpr: number, budget: number): void {
@@ -94,11 +141,10 @@ export class PointsLayer {
     const diameter = DIAMETER_UM / this.mpp / camera.scale;
     const size = dpr * Math.min(9, Math.max(1.6, diameter));
     gl.useProgram(this.program);
-    gl.uniform4fv(this.at.palette, style.palette());
+    setShading(gl, this.at, style);
     gl.uniform2f(this.at.middle, camera.x, camera.y);
     gl.uniform2f(this.at.halfSize, (camera.width * camera.scale) / 2, (camera.height * camera.scale) / 2);
     gl.uniform1f(this.at.size, size);
-    gl.uniform1f(this.at.least, style.least - 1 / 512);
     gl.uniform1f(this.at.opacity, style.opacity);
     gl.bindVertexArray(this.vertices);
     for (const chunk of seen) gl.drawArrays(gl.POINTS, chunk.first, Math.ceil(chunk.count * this.share));

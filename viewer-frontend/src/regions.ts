@@ -11,6 +11,8 @@ export class Regions {
   all: Region[] = [];
   rows: Row[] = [];
   problem = "";
+  /** The measure that histograms are of. */
+  by = "area_um2";
   private asked = 0;
 
   constructor(
@@ -43,6 +45,13 @@ export class Regions {
     let number = 1;
     while (taken.has(`${word} ${number}`)) number++;
     return `${word} ${number}`;
+  }
+
+  /** Have histograms of another measure. */
+  measureBy(name: string): void {
+    if (name === this.by) return;
+    this.by = name;
+    if (this.all.length) void this.measure();
   }
 
   /** As QuPath exports annotations; `segment --roi` and QuPath read it. */
@@ -82,7 +91,7 @@ export class Regions {
       try {
         const body = JSON.stringify(this.geojson());
         const init = { method: "POST", body, headers: { "content-type": "application/json" } };
-        rows = (await json<{ rows: Row[] }>(`${this.url}/measure`, init)).rows;
+        rows = (await json<{ rows: Row[] }>(`${this.url}/measure?by=${encodeURIComponent(this.by)}`, init)).rows;
       } catch (error) {
         this.problem = (error as Error).message;
       }
@@ -109,4 +118,8 @@ export function path(geometries: Polygons[]): Path2D {
     made.closePath();
   }
   return made;
+}
+
+export function topmost(ring: Ring): [number, number] {
+  return ring.reduce((best, at) => (at[1] < best[1] ? at : best));
 }

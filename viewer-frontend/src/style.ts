@@ -15,6 +15,17 @@ export class Style {
   image = true;
   tissue = false;
   regions = true;
+  artefacts = false;
+  compartments = false;
+  /** Name of a density map; none where it is empty. */
+  density = "";
+  /** What cells are coloured by, instead of their type. */
+  measure = "";
+  /** The share of the measure's range that is shown, 0 to 1. */
+  from = 0;
+  to = 1;
+  /** Types are being corrected: what was said to be no nucleus is drawn in grey. */
+  labelling = false;
 
   constructor(readonly kinds: Kind[]) {}
 
@@ -33,6 +44,7 @@ export class Style {
   /** RGBA by type's id; alpha 0 where a type is off. */
   palette(): Float32Array {
     const table = new Float32Array(4 * 64);
+    if (this.labelling) table.set([0.35, 0.35, 0.35, 1], 0);
     for (const kind of this.kinds) {
       const [r, g, b] = this.colour(kind);
       table.set([r / 255, g / 255, b / 255, this.off.has(kind.id) ? 0 : 1], 4 * (kind.id & 63));

@@ -44,6 +44,10 @@ export class TileCache<Tile> {
     return this.tiles.get(key)?.tile;
   }
 
+  *all(): Iterable<Tile> {
+    for (const { tile } of this.tiles.values()) yield tile;
+  }
+
   hasFailed(key: string): boolean {
     return this.failed.has(key);
   }

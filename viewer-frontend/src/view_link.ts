@@ -4,6 +4,7 @@ import type { Camera } from "./camera";
 import type { Drawn, Style } from "./style";
 
 const LAYERS = ["image", "cells", "tissue", "regions"] as const;
+const MORE = ["artefacts", "compartments"] as const; // added later: on where they are named
 
 export function written(camera: Camera, style: Style): string {
   const round = (value: number, digits: number): string => String(Number(value.toFixed(digits)));
@@ -13,6 +14,11 @@ export function written(camera: Camera, style: Style): string {
   if (style.opacity !== 0.9) parts.set("o", String(style.opacity));
   if (style.least) parts.set("p", String(style.least));
   if (style.safe) parts.set("safe", "1");
+  if (style.measure) parts.set("by", style.measure);
+  if (style.measure && (style.from > 0 || style.to < 1)) parts.set("range", `${round(style.from, 3)}-${round(style.to, 3)}`);
+  if (style.density) parts.set("density", style.density);
+  const more = MORE.filter((layer) => style[layer]);
+  if (more.length) parts.set("show", more.join("."));
   const hidden = LAYERS.filter((layer) => !style[layer]);
   parts.set("hide", hidden.join("."));
   return parts.toString();
@@ -27,6 +33,11 @@ export function restore(given: URLSearchParams, camera: Camera, style: Style): b
   style.least = within(given.get("p"), 0, 1) ?? style.least;
   style.safe = given.get("safe") === "1";
   if (given.has("hide")) for (const layer of LAYERS) style[layer] = !given.get("hide")!.split(".").includes(layer);
+  style.measure = given.get("by") ?? "";
+  const range = /^([\d.]+)-([\d.]+)$/.exec(given.get("range") ?? "");
+  if (range && within(range[1], 0, 1) !== null && within(range[2], 0, 1) !== null) [style.from, style.to] = [Number(range[1]), Number(range[2])];
+  style.density = given.get("density") ?? "";
+  for (const layer of MORE) style[layer] = (given.get("show") ?? "").split(".").includes(layer);
   const [x, y] = [within(given.get("x"), 0, camera.slideWidth), within(given.get("y"), 0, camera.slideHeight)];
   const scale = within(given.get("s"), 1 / 16, 1e5);
   if (x === null || y === null || scale === null) return false;

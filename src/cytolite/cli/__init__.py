@@ -37,6 +37,7 @@ from cytolite.cli.silence import silence_others
 from cytolite.cli.stopping import ended_by_signals
 from cytolite.config import all_settings, explain
 from cytolite.errors import CytoliteError, Terminated, UsageError, did_you_mean
+from cytolite.renamed import arguments_of_today
 
 __all__ = ["app", "main"]
 
@@ -47,7 +48,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     silence_others()
     try:
         with ended_by_signals():
-            code = app(arguments, exit_on_error=False, print_error=False)
+            given = arguments_of_today(sys.argv[1:] if arguments is None else arguments)
+            code = app(given, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         print_error(_usage(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -38,6 +38,37 @@ def with_extra(work: Callable[[], Result], extra: str = "train") -> Result:
             f"This needs {error.name}, which is not installed; it comes with the extra {extra!r}, "
             f"{how_to_install(extra)}."
         ) from None
+
+
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", lines: bool = False, error: bool = False
+) -> None:
+    """Print a table as wide as the terminal.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Headings of the columns.
+    rows : iterable of sequences of str
+        Plain texts: what looks like markup is printed as it is.
+    title : str
+        Above it.
+    lines : bool
+        Draw lines around it.
+    error : bool
+        Print to standard error.
+    """
+    from rich.box import HEAVY_HEAD
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    box = HEAVY_HEAD if lines else None
+    columns = [Column(Text(heading)) for heading in header]
+    table = Table(*columns, title=title or None, title_justify="left", box=box)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(stderr=error).print(table)
 
 
 def print_error(message: str) -> None:

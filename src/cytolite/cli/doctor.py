@@ -43,13 +43,12 @@ def _print(finding: Finding) -> None:
 
 
 def _as_object(findings: list[Finding]) -> dict[str, object]:
-    """Return what QuPath's extension reads: what works, which models there are, and what else the menu may offer."""
+    """Return what QuPath's extension reads: what works, which models there are, and what its menu may offer."""
     from cytolite.bundle import embedded_names
-    from cytolite.interop.qupath_menu import offered
 
     return {
         "version": cytolite.__version__,
         "models": embedded_names(),
         "findings": [vars(finding) for finding in findings],
-        "menu": [entry._asdict() for entry in offered(list(app))],
+        "verbs": [verb for verb in app if not verb.startswith("-")],
     }

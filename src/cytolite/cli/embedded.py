@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cytolite.cli.app import RESEARCH_USE, app
+from cytolite.cli.app import RESEARCH_USE, app, print_table
 
 
 @app.command
@@ -19,13 +19,15 @@ def models(*, as_json: Annotated[bool, Parameter(name="--json", negative="", hel
     if as_json:
         print(json.dumps(found, indent=1))
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("model", "version", "parameters", "size", "licence of the weights", "what for", box=None)
-    for m in found:
-        size = f"{m['size_bytes'] / 2**20:.1f} MB"
-        table.add_row(m["name"], m["version"], f"{m['parameters']:,}", size, m["licence"], m["purpose"])
-    Console().print(table)
+    print_table(
+        ("model", "version", "parameters", "size", "licence of the weights", "what for"),
+        [
+            (
+                m["name"], m["version"], f"{m['parameters']:,}", f"{m['size_bytes'] / 2**20:.1f} MB", m["licence"],
+                m["purpose"],
+            )
+            for m in found
+        ],
+    )  # fmt: skip
     print(RESEARCH_USE)
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from cytolite.cli.app import RESEARCH_USE, Config, app, with_extra
+from cytolite.cli.app import RESEARCH_USE, Config, app, print_table, with_extra
 from cytolite.config import MODELS, EvaluateSettings, make_settings
 
 if TYPE_CHECKING:
@@ -70,9 +70,6 @@ def _warn(message: str) -> None:
 
 def _print(found: list[Section], group: str) -> None:
     """Print the scores over all types, a row a metric; with their intervals where few sections stand side by side."""
-    from rich.console import Console
-    from rich.table import Table
-
     from cytolite.evaluation.markdown import OVERALL
     from cytolite.evaluation.report import Bootstrap, interval_notes
 
@@ -80,26 +77,23 @@ def _print(found: list[Section], group: str) -> None:
         _print_compared(found)
         return
     shown = found[:MOST_COLUMNS]
-    table = Table("", *(f"{s.title}\n{len(s.counts):,} images" for s in shown), box=None)
+    rows = []
     for name in OVERALL:
         scores = [s.find(name, "all") or s.find(name, "mean") for s in shown]
         if any(scores):
             texts = ["-" if s is None else str(s) if len(shown) < WITH_INTERVALS else f"{s.value:.3f}" for s in scores]
-            table.add_row(name, *texts)
-    Console().print(table)
+            rows.append((name, *texts))
+    print_table(("", *(f"{s.title}\n{len(s.counts):,} images" for s in shown)), rows)
     for note in interval_notes(shown, Bootstrap(group)):
         print(note)
 
 
 def _print_compared(found: list[Section]) -> None:
     """Print a table a section: the scores, those of the baseline, and the differences."""
-    from rich.console import Console
-    from rich.table import Table
-
     from cytolite.evaluation.markdown import OVERALL
 
     for section in found[:MOST_COLUMNS]:
-        table = Table(f"{section.title}\n{len(section.counts):,} images", "this", "baseline", "difference", box=None)
+        rows = []
         for name in OVERALL:
             ours = section.find(name, "all") or section.find(name, "mean")
             if ours is None:
@@ -109,5 +103,5 @@ def _print_compared(found: list[Section]) -> None:
                 for scores in (section.baseline, section.differences)
             )
             signed = "-" if difference is None else difference.signed
-            table.add_row(name, str(ours), "-" if theirs is None else str(theirs), signed)
-        Console().print(table)
+            rows.append((name, str(ours), "-" if theirs is None else str(theirs), signed))
+        print_table((f"{section.title}\n{len(section.counts):,} images", "this", "baseline", "difference"), rows)

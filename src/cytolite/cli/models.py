@@ -38,7 +38,7 @@ def distill(
     config: Config = None,
     settings: Annotated[DistillSettings | None, Parameter(name="*")] = None,
 ) -> int:
-    """Train a student on what a teacher answers and on the truth; a stopped run goes on (needs the extra `train`)."""
+    """Train a student on the truth and on a teacher's soft targets; a stopped run goes on (needs the extra `train`)."""
     resolved = make_settings(DistillSettings, settings.model_dump(exclude_unset=True) if settings else {}, config)
     from cytolite import pipeline
 
@@ -52,7 +52,7 @@ OPTIONS_OF_KIND = {
     "torchscript": (),
     "float16": ("duplicates",),
     "int8": ("duplicates",),
-    "committee": ("model_version", "duplicates", "others"),
+    "ensemble": ("model_version", "duplicates", "others"),
     "embedding": ("duplicates",),
 }
 
@@ -66,24 +66,24 @@ def export(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the bundle, names it; or a .pt file.")],
     kind: Annotated[
-        Literal["bundle", "torchscript", "float16", "int8", "committee", "embedding"],
+        Literal["bundle", "torchscript", "float16", "int8", "ensemble", "embedding"],
         Parameter(
-            help="bundle, torchscript: of a run; float16, int8: of a bundle; committee: of it and --others; embedding: "
+            help="bundle, torchscript: of a run; float16, int8: of a bundle; ensemble: of it and --others; embedding: "
             "a bundle again, for `segment --embeddings`."
         ),
     ] = "bundle",
     model_version: Annotated[
-        str | None, Parameter(help="bundle, committee: version of the weights; default: 1.")
+        str | None, Parameter(help="bundle, ensemble: version of the weights; default: 1.")
     ] = None,
     stores: Annotated[
         tuple[Path, ...],
-        Parameter(help="Stores of the run, if they have moved; float16, int8, committee, embedding: needed."),
+        Parameter(help="Stores of the run, if they have moved; float16, int8, ensemble, embedding: needed."),
     ] = (),
     duplicates: Annotated[
         Path | None,
-        Parameter(help="float16, int8, committee, embedding: the pairs that `train --duplicates` was given."),
+        Parameter(help="float16, int8, ensemble, embedding: the pairs that `train --duplicates` was given."),
     ] = None,
-    others: Annotated[tuple[str, ...], Parameter(help="committee: further bundles, by name or path.")] = (),
+    others: Annotated[tuple[str, ...], Parameter(help="ensemble: further bundles, by name or path.")] = (),
     truth: Annotated[
         tuple[Path, ...], Parameter(help="bundle: stores with the labels to score on, if --stores were relabelled.")
     ] = (),
@@ -94,9 +94,9 @@ def export(
     from cytolite import pipeline
 
     version = model_version or "1"
-    if kind == "committee":
+    if kind == "ensemble":
         members = [source, *others]
-        _print_compared(*with_extra(lambda: pipeline.export_committee(members, output, version, stores, duplicates)))
+        _print_compared(*with_extra(lambda: pipeline.export_ensemble(members, output, version, stores, duplicates)))
     elif kind in ("float16", "int8"):
         _print_compared(*with_extra(lambda: pipeline.export_variant(source, output, kind, stores, duplicates)))
     elif kind == "embedding":

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from cytolite.cli.app import RESEARCH_USE, Config, app, with_extra
 from cytolite.cli.data import Quiet
-from cytolite.config import RelabelSettings, Turns, make_settings
+from cytolite.config import RelabelSettings, Tta, make_settings
 
 
 @app.command(usage="Usage: cytolite relabel STORE... -o RUN [OPTIONS]")
@@ -45,9 +45,7 @@ def outline(
     *stores: Annotated[Path, Parameter(name="STORE", help="Stores that `prepare` wrote.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for the new store and its audit.")],
     model: Annotated[str | None, Parameter(help="Model bundle, by name or path; default: the embedded one.")] = None,
-    turns: Annotated[
-        Turns, Parameter(help="4 or 8: show images turned, and mirrored too; slower, a little better.")
-    ] = 1,
+    tta: Annotated[Tta, Parameter(help="Test-time augmentation: 4 or 8 shows images rotated, and mirrored too.")] = 1,
     threads: Annotated[int, Parameter(help="Threads of the network.")] = 2,
     quiet: Quiet = False,
 ) -> int:
@@ -58,6 +56,6 @@ def outline(
     from cytolite import pipeline, progress
 
     display = progress.choose(quiet)
-    print(with_extra(lambda: pipeline.outline(stores, output, model, turns=turns, threads=threads, display=display)))
+    print(with_extra(lambda: pipeline.outline(stores, output, model, tta=tta, threads=threads, display=display)))
     print(f"{output}: {RESEARCH_USE}")
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from cytolite.cli.app import FAILED, RESEARCH_USE, Config, app, print_error, with_extra
+from cytolite.cli.app import FAILED, RESEARCH_USE, Config, app, print_error, print_table, with_extra
 from cytolite.config import SegmentSettings, make_settings
 from cytolite.errors import UsageError
 from cytolite.names import one_line
@@ -112,13 +112,6 @@ def _silent(line: str) -> None:
 
 
 def _print_failures(failures: list[Outcome], n_slides: int) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(
-        "slide", "what went wrong", title=f"{len(failures)} of {n_slides} slides failed", title_justify="left"
-    )
-    for outcome in failures:
-        table.add_row(escape(one_line(outcome.slide)), escape(outcome.message))
-    Console(stderr=True).print(table)
+    rows = [(one_line(outcome.slide), outcome.message) for outcome in failures]
+    title = f"{len(failures)} of {n_slides} slides failed"
+    print_table(("slide", "what went wrong"), rows, title=title, lines=True, error=True)

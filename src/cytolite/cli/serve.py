@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from cytolite.cli.app import app, with_extra
-from cytolite.config import MODELS, SegmentSettings, make_settings
+from cytolite.config import MODELS, Precision, SegmentSettings, make_settings
 
 
 @app.command
@@ -23,7 +23,10 @@ def serve(
     other_machines: Annotated[bool, Parameter(help="Allow a --host that other machines can reach.")] = False,
     max_request_mib: Annotated[int, Parameter(help="Largest request, MiB.")] = 32,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the network runs.")] = "cpu",
-    turns: Annotated[int, Parameter(help="4 or 8: show each tile turned, and mirrored, too; slower, better.")] = 1,
+    precision: Annotated[
+        Precision, Parameter(help="Arithmetic of the network; auto: the model's, or bf16 where it can be had.")
+    ] = "auto",
+    tta: Annotated[int, Parameter(help="Test-time augmentation: 1, 4 or 8, as of `segment`.")] = 1,
     batch: Annotated[int, Parameter(help="Tiles per call of the network.")] = 1,
     workers: Annotated[int | None, Parameter(help="Threads that work on tiles; default: one per core.")] = None,
 ) -> int:
@@ -32,7 +35,9 @@ def serve(
     It listens on this machine only. Other programs find its address and its token in ~/.cytolite/server.json
     (or the folder that CYTOLITE_HOME names). Stop it with Ctrl-C. Needs the extra `serve`.
     """
-    given = {"model": model, "device": device, "turns": turns, "batch": batch, "workers": workers}
+    given = {
+        "model": model, "device": device, "precision": precision, "tta": tta, "batch": batch, "workers": workers,
+    }  # fmt: skip
     settings = make_settings(SegmentSettings, given)
 
     def work() -> None:

@@ -34,11 +34,11 @@ def ended_by_signals() -> Iterator[None]:
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     old = {number: signal.getsignal(number) for number in numbers}
-    mine = [number for number in numbers if old[number] == signal.SIG_DFL]
-    for number in mine:
+    caught = [number for number in numbers if old[number] == signal.SIG_DFL]
+    for number in caught:
         signal.signal(number, end)
     try:
         yield
     finally:
-        for number in mine:
+        for number in caught:
             signal.signal(number, old[number])

@@ -27,18 +27,18 @@ def _sources(stores: Stores) -> list[tuple[str, ...]]:
     licences = {name: text for store in stores.stores for name, text in store.licences.items()}
     rows: list[tuple[str, ...]] = [("source", "patches", "groups", "µm/px", "sides, px", "folds", "tissues", "licence")]
     for name in np.unique(source_of).tolist():
-        mine = source_of == name
-        mpp, sides = stores.numbers("mpp")[mine], stores.numbers("shapes")[mine]
-        folds = Counter(fold for fold in columns["fold"][mine].tolist() if fold)
+        of_source = source_of == name
+        mpp, sides = stores.numbers("mpp")[of_source], stores.numbers("shapes")[of_source]
+        folds = Counter(fold for fold in columns["fold"][of_source].tolist() if fold)
         rows.append(
             (
                 name,
-                f"{mine.sum():,}",
-                f"{len(np.unique(columns['group'][mine])):,}",
+                f"{of_source.sum():,}",
+                f"{len(np.unique(columns['group'][of_source])):,}",
                 _span(mpp.min(), mpp.max(), ".4g"),
                 _span(sides.min(), sides.max(), "d"),
                 ", ".join(f"{fold}: {n:,}" for fold, n in sorted(folds.items())) or "-",
-                str(len(set(columns["tissue"][mine].tolist()) - {""}) or "-"),
+                str(len(set(columns["tissue"][of_source].tolist()) - {""}) or "-"),
                 licences.get(name, "not recorded"),
             )
         )

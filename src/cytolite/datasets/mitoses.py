@@ -72,7 +72,7 @@ def read_amibr(folder: Path) -> Reading:
         chromatin = folder / "inst" / f"{path.stem}.png"
         if not chromatin.exists():
             return patch
-        maps = Maps(**patch.label_maps)  # type: ignore[arg-type]
+        maps = Maps(**patch.label_maps)
         return replace(patch, **vars(with_chromatin(maps, read_labels(chromatin, patch.type_map.shape) > 0)))
 
     return Reading(len(images), map(read, images))

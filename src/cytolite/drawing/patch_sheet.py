@@ -67,12 +67,12 @@ def choose(sources: Sequence[str], nuclei: NDArray[np.int32], rng: np.random.Gen
     share = max(1, COLUMNS * ROWS // len(names))
     chosen: list[tuple[int, int]] = []
     for name in names:
-        mine = np.flatnonzero(source_of == name)
-        labels = np.flatnonzero(nuclei[mine].any(0))
+        of_source = np.flatnonzero(source_of == name)
+        labels = np.flatnonzero(nuclei[of_source].any(0))
         taken: set[int] = set()
-        for k in range(min(share, len(mine))):
+        for k in range(min(share, len(of_source))):
             label = int(labels[k % len(labels)]) if len(labels) else 0
-            free = np.array([i for i in mine.tolist() if i not in taken])
+            free = np.array([i for i in of_source.tolist() if i not in taken])
             holding = free[nuclei[free, label] > 0]
             index = int(rng.choice(holding if len(holding) else free))
             taken.add(index)

@@ -204,7 +204,7 @@ def model_predictions(
     classes: Classes,
     threads: int = 2,
     mpp: float | None = None,
-    turns: int = 1,
+    tta: int = 1,
     *,
     mapping: Mapping[str, str] | None = None,
 ) -> Predict:
@@ -220,7 +220,7 @@ def model_predictions(
 
     numbers = numbers_of(bundle.spec.type_set, classes, f"The model {bundle.spec.name!r}", mapping)
     taught = bundle.spec.classifier
-    predictor = Predictor(bundle, threads=threads, turns=turns)
+    predictor = Predictor(bundle, threads=threads, tta=tta)
 
     def predict(case: Case, labelled: Labelled) -> Prediction:
         resolution = labelled.mpp or mpp

@@ -82,13 +82,13 @@ def sections(
 def _section(
     counts: Counts, baseline: Counts | None, b: Bootstrap, *, column: str, value: str, rows: NDArray[np.bool_]
 ) -> Section:
-    mine = counts.select(rows)
+    selected = counts.select(rows)
     options: dict[str, Any] = {"group": b.group, "resamples": b.resamples, "seed": b.seed}
-    scores = score(mine, **options)
+    scores = score(selected, **options)
     if baseline is None:
-        return Section(column, value, mine, scores, [], [])
+        return Section(column, value, selected, scores, [], [])
     other = baseline.select(rows)
-    return Section(column, value, mine, scores, score(other, **options), compare(mine, other, **options))
+    return Section(column, value, selected, scores, score(other, **options), compare(selected, other, **options))
 
 
 def as_json(found: Sequence[Section], bootstrap: Bootstrap, about: dict[str, Any]) -> dict[str, Any]:
@@ -170,8 +170,8 @@ def confusion(counts: Counts) -> tuple[list[str], NDArray[np.float64]]:
 
 def shown_classes(counts: Counts) -> list[str]:
     """Return the classes, without "all", that can be judged somewhere and of which there are true nuclei."""
-    there: NDArray[np.bool_] = np.any(counts.measured & (counts.values["n_true"] > 0), axis=0)
-    return [name for name, shown in zip(counts.classes.names[1:], there[1:], strict=True) if shown]
+    present: NDArray[np.bool_] = np.any(counts.measured & (counts.values["n_true"] > 0), axis=0)
+    return [name for name, shown in zip(counts.classes.names[1:], present[1:], strict=True) if shown]
 
 
 def readable(label: str) -> str:

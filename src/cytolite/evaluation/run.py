@@ -217,9 +217,7 @@ def _open(given: str, cases: Sequence[Case], classes: Classes, settings: Evaluat
 
 
 def _open_model(bundle: Bundle, classes: Classes, settings: EvaluateSettings) -> Predict:
-    return model_predictions(
-        bundle, classes, settings.threads, settings.mpp, settings.turns, mapping=_mapping(settings)
-    )
+    return model_predictions(bundle, classes, settings.threads, settings.mpp, settings.tta, mapping=_mapping(settings))
 
 
 def _mapping(settings: EvaluateSettings) -> dict[str, str] | None:
@@ -322,10 +320,10 @@ def _pictures(counts: Counts, cases: Sequence[Case], predict: Predict, classes: 
     pq = quality("pq", v["iou_sum"], v["tp"], v["fp"], v["fn"])
     pictures, seen = [], set()
     for source in np.unique(counts.images["source"]):
-        mine = (counts.images["source"] == source) & ~counts.partly
+        of_source = (counts.images["source"] == source) & ~counts.partly
         # One nucleus, found or not, is the best and the worst of images and shows nothing.
-        many = mine & (v["n_true"] >= MANY_NUCLEI)
-        rows = np.flatnonzero(many if many.any() else mine & (v["n_true"] > 0))
+        many = of_source & (v["n_true"] >= MANY_NUCLEI)
+        rows = np.flatnonzero(many if many.any() else of_source & (v["n_true"] > 0))
         order = rows[np.argsort(pq[rows], kind="stable")]
         if not len(order):
             continue

@@ -43,16 +43,16 @@ class ModelInput:
     Attributes
     ----------
     image : numpy.ndarray
-        uint8 (H, W, 3), at `mpp`, white beyond the image's edges; H and W are multiples of 32.
+        uint8 (H, W, 3), at `read_mpp`, white beyond the image's edges; H and W are multiples of 32.
     size : tuple of int
         Columns and rows that show the image.
-    mpp : float
+    read_mpp : float
         um per pixel.
     """
 
     image: NDArray[np.uint8]
     size: tuple[int, int]
-    mpp: float
+    read_mpp: float
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def measured(found: Located, nuclei: ImageNuclei, stride: int) -> CellTable:
     fine, enlarge = found.decoded.fine, FACTOR // stride
     rings = outlines.trace(fine)
     image = found.seen.image.repeat(enlarge, 0).repeat(enlarge, 1)
-    mpp = found.seen.mpp / enlarge
+    mpp = found.seen.read_mpp / enlarge
     measures = features.measure(fine, image, mpp, rings)
     return CellTable(
         vertices=rings[0] / enlarge,
@@ -149,7 +149,7 @@ def locate(maps: Maps, reading: Reading, image: NDArray[np.uint8], mpp: float) -
     seen = model_input(image, mpp, reading.mpp)
     flows, logits, *more = maps(seen.image[None])
     columns, rows = (-(-side // reading.stride) for side in seen.size)
-    map_mpp = seen.mpp * reading.stride
+    map_mpp = seen.read_mpp * reading.stride
     decoded = decode_maps(flows[0], logits[0], reading, map_mpp, (slice(0, rows), slice(0, columns)))
     r, c = (
         np.minimum(_nearest(n, mpp * FACTOR / map_mpp), m - 1)

@@ -1,18 +1,20 @@
-"""Predictor: a bundle's network in ONNX Runtime, images to maps."""
+"""Predictor: a bundle's network in ONNX Runtime, or in bf16 in OpenVINO, images to maps."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolite.bundle import SPEC_NAME, Bundle
-from cytolite.decoding.tta import mean_over_turns
+from cytolite.config import Arithmetic, SegmentSettings
+from cytolite.decoding.tta import mean_over_orientations
 from cytolite.errors import BundleError, InputError, UsageError
+from cytolite.inference.arithmetic import OpenVinoSession, choose
 from cytolite.runtime import onnx_runtime
 from cytolite.slides.tiles import ALIGN_PX
 
@@ -32,9 +34,11 @@ class Predictor:
     threads : int
         Threads within one call. One is best where several workers call at a time: they then never wait for
         each other, and results do not depend on how many there are.
-    turns : int
-        1, 4 or 8: images are shown in all rotations by right angles, and mirrored, and the maps are the mean. That
-        is so many times slower, and somewhat better.
+    tta : int
+        Test-time augmentation, 1, 4 or 8: images are shown in all rotations by right angles, and mirrored, and the
+        maps are the mean. That is so many times slower, and somewhat better.
+    arithmetic : {"float32", "bf16", "int8"}, optional
+        What the network runs in, from `cytolite.inference.arithmetic.choose`; by default as the bundle's weights are.
 
     Raises
     ------
@@ -44,36 +48,27 @@ class Predictor:
         If the weights are no network with the inputs and outputs of a bundle.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int = 1, turns: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "cpu",
+        threads: int = 1,
+        tta: int = 1,
+        arithmetic: Arithmetic | None = None,
+    ) -> None:
         self.spec = bundle.spec
         self.device = device
-        self.turns = turns
-        self._bundle, self._threads = bundle, threads
+        self.tta = tta
+        self._bundle, self._threads, self._arithmetic = bundle, threads, arithmetic
         self._session = self._load(str(bundle.onnx_path))
         self._lock, self._with_embedding = threading.Lock(), None
         _check_graph(self._session, bundle)
 
     def _load(self, graph: str | bytes) -> Any:
         """Start a session of a graph, of a file or of bytes."""
-        provider = _provider(self.device)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        # Planning one block for all activations takes twice the memory and is slower for images of this size.
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3  # errors only: warnings about the graph are no business of the user's
-        # A waiting thread that spins would take a core from the workers that read and decode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = ort.InferenceSession(graph, options, providers=[provider])
-        except Exception as error:  # the runtime's errors share no other base
-            raise BundleError(f"ONNX Runtime cannot load {self._bundle.onnx_path}: {_first_line(error)}.") from error
-        if session.get_providers()[0] != provider:
-            raise InputError(
-                "The CUDA device cannot be used: ONNX Runtime could not start it (driver, CUDA or cuDNN missing?); "
-                "use --device cpu."
-            )
-        return session
+        if self._arithmetic == "bf16":
+            return OpenVinoSession(graph, self._threads)
+        return _onnx_session(graph, self._bundle, self.device, self._threads)
 
     def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run the network.
@@ -133,18 +128,18 @@ class Predictor:
         if images.shape[1] % ALIGN_PX or images.shape[2] % ALIGN_PX:
             raise InputError(f"Images are {images.shape[1]} x {images.shape[2]}; multiples of {ALIGN_PX} are needed.")
 
-        def ask(turned: NDArray[np.uint8], turn: int) -> tuple[NDArray[np.float32], ...]:
-            given = np.ascontiguousarray(turned.transpose(0, 2, 3, 1))
+        def run(oriented: NDArray[np.uint8], way: int) -> tuple[NDArray[np.float32], ...]:
+            given = np.ascontiguousarray(oriented.transpose(0, 2, 3, 1))
             return tuple(session.run(list(names), {"image": given}))
 
-        flows, type_logits, *others = mean_over_turns(np, ask, images.transpose(0, 3, 1, 2), self.turns)
+        flows, type_logits, *others = mean_over_orientations(np, run, images.transpose(0, 3, 1, 2), self.tta)
         expected = tuple(side // self.spec.stride for side in images.shape[1:3])
         if flows.shape[2:] != expected or type_logits.shape[2:] != expected:
             raise BundleError(
                 f"The model {self.spec.name!r} gives maps of {flows.shape[2]} x {flows.shape[3]} px where its stride "
                 f"of {self.spec.stride} promises {expected[0]} x {expected[1]}: 'stride' in its {SPEC_NAME} is wrong."
             )
-        return flows, type_logits, *others
+        return flows, type_logits
 
 
 @dataclass(frozen=True)
@@ -153,12 +148,45 @@ class Model:
 
     bundle: Bundle
     device: str = "cpu"
-    turns: int = 1
+    tta: int = 1
+    arithmetic: Arithmetic | None = None
+
+    @classmethod
+    def of(cls, bundle: Bundle, settings: SegmentSettings) -> Self:
+        """Return a bundle as settings want it to run; raises what `choose` raises."""
+        arithmetic = choose(bundle, settings.precision, settings.device)
+        return cls(bundle, settings.device, settings.tta, arithmetic)
+
+    def as_set(self, settings: SegmentSettings) -> SegmentSettings:
+        """Return settings that say what the network does run in, where they said ``auto``."""
+        return settings.model_copy(update={"precision": self.arithmetic}) if self.arithmetic else settings
 
     @cached_property
     def predictor(self) -> Predictor:
         """The network; raises what `Predictor` raises."""
-        return Predictor(self.bundle, self.device, turns=self.turns)
+        return Predictor(self.bundle, self.device, tta=self.tta, arithmetic=self.arithmetic)
+
+
+def _onnx_session(graph: str | bytes, bundle: Bundle, device: str, threads: int) -> Any:
+    provider = _provider(device)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Planning one block for all activations takes twice the memory and is slower for images of this size.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3  # errors only: warnings about the graph are no business of the user's
+    # A waiting thread that spins would take a core from the workers that read and decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(graph, options, providers=[provider])
+    except Exception as error:  # the runtime's errors share no other base
+        raise BundleError(f"ONNX Runtime cannot load {bundle.onnx_path}: {_first_line(error)}.") from error
+    if session.get_providers()[0] != provider:
+        raise InputError(
+            "The CUDA device cannot be used: ONNX Runtime could not start it (driver, CUDA or cuDNN missing?); "
+            "use --device cpu."
+        )
+    return session
 
 
 def _provider(device: str) -> str:

@@ -40,6 +40,8 @@ def parse(data: bytes, path: Path, what: str) -> Any:
     text = decode(data, path)
     try:
         return json.loads(text)
+    except RecursionError:
+        raise InputError(f"{path} is not {what}: it is nested too deeply.") from None
     except json.JSONDecodeError as error:
         rest = text[error.pos :].strip()
         whole_word = len(rest) > _LONGEST_WORD or not all(c.isalnum() or c in "+-." for c in rest)
@@ -53,6 +55,6 @@ def unwrapped(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
         try:
             return json.loads(value)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             pass
     return value

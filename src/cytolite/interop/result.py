@@ -60,6 +60,12 @@ class Result:
         picture = base64.b64encode(self._file(OVERVIEW_FILE).read_bytes()).decode()
         return f"<pre>{self!r}</pre><img style='max-width: 800px' alt='overview' src='data:image/png;base64,{picture}'>"
 
+    def view(self, **options: Any) -> Any:
+        """Show it in the browser, in a notebook as a frame, and return that; see `cytolite.view`."""
+        import cytolite
+
+        return cytolite.view(self, **options)
+
     @cached_property
     def cells(self) -> CellTable:
         """The nuclei, in level-0 px."""

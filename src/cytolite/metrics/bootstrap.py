@@ -247,9 +247,11 @@ def _scores(
 def headline(counts: Counts, group: str = "image", resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Score]:
     """Return one number a source: ``<source>_bpq_image``, or ``<source>_recall_image`` where partly labelled."""
     found = {}
-    for source, mine in _sources(counts):
-        metric = _headline_metric(mine)
-        [found[f"{source}_{metric.full_name}"]] = score(mine, [metric], group=group, resamples=resamples, seed=seed)
+    for source, of_source in _sources(counts):
+        metric = _headline_metric(of_source)
+        [found[f"{source}_{metric.full_name}"]] = score(
+            of_source, [metric], group=group, resamples=resamples, seed=seed
+        )
     return found
 
 
@@ -264,9 +266,9 @@ def headline_differences(
         As `compare`.
     """
     found = {}
-    for (source, mine), (_, theirs) in zip(_sources(counts), _sources(baseline), strict=True):
-        metric, options = _headline_metric(mine), {"group": group, "resamples": resamples, "seed": seed}
-        [found[f"{source}_{metric.full_name}"]] = compare(mine, theirs, [metric], **options)  # type: ignore[arg-type]
+    for (source, of_source), (_, theirs) in zip(_sources(counts), _sources(baseline), strict=True):
+        metric, options = _headline_metric(of_source), {"group": group, "resamples": resamples, "seed": seed}
+        [found[f"{source}_{metric.full_name}"]] = compare(of_source, theirs, [metric], **options)  # type: ignore[arg-type]
     return found
 
 

@@ -130,9 +130,9 @@ def majority_labels(
         If the type map holds a label that is not `known`, or is 0 all over a nucleus.
     """
     found = np.flatnonzero(np.bincount(type_map.ravel()))
-    if strange := sorted(set(found.tolist()) - known):
+    if unknown := sorted(set(found.tolist()) - known):
         raise InputError(
-            f"{where} holds the types {', '.join(map(str, strange))}; known are {', '.join(map(str, sorted(known)))}. "
+            f"{where} holds the types {', '.join(map(str, unknown))}; known are {', '.join(map(str, sorted(known)))}. "
             "Say what they mean with --types."
         )
     ids, _, flat = compact(instance_map)

@@ -32,7 +32,7 @@ class EncoderSpec:
     name : str
         Name in settings and bundles.
     timm_name : str
-        Architecture in timm.
+        Architecture in timm; empty for `cytolite.networks.dense`, which has no pretrained weights.
     mean, std : tuple of float
         Of the input scaled to 0..1, as the weights were trained.
     licence : str
@@ -113,6 +113,7 @@ _UNI2 = {
 }  # fmt: skip
 _GIGAPATH = {"patch_size": 16, "depth": 40, "num_heads": 24, "embed_dim": 1536, "mlp_ratio": 5.33334}
 _ROWS = (
+    EncoderSpec("dense", "", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "Apache-2.0", decoder="shuffle"),
     *(_lite(n) for n in (0, 1, 2)),
     EncoderSpec("resnet50", "resnet50", **IMAGENET, licence="Apache-2.0", hub_id="timm/resnet50.a1_in1k"),
     EncoderSpec(

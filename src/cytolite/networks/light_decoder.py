@@ -10,10 +10,12 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
 
-def conv_bn(inputs: int, outputs: int, kernel: int = 1, *, groups: int = 1, act: bool = True) -> nn.Sequential:
+def conv_bn(
+    inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: bool = True
+) -> nn.Sequential:
     """Convolution without bias, batch norm and, unless `act` is false, ReLU6 (which ONNX Runtime fuses)."""
     layers: list[nn.Module] = [
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
     ]
     return nn.Sequential(*layers, nn.ReLU6(inplace=True)) if act else nn.Sequential(*layers)

@@ -14,6 +14,7 @@ from cytolite.celltypes import N_TYPES
 from cytolite.config import Decoder
 from cytolite.errors import UsageError
 from cytolite.networks.backbones import Backbone, Encoder, PyramidEncoder, TokenEncoder, copy_tensors
+from cytolite.networks.dense import DenseDecoder, DenseEncoder
 from cytolite.networks.encoders import encoder_spec
 from cytolite.networks.light_decoder import LightDecoder
 from cytolite.networks.unetr_decoder import UnetrDecoder
@@ -99,8 +100,17 @@ class NucleusNetwork(nn.Module):
         return F.pad(scaled, (0, right, 0, below), mode="replicate")
 
 
-class CellNetwork(NucleusNetwork):
-    """The light student: it answers at half the resolution that it sees.
+class Student(NucleusNetwork):
+    """What the fast networks share: they are convolutions alone and answer at half the resolution that they see.
+
+    A bundle of one can be started from, and its graph needs no arithmetic on sizes.
+    """
+
+    stride = 2
+
+
+class CellNetwork(Student):
+    """The light student.
 
     Parameters
     ----------
@@ -110,7 +120,6 @@ class CellNetwork(NucleusNetwork):
         The encoder's ImageNet weights, or None to start from scratch.
     """
 
-    stride = 2
     # What lies 80 px of the maps away moves the log odds by less than 0.001, what lies 104 px away by nothing
     # measurable; tiles of 768 px take a quarter less memory than those of 1,024, and no more time.
     tile_px, halo_px = 768, 96
@@ -132,6 +141,25 @@ class WideCellNetwork(CellNetwork):
     halo_px = 112
     widths = (32, 64, 128, 192)
     depth = 2
+
+
+class ShuffleNetwork(Student):
+    """The fast student: full kernels at strides 4 to 16, and the maps' pixels of stride 2 told apart by the heads."""
+
+    # It sees 74 px of the maps around a pixel and nothing beyond: with this halo cells do not depend on the tiles.
+    tile_px, halo_px = 1024, 80
+
+    def __init__(self, encoder: str, weights: Path | None = None) -> None:
+        super().__init__()
+        self.encoder = DenseEncoder(encoder_spec(encoder))
+        self.decoder = DenseDecoder(self.encoder.channels)
+        # The 2 x 2 pixels of the maps that one pixel of the heads' input stands for have channels of their own.
+        self.flow_head = nn.Conv2d(self.decoder.width, 2 * 4, 1)
+        self.type_head = nn.Conv2d(self.decoder.width, (N_TYPES + 1) * 4, 1)
+
+    def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        flows, type_logits = super().decode(features, image)
+        return F.pixel_shuffle(flows, 2), F.pixel_shuffle(type_logits, 2)
 
 
 class UnetrNetwork(NucleusNetwork):
@@ -197,9 +225,10 @@ class UnetPlusPlusNetwork(NucleusNetwork):
         return self.flow_head(x), self.type_head(x)
 
 
-NETWORKS: dict[Decoder, type[CellNetwork] | type[UnetrNetwork] | type[UnetPlusPlusNetwork]] = {
+NETWORKS: dict[Decoder, type[CellNetwork] | type[ShuffleNetwork] | type[UnetrNetwork] | type[UnetPlusPlusNetwork]] = {
     "light": CellNetwork,
     "wide": WideCellNetwork,
+    "shuffle": ShuffleNetwork,
     "unetr": UnetrNetwork,
     "unetpp": UnetPlusPlusNetwork,
 }
@@ -214,7 +243,7 @@ def build_network(
     ----------
     encoder : str
         Row of the encoder table, or an architecture of timm.
-    decoder : {"light", "wide", "unetr", "unetpp"}, optional
+    decoder : {"light", "wide", "shuffle", "unetr", "unetpp"}, optional
         By default the row's.
     weights : Path or None
         The encoder's pretrained weights, or None to start from scratch.
@@ -228,6 +257,10 @@ def build_network(
     """
     spec = encoder_spec(encoder)
     decoder = decoder or spec.decoder
+    if (spec.name == "dense") != (decoder == "shuffle"):
+        raise UsageError(
+            f"The encoder 'dense' and the decoder 'shuffle' go together; {encoder!r} with {decoder!r} do not."
+        )
     if issubclass(NETWORKS[decoder], CellNetwork) and spec.patch_px:
         raise UsageError(f"The decoder {decoder!r} needs a CNN; {encoder} is a vision transformer: use 'unetr'.")
     network = NETWORKS[decoder](encoder, weights)

@@ -155,10 +155,10 @@ class OpenProject:
                 yield image if image.regions else _whole(entry)
             image.release()
         if missing := sorted(set(classes) - seen):
-            there = sorted(seen - {""})
+            present = sorted(seen - {""})
             raise UsageError(
-                f"No annotation of the images has the class {missing[0]!r}; there are {_some(there)}."
-                f"{did_you_mean(missing[0], there)}"
+                f"No annotation of the images has the class {missing[0]!r}; there are {_some(present)}."
+                f"{did_you_mean(missing[0], present)}"
             )
         if not n_images:
             raise UsageError("No image has an annotation to work on: draw some, or say --whole-image.")
@@ -223,11 +223,11 @@ class OpenProject:
         """Add the types' classes to the project's list, after those that are there."""
         from paquo.classes import QuPathPathClass
 
-        there = tuple(self.project.path_classes)
-        names = {str(known.name) for known in there}
+        classes = tuple(self.project.path_classes)
+        names = {str(known.name) for known in classes}
         new = [QuPathPathClass(t.qupath_class, color=t.colour) for t in type_set if t.qupath_class not in names]
         if new:
-            self.project.path_classes = (*there, *new)
+            self.project.path_classes = (*classes, *new)
 
 
 @contextmanager

@@ -34,26 +34,26 @@ def learn(job: Job, recipe: ClassifierRecipe) -> tuple[Classifier, ClassifierRep
         If a type has too few cells, or the architecture or its weights cannot be used.
     """
     folder = job.out / "classifiers" / recipe.name
-    mine = job.cells(recipe.trained_on, recipe)
+    learned = job.cells(recipe.trained_on, recipe)
     where = " and ".join(recipe.trained_on)
-    samples.check_classes(mine.labels, recipe.type_ids, where)
-    sides = samples.split_groups(mine.labels, mine.groups, job.settings.seed)
-    samples.check_sides(mine.labels, sides, recipe.type_ids, where)
+    samples.check_classes(learned.labels, recipe.type_ids, where)
+    sides = samples.split_groups(learned.labels, learned.groups, job.settings.seed)
+    samples.check_sides(learned.labels, sides, recipe.type_ids, where)
     weights = classifier.find_pretrained(job.settings)
     made_from = _made_from(job, recipe, weights)
     if classifier.read_saved(folder).get("made_from") != made_from:
         record = {"weights": weights.name if weights else "", "made_from": made_from}
-        _train(job, recipe, mine, sides, record)
+        _train(job, recipe, learned, sides, record)
     trained = classifier.load(folder, job.settings)
     elsewhere, left_out = {}, {}
     for source in sorted(set(job.sources) - set(recipe.trained_on)):
-        theirs = job.cells([source], recipe)
+        other = job.cells([source], recipe)
         # Tissue that the classifier's own data show too is no test of another data set.
-        strange = ~np.isin(theirs.groups, mine.groups)
-        left_out[source] = int((~strange).sum())
-        if strange.any():
-            elsewhere[source] = _scored(job, trained, theirs, recipe, np.flatnonzero(strange))
-    test = _scored(job, trained, mine, recipe, np.flatnonzero(sides == TEST))
+        unseen = ~np.isin(other.groups, learned.groups)
+        left_out[source] = int((~unseen).sum())
+        if unseen.any():
+            elsewhere[source] = _scored(job, trained, other, recipe, np.flatnonzero(unseen))
+    test = _scored(job, trained, learned, recipe, np.flatnonzero(sides == TEST))
     return trained, ClassifierReport(recipe, classifier.read_saved(folder), test, elsewhere, left_out)
 
 
@@ -77,18 +77,22 @@ def _positions(labels: NDArray[np.uint8], recipe: ClassifierRecipe) -> NDArray[n
     return place[labels]
 
 
-def _train(job: Job, recipe: ClassifierRecipe, mine: Samples, sides: NDArray[np.int8], record: dict[str, Any]) -> None:
-    labels = _positions(mine.labels, recipe)
+def _train(
+    job: Job, recipe: ClassifierRecipe, learned: Samples, sides: NDArray[np.int8], record: dict[str, Any]
+) -> None:
+    labels = _positions(learned.labels, recipe)
     at = [np.flatnonzero(sides == side) for side in (TRAINING, VALIDATION)]
     training, validation = ((side, labels[side]) for side in at)
     torch.manual_seed(job.settings.seed)
     network = classifier.build_network(job.settings, len(recipe.types), classifier.find_pretrained(job.settings))
     with job.display(f"training {recipe.name}", "steps") as update:
-        fitted = fit(Classifier(network, recipe.types), mine.images, training, validation, job.settings, update=update)
+        fitted = fit(
+            Classifier(network, recipe.types), learned.images, training, validation, job.settings, update=update
+        )
     names = {TRAINING: "training", VALIDATION: "validation", TEST: "test"}
     record |= {
         "cells": {n: np.bincount(labels[sides == s], minlength=len(recipe.types)).tolist() for s, n in names.items()},
-        "groups": {n: len(np.unique(mine.groups[sides == s])) for s, n in names.items()},
+        "groups": {n: len(np.unique(learned.groups[sides == s])) for s, n in names.items()},
         "crops_per_epoch": fitted.trained_on,
         "history": fitted.history,
     }

@@ -11,9 +11,9 @@ from cytolite.patches import Patch
 from cytolite.relabel.outlining import Model, Seen
 
 
-def outliner(bundle: Bundle, turns: int, threads: int) -> Model:
-    """Return a bundle as a model that outlines; `turns` and `threads` as of `Predictor`."""
-    predictor = Predictor(bundle, threads=threads, turns=turns)
+def outliner(bundle: Bundle, tta: int, threads: int) -> Model:
+    """Return a bundle as a model that outlines; `tta` and `threads` as of `Predictor`."""
+    predictor = Predictor(bundle, threads=threads, tta=tta)
 
     def look(patch: Patch) -> Seen:
         located = locate(predictor.maps, bundle.spec, patch.image, patch.mpp)

@@ -106,8 +106,8 @@ class ClassifierReport:
     elsewhere: Mapping[str, Scored]
     left_out: Mapping[str, int] = field(default_factory=dict)
 
-    def falls(self) -> dict[str, Measure]:
-        """By how much the balanced accuracy falls on each other dataset."""
+    def drops(self) -> dict[str, Measure]:
+        """By how much the balanced accuracy drops on each other dataset."""
         return {name: fall(self.test.accuracy, away.accuracy) for name, away in self.elsewhere.items()}
 
     def as_json(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class ClassifierReport:
             "test": self.test.as_json(),
             "elsewhere": {name: scored.as_json() for name, scored in self.elsewhere.items()},
             "left_out": dict(self.left_out),
-            "fall": {name: measured.as_json() for name, measured in self.falls().items()},
+            "fall": {name: measured.as_json() for name, measured in self.drops().items()},
         }
 
 
@@ -189,9 +189,9 @@ def _classifier(report: ClassifierReport) -> list[str]:
     rows = [("average", lambda a: a.average), ("balanced", lambda a: a.balanced)]
     rows += [(t, lambda a, i=i: a.per_type[i]) for i, t in enumerate(report.recipe.types)]  # type: ignore[misc]
     table += [[title, *(_measured(pick(scored.accuracy)) for scored in places.values())] for title, pick in rows]
-    falls = report.falls()
-    if falls:
-        table.append(["falls by (balanced)", "", *(_measured(falls[place]) for place in report.elsewhere)])
+    drops = report.drops()
+    if drops:
+        table.append(["falls by (balanced)", "", *(_measured(drops[place]) for place in report.elsewhere)])
     for title, attribute in (("ECE before temperature", "error_before"), ("ECE", "error")):
         table.append([title, *(_plain(getattr(scored, attribute)) for scored in places.values())])
     parts += [_table(table), EXPLANATION]

@@ -72,9 +72,9 @@ def relabel(paths: Sequence[Path], out: Path, settings: RelabelSettings, display
         job = Job(recipe, [stack.enter_context(Store(path)) for path in paths], out, settings, display)
         check_sources(job)
         record = _record(job)
-        there = _there(job, record)
-        if there is not None:
-            return there
+        earlier = _earlier(job, record)
+        if earlier is not None:
+            return earlier
         torch.set_num_threads(settings.threads)
         # An architecture or weights that cannot be used are found out before hours of cutting cells.
         build_network(settings, 2, find_pretrained(settings))
@@ -123,12 +123,12 @@ def check_sources(job: Job) -> None:
     InputError
         Naming the dataset that is missing.
     """
-    there, recipe = job.sources, job.recipe
+    sources, recipe = job.sources, job.recipe
     for wanted in [*(d for c in recipe.classifier for d in c.trained_on), *(s.dataset for s in recipe.split)]:
-        if wanted not in there:
+        if wanted not in sources:
             raise UsageError(
-                f"The recipe needs the dataset {wanted!r}, but the stores hold {', '.join(there)}; give its store too, "
-                f"or a recipe without it.{did_you_mean(wanted, there)}"
+                f"The recipe needs the dataset {wanted!r}, but the stores hold {', '.join(sources)}; give its store "
+                f"too, or a recipe without it.{did_you_mean(wanted, sources)}"
             )
 
 
@@ -161,7 +161,7 @@ def _record(job: Job) -> dict[str, Any]:
     }
 
 
-def _there(job: Job, record: dict[str, Any]) -> Relabelled | None:
+def _earlier(job: Job, record: dict[str, Any]) -> Relabelled | None:
     """Return the result that the folder holds, if it is this one and may stay.
 
     Raises
@@ -183,10 +183,10 @@ def _there(job: Job, record: dict[str, Any]) -> Relabelled | None:
 
 
 def _split_row(split: Split, table: pa.Table) -> dict[str, Any]:
-    mine = table.filter((compute.field("source") == split.dataset) & (compute.field("old_type") == split.label))
-    new = mine["new_type"].to_pylist()
+    rows = table.filter((compute.field("source") == split.dataset) & (compute.field("old_type") == split.label))
+    new = rows["new_type"].to_pylist()
     kinds = {name: new.count(name) for name in LABEL_NAMES.values() if name in new}
-    return {"dataset": split.dataset, "label": split.label, "by": split.by, "cells": len(mine), "new_types": kinds}
+    return {"dataset": split.dataset, "label": split.label, "by": split.by, "cells": len(rows), "new_types": kinds}
 
 
 def _write_report(job: Job, census: Census, table: pa.Table, reports: Sequence[ClassifierReport]) -> None:

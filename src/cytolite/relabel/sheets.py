@@ -32,12 +32,12 @@ def write_sheets(folder: Path, stores: Sequence[Store], table: pa.Table, setting
     wanted: dict[tuple[str, str, int], NDArray[np.uint8] | None] = {}
     sheets = []
     for source, kind in sorted(zip(kinds["source"].to_pylist(), kinds["likeliest_type"].to_pylist(), strict=True)):
-        mine = table.filter((compute.field("source") == source) & (compute.field("likeliest_type") == kind))
-        mine = mine.sort_by([("probability", "descending"), ("patch", "ascending"), ("id", "ascending")])
-        ranks = np.unique(np.linspace(0, len(mine) - 1, min(settings.sheet_cells, len(mine))).round().astype(int))
-        chosen = mine.take(ranks).to_pylist()
+        of_kind = table.filter((compute.field("source") == source) & (compute.field("likeliest_type") == kind))
+        of_kind = of_kind.sort_by([("probability", "descending"), ("patch", "ascending"), ("id", "ascending")])
+        ranks = np.unique(np.linspace(0, len(of_kind) - 1, min(settings.sheet_cells, len(of_kind))).round().astype(int))
+        chosen = of_kind.take(ranks).to_pylist()
         wanted |= {(r["source"], r["patch"], r["id"]): None for r in chosen}
-        sheets.append((source, kind, len(mine), chosen))
+        sheets.append((source, kind, len(of_kind), chosen))
     _fill(wanted, stores, settings)
     with whole_folder(folder, replace=True) as part:
         for source, kind, n, chosen in sheets:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytolite.bundle import Bundle, ModelSpec, write_bundle
+from cytolite.bundle import ONNX_NAME, WEIGHTS_NAME, Bundle, ModelSpec, write_bundle
 from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
@@ -43,6 +43,7 @@ from cytolite.release.origin import record_split
 from cytolite.release.temperature import temperature_over_sources
 from cytolite.training.record import PLACES, read_record
 from cytolite.training.run import split, trained_network
+from cytolite.training.warm_start import write_weights
 
 # Share-alike: weights that saw such data carry it, whatever else they saw.
 SHARE_ALIKE = "CC-BY-NC-SA-4.0"
@@ -112,7 +113,8 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         held_back=record_split(held_back, settings),
     )
     with tempfile.TemporaryDirectory() as folder:
-        onnx_path = Path(folder) / "model.onnx"
+        onnx_path, weights = Path(folder) / ONNX_NAME, Path(folder) / WEIGHTS_NAME
+        write_weights(network, weights)
         # The check runs on a real image of every source.
         samples = [next(p for p in held_back if p.source == source) for source in spec.data]
         export_onnx(network, onnx_path, [model_input(p.image, p.mpp, spec.mpp).image[None] for p in samples])
@@ -120,10 +122,12 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
         spec = spec.model_copy(update={"made_with": tuple(commands(settings, spec, origin))})
         making = Making(training, [patch for patch in held_back if patch.judged], text)
-        return with_embedding(write_scored(out, onnx_path, spec, making)[0], training)
+        return with_embedding(write_scored(out, onnx_path, spec, making, weights)[0], training)
 
 
-def write_scored(out: Path, onnx_path: Path, spec: ModelSpec, making: Making) -> tuple[Bundle, Counts]:
+def write_scored(
+    out: Path, onnx_path: Path, spec: ModelSpec, making: Making, weights: Path | None = None
+) -> tuple[Bundle, Counts]:
     """Write a bundle with the temperature fitted to the images held back, its scores on them, and its card.
 
     Parameters
@@ -135,6 +139,8 @@ def write_scored(out: Path, onnx_path: Path, spec: ModelSpec, making: Making) ->
     spec : ModelSpec
         Without temperature and scores.
     making : Making
+    weights : Path, optional
+        The network's tensors, which the bundle shall hold too.
 
     Returns
     -------
@@ -150,7 +156,7 @@ def write_scored(out: Path, onnx_path: Path, spec: ModelSpec, making: Making) ->
     facts = facts_of(spec, counts, making)
     told = {"validation": numbers, "few_examples": few_examples(facts.types)}
     spec = spec.model_copy(update={"type_temperature": temperature, **told})
-    return write_bundle(out, onnx_path, spec, render(spec, facts)), counts
+    return write_bundle(out, onnx_path, spec, render(spec, facts), weights), counts
 
 
 def teacher_of(run: Path) -> str:

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cytolite.bundle import CARD_NAME, MOST_CHANNELS, Bundle, Embedding, write_bundle
+from cytolite.bundle import CARD_NAME, MOST_CHANNELS, WEIGHTS_NAME, Bundle, Embedding, write_bundle
 from cytolite.decoding.pooling import mean_vectors
 from cytolite.errors import InputError, UsageError
 from cytolite.inference.image import Located, locate
@@ -74,14 +74,15 @@ def with_embedding(bundle: Bundle, training: Sequence[Patch], out: Path | None =
     card = bundle.path / CARD_NAME
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     spec = bundle.spec.model_copy(update={"name": out.name, "embedding": told})
-    return write_bundle(out, bundle.onnx_path, spec, text, part)
+    weights = bundle.path / WEIGHTS_NAME
+    return write_bundle(out, bundle.onnx_path, spec, text, weights if weights.is_file() else None, embedding=part)
 
 
 def inner_maps(model: onnx.ModelProto) -> dict[str, str]:
     """Return the tensors that stages of an EfficientNet and blocks of a decoder end with, by names like "encoder 4".
 
     Of an int8 graph those that are float32 again: another use of what lies before would keep it from being int8. Of a
-    committee those of its last member.
+    ensemble those of its last member.
     """
     tensors = {name for node in model.graph.node for name in node.output}
     found: dict[str, str] = {}

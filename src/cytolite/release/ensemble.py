@@ -1,4 +1,4 @@
-"""A committee: several bundles in one, whose answer is the mean of theirs."""
+"""An ensemble: several bundles in one, whose maps are the means of theirs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cytolite.release.variants import Comparison, compare
 SHARED = ("types", "mpp", "stride", "foreground_threshold", "flow_threshold", "min_area_um2")
 
 
-def make_committee(
+def make_ensemble(
     members: Sequence[Bundle], out: Path, version: str, stores: Sequence[Path], duplicates: Path | None = None
 ) -> tuple[Bundle, list[Comparison], str]:
     """Write a bundle that is the mean of others, and compare it with the first of them on held-back images.
@@ -46,7 +46,7 @@ def make_committee(
 
     Returns
     -------
-    committee : Bundle
+    ensemble : Bundle
     comparisons : list of Comparison
     note : str
         A sentence if it is not known what the runs held back; else empty.
@@ -59,10 +59,10 @@ def make_committee(
         If members do not fit together.
     """
     if len(members) < 2:
-        raise UsageError("A committee has at least two members; name the others with --others.")
+        raise UsageError("An ensemble has at least two members; name the others with --others.")
     if not stores:
         raise UsageError(
-            "Give the stores that the members were trained on with --stores: a committee is scored on them."
+            "Give the stores that the members were trained on with --stores: an ensemble is scored on them."
         )
     models = [onnx.load(str(member.onnx_path)) for member in members]
     _check_fit(members, models)
@@ -105,7 +105,7 @@ def merged(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
         output.name = name
     graph = helper.make_graph(
         [node for part in parts for node in part.graph.node] + means,
-        "committee",
+        "ensemble",
         list(first.input),
         outputs,
         [tensor for part in parts for tensor in part.graph.initializer],
@@ -120,12 +120,12 @@ def _check_fit(members: Sequence[Bundle], models: Sequence[onnx.ModelProto]) -> 
         different = [name for name in SHARED if getattr(one.spec, name) != getattr(other.spec, name)]
         if different:
             raise BundleError(
-                f"{one.spec.name} and {other.spec.name} cannot be one committee: they differ in "
+                f"{one.spec.name} and {other.spec.name} cannot be one ensemble: they differ in "
                 f"{' and '.join(different)}."
             )
         if _opsets(graph) != _opsets(other_graph):
             raise BundleError(
-                f"{one.spec.name} and {other.spec.name} cannot be one committee: their graphs are of other versions of "
+                f"{one.spec.name} and {other.spec.name} cannot be one ensemble: their graphs are of other versions of "
                 "ONNX's operators; export both with the same version of cytolite, and as the same kind."
             )
 
@@ -140,7 +140,7 @@ def commands(members: Sequence[Bundle], spec: ModelSpec, duplicates: Path | None
     made = [line for member in members for line in member.spec.made_with or (_unknown(member),)]
     first, *others = [member.spec.name for member in members]
     stores = store_names(dict.fromkeys(source for member in members for source in member.spec.data))
-    words = ["cytolite", "export", first, "-o", spec.name, "--kind", "committee", "--model-version", spec.version]
+    words = ["cytolite", "export", first, "-o", spec.name, "--kind", "ensemble", "--model-version", spec.version]
     export = [shlex.join(words)]
     export += [*option("--others", tuple(others)), *option("--stores", tuple(stores))]
     export += option("--duplicates", duplicates) if duplicates else []

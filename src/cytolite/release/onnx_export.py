@@ -15,7 +15,8 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from cytolite.errors import CytoliteError
-from cytolite.networks.network import CellNetwork, NucleusNetwork
+from cytolite.networks.dense import DenseEncoder
+from cytolite.networks.network import NucleusNetwork, Student
 from cytolite.runtime import onnx_runtime
 
 OPSET = 17
@@ -51,6 +52,8 @@ class DeployedNetwork(nn.Module):
     def __init__(self, network: NucleusNetwork) -> None:
         super().__init__()
         self.network = _with_static_padding(copy.deepcopy(network))
+        if isinstance(self.network.encoder, DenseEncoder):
+            self.network.encoder.fold()
         self.eval()
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,8 +92,8 @@ def export_onnx(network: NucleusNetwork, path: Path, samples: Sequence[NDArray[n
         If it exceeds `TOLERANCE`; nothing is left at `path` then.
     """
     deployed = DeployedNetwork(network)
-    if isinstance(network, CellNetwork):
-        # Names its nodes after modules, by which training starts from a bundle (`cytolite.training.warm_start`).
+    if isinstance(network, Student):
+        # Names its nodes after modules: which layers stay float32 in int8 goes by them, and a start from a graph alone.
         options: dict[str, Any] = {"opset_version": OPSET, "dynamo": False}
         options["dynamic_axes"] = {name: _axes(name) for name in ("image", *OUTPUTS)}
         example = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Which images a bundle's original run held back: only those tell what a variant of it, or a committee, is worth."""
+"""Which images a bundle's original run held back: only those tell what a variant of it, or an ensemble, is worth."""
 
 from __future__ import annotations
 

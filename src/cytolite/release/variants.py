@@ -34,6 +34,7 @@ CALIBRATION_PATCHES, CALIBRATION_PX = 48, 256
 # all of a layer's activations nuclei-light loses 0.035 of PQ on CoNSeP; and converting takes longer than they do.
 FLOAT_LAYERS = (
     "flow_head", "type_head", "/conv_stem/", "/body/blocks.0/", "/body/blocks.1/", "/body/conv1/", "/body/layer1/",
+    "/encoder/stem/",
 )  # fmt: skip
 
 

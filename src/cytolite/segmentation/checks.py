@@ -76,10 +76,10 @@ def check_plan(plan: Plan, slide: Slide, areas: Sequence[Area]) -> Iterator[Warn
             "sizes and densities follow --mpp",
         )
     # Of the maps, in whose resolution nuclei are found: a network may read finer than it answers.
-    if slide.mpp / plan.mpp > _ENLARGED - 1e-9:
+    if slide.mpp / plan.map_mpp > _ENLARGED - 1e-9:
         yield Warned(
             "enlarged",
-            f"the slide has {slide.mpp:.3g} µm/px and was enlarged {slide.mpp / plan.mpp:.1f} times: "
+            f"the slide has {slide.mpp:.3g} µm/px and was enlarged {slide.mpp / plan.map_mpp:.1f} times: "
             "nuclei are found worse than at 0.5 µm/px (20x) and finer",
         )
     if not plan.searched.mask.any():

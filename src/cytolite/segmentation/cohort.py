@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 from cytolite.drawing.cohort_page import write_page
 from cytolite.files import NOTICE, write_text
 from cytolite.interop.cohort import COHORT_FILE, Cohort, read_cohort, read_state, write_cohort
-from cytolite.names import as_text
+from cytolite.names import as_text, one_line
 from cytolite.progress import Display, Update
 from cytolite.segmentation.run import Outcome
 from cytolite.segmentation.slide_list import Entry
 
 # Seconds between two writings, and how many times longer than a writing takes.
 _EVERY_S, _TIMES = 2.0, 20.0
+LOG_FILE = "cohort.log"
 
 
 class Ledger:
@@ -43,10 +44,13 @@ class Ledger:
         self._since, self._written, self._took = time.monotonic(), float("-inf"), 0.0
         self._more: dict[str, Any] = {}
         self.write(running=True)
+        self._note(f"started with {len(entries):,} slides")
 
     def tell(self, **more: Any) -> None:
         """Keep something else of the run, such as the address of a dashboard."""
         self._more |= more
+        for name, value in more.items():
+            self._note(f"{name} {value}")
 
     def change(self, folder: Path, *, now: bool = False, **state: Any) -> None:
         """Change what is said of a slide; written at once, or when it is time."""
@@ -64,6 +68,8 @@ class Ledger:
         if outcome.status != "failed":
             changes |= {"cells": outcome.cells, "done_mm2": outcome.tissue_mm2, "total_mm2": outcome.tissue_mm2}
         self.change(outcome.folder, **changes)
+        told = "; ".join(filter(None, (outcome.message, *outcome.warnings)))
+        self._note(f"{outcome.folder.name} {outcome.status}" + (f": {told}" if told else ""))
 
     def watch(self, display: Display, folder: Path) -> Display:
         """Return a display that also keeps how far a slide is."""
@@ -80,6 +86,17 @@ class Ledger:
                 yield both
 
         return watched
+
+    def end(self) -> None:
+        """Say that the run has ended; raises `OutputError` if it cannot be written."""
+        self.write(running=False)
+        self._note("ended")
+
+    def _note(self, text: str) -> None:
+        """Add a line to the log, which all runs on this folder share; one that cannot be kept costs no slide."""
+        line = f"{datetime.now(UTC).isoformat(timespec='seconds')} {one_line(text)}\n"
+        with suppress(OSError), (self._output / LOG_FILE).open("a", encoding="utf-8") as file:
+            file.write(line)
 
     def write(self, *, running: bool) -> None:
         """Write the file; raises `OutputError` if it cannot be written."""

@@ -8,12 +8,12 @@ in hand. Needs the extra `cluster`.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -21,14 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker, worker_client
+from distributed import Client, Future, KilledWorker, as_completed, get_worker, worker_client
 from filelock import FileLock, Timeout
 
-from cytolite import machine
 from cytolite.config import SegmentSettings
-from cytolite.errors import BundleError, CytoliteError, InputError, OutputError, SlideError, UsageError
-from cytolite.files import read_toml
+from cytolite.errors import BundleError, CytoliteError, InputError, OutputError, SlideError, Stopped
 from cytolite.inference.predictor import Model
 from cytolite.progress import Display, Update
 from cytolite.segmentation.checkpoint import WorkFolder
@@ -42,7 +39,7 @@ if TYPE_CHECKING:
     from cytolite.bundle import Bundle
 
 _TOPIC = "cytolite"
-_WAIT_S, _JOBS_WAIT_S, _CLOSE_S, _TELL_EVERY_S, _LOOK_EVERY_S = 30.0, 24 * 3600.0, 10.0, 1.0, 0.1
+_WAIT_S, _JOBS_WAIT_S, _TELL_EVERY_S, _LOOK_EVERY_S = 30.0, 24 * 3600.0, 1.0, 0.1
 # A task is a few runs of tiles, so that the scheduler has less to do; and never more of them wait than keep all busy.
 _RUNS_A_TASK, _TASKS_A_THREAD = 4, 3
 # How often a slide is given to another worker after the one that had it died.
@@ -65,23 +62,25 @@ class Workers:
         """
         left = sum(len(run) for run in runs)
         with worker_client() as client:  # steps aside: another task may use this thread meanwhile
-            threads = max(1, sum(client.nthreads().values()))
-            size = max(1, min(_RUNS_A_TASK, len(runs) // (2 * threads)))
+            threads = _Threads(client)
+            size = max(1, min(_RUNS_A_TASK, len(runs) // (2 * threads.now())))
             tasks = iter([runs[i : i + size] for i in range(0, len(runs), size)])
             counts: dict[Any, int] = {}
+            pending = as_completed()
 
-            def submit(task: Sequence[Sequence[Tile]]) -> Any:
-                future = client.submit(do_runs, job, task, pure=False, key=f"tiles-{uuid4().hex}")
-                counts[future] = sum(len(run) for run in task)
-                return future
+            def submit() -> None:
+                for task in islice(tasks, max(0, _TASKS_A_THREAD * threads.now() - len(counts))):
+                    future = client.submit(do_runs, job, task, pure=False, key=f"tiles-{uuid4().hex}")
+                    counts[future] = sum(len(run) for run in task)
+                    pending.add(future)
 
-            pending = as_completed([submit(task) for task in islice(tasks, _TASKS_A_THREAD * threads)])
+            submit()
             try:
                 for future in pending:
                     future.result()
                     left -= counts.pop(future)
                     tiles_left(left)
-                    pending.update([submit(task) for task in islice(tasks, 1)])
+                    submit()
             except KilledWorker:
                 raise SlideError(
                     "Workers died again and again at the same tiles: look into their log; memory that is too small is "
@@ -89,6 +88,19 @@ class Workers:
                 ) from None
             finally:
                 client.cancel(list(counts))
+
+
+class _Threads:
+    """How many threads all workers have: some come and go, and the scheduler need not be asked for each task."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._asked, self._n = client, float("-inf"), 1
+
+    def now(self) -> int:
+        if time.monotonic() - self._asked > _TELL_EVERY_S:
+            self._n = max(1, sum(self._client.nthreads().values()))
+            self._asked = time.monotonic()
+        return self._n
 
 
 def do_runs(job: Job, runs: Sequence[Sequence[Tile]]) -> None:
@@ -113,11 +125,17 @@ class Expected:
 
 def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
     """Segment one slide, on a worker, with the help of all."""
+    if not entry.path.exists():
+        message = (
+            f"{entry.path} is not there on the host {socket.gethostname()}: check the name; all workers have to see a "
+            "slide under the same one."
+        )
+        return Outcome(entry.path, folder, "failed", message)
     try:
         bundle = _bundle(expected)
     except BundleError as error:
         return Outcome(entry.path, folder, "failed", str(error))
-    model = Model(bundle, entry.settings.device, entry.settings.turns)
+    model = Model.of(bundle, entry.settings)
     return try_slide(entry, folder, model, _tell(folder.name), Workers())
 
 
@@ -179,76 +197,6 @@ def _tell(name: str) -> Display:
     return told
 
 
-@contextmanager
-def connect(cluster: str, jobs: int | None) -> Iterator[Client]:
-    """Start a cluster, or connect to one that runs.
-
-    Parameters
-    ----------
-    cluster : str
-        ``local``, ``local:4`` (processes of this machine), ``tcp://host:8786`` (a scheduler that runs), ``slurm`` or
-        ``slurm:settings.toml`` (jobs that Slurm starts; the file has what `dask_jobqueue.SLURMCluster` takes).
-    jobs : int, optional
-        At most so many jobs; they come and go with the work.
-
-    Raises
-    ------
-    UsageError
-        If it is something else, or the scheduler cannot be reached.
-    """
-    kind, _, rest = cluster.partition(":")
-    dask.config.set({"distributed.comm.timeouts.connect": "10s", "distributed.scheduler.allowed-failures": 10})
-    if kind == "local" and (not rest or rest.isdecimal()):
-        workers = int(rest or jobs or machine.cores())
-        with _processes(max(1, workers)) as local, Client(local) as client:
-            yield client
-    elif kind in {"tcp", "tls"}:
-        try:
-            client = Client(cluster, timeout=10)
-        except (OSError, TimeoutError, ValueError) as error:
-            why = type(error).__name__
-            raise UsageError(
-                f"The scheduler {cluster} cannot be reached ({why}): is it running, and is the address right?"
-            ) from None
-        with client:
-            yield client
-    elif kind == "slurm":
-        from dask_jobqueue import SLURMCluster
-
-        given = {"cores": 1, "memory": "4GB", **(read_toml(Path(rest), "The settings of Slurm") if rest else {})}
-        try:
-            slurm = SLURMCluster(**given)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"Slurm cannot be used with these settings ({error}).") from None
-        with slurm, Client(slurm) as client:
-            slurm.adapt(minimum=0, maximum_jobs=jobs or 1)
-            yield client
-    else:
-        allowed = "local, local:N, tcp://HOST:PORT, slurm and slurm:SETTINGS.toml"
-        raise UsageError(f"--cluster {cluster!r} is not known; allowed are {allowed}.")
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[LocalCluster]:
-    """Start workers of this machine, and end them for certain.
-
-    Dask waits for ever for a worker that had died while it was being started.
-    """
-    local = LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
-    )
-    try:
-        yield local
-    finally:
-        try:
-            local.close(timeout=_CLOSE_S)
-        except TimeoutError:
-            local.shutdown_on_close = False  # or the end of Python would wait once more
-            for process in multiprocessing.active_children():
-                process.kill()
-                process.join()
-
-
 def segment_on_cluster(
     client: Client,
     entries: Sequence[Entry],
@@ -258,7 +206,6 @@ def segment_on_cluster(
     ledger: Ledger,
     display: Display,
     report: Callable[[Outcome], None],
-    jobs: int | None = None,
 ) -> list[Outcome]:
     """Segment slides on a cluster; when one fails the others go on.
 
@@ -272,8 +219,6 @@ def segment_on_cluster(
         Gives the model of some settings, for its name and hash: no network is loaded here.
     ledger, display, report
         As in `cytolite.pipeline.segment_slides`; progress is counted in slides.
-    jobs : int, optional
-        Workers that may come.
 
     Raises
     ------
@@ -281,26 +226,39 @@ def segment_on_cluster(
         If workers have other versions, or do not see the output.
     """
     expected = [_expected(models(entry.settings)) for entry in entries]
-    _check_workers(client, sorted(set(expected), key=repr), folders[0].parent, waits=bool(jobs))
+    # What is best here decides for all: workers on other processors must not choose otherwise.
+    entries = [replace(entry, settings=models(entry.settings).as_set(entry.settings)) for entry in entries]
+    _check_workers(client, sorted(set(expected), key=repr), folders[0].parent)
     ledger.tell(dashboard=client.dashboard_link)
     for folder in folders:
         WorkFolder(folder).forget_attempts()
     run = _Run(client, entries, folders, expected, ledger=ledger, report=report)
-    client.subscribe_topic(_TOPIC, run.hear)
     try:
+        client.subscribe_topic(_TOPIC, run.hear)
         with display(f"{len(entries)} slides", "slides") as update:
             while run.step():
                 update(run.slides_done, len(entries))
                 time.sleep(_LOOK_EVERY_S)
             update(run.slides_done, len(entries))
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Stopped) as stop:
         left = len(entries) - len(run.outcomes)
         stop.args = (f"Stopped with {left} slides to go; run the same command again to go on, what is done is kept.",)
         raise
+    except (OSError, CancelledError):  # what Dask raises without its scheduler
+        raise _gone(client) from None
     finally:
-        client.cancel(list(run.running))
-        client.unsubscribe_topic(_TOPIC)
+        with suppress(OSError):
+            client.cancel(list(run.running))
+            client.unsubscribe_topic(_TOPIC)
     return [run.outcomes[i] for i in range(len(entries))]
+
+
+def _gone(client: Client) -> InputError:
+    address = client.scheduler.address if client.scheduler else "of the cluster"
+    return InputError(
+        f"The scheduler {address} is gone: start it again, and run the same command again to go on; what is done is "
+        "kept."
+    )
 
 
 class _Run:
@@ -335,7 +293,9 @@ class _Run:
         self._heard.append(event[1])
 
     def step(self) -> bool:
-        """Do what there is to do; return whether there is more to come."""
+        """Do what there is to do; return whether there is more to come. Raises `InputError` without a scheduler."""
+        if self._client.status != "running":
+            raise _gone(self._client)
         while self._waiting and len(self.running) <= max(1, sum(self._client.nthreads().values())):
             self._submit(self._waiting.popleft())
         for future in [future for future in self.running if future.done()]:
@@ -376,9 +336,11 @@ class _Run:
 
 
 def _outcome(future: Any, slide: Path, folder: Path) -> Outcome | None:
-    """Return what became of a slide; ``None`` if its worker died."""
+    """Return what became of a slide; ``None`` if its worker died. Raises `CancelledError` without a scheduler."""
     try:
         found: Outcome = future.result(timeout=30)
+    except CancelledError:
+        raise
     except (KilledWorker, OSError, TimeoutError) as error:
         log.info("%s: %s", slide, error)
         return None
@@ -394,12 +356,13 @@ def _expected(model: Model) -> Expected:
     return Expected(version("cytolite"), model.bundle.path.resolve(), model.bundle.sha256)
 
 
-def _check_workers(client: Client, expected: Sequence[Expected], output: Path, *, waits: bool) -> None:
-    wait_s = _JOBS_WAIT_S if waits else _WAIT_S
+def _check_workers(client: Client, expected: Sequence[Expected], output: Path) -> None:
+    """Wait for the first worker; raise `InputError` if none comes, or one has something otherwise than the client."""
+    wait_s = _WAIT_S if client.cluster is None else _JOBS_WAIT_S
     try:
         client.wait_for_workers(1, timeout=wait_s)
     except TimeoutError:
-        raise InputError(f"The cluster has no workers after {wait_s:.0f} s: start some, or ask for --jobs.") from None
+        raise InputError(f"The cluster has no workers after {wait_s:.0f} s: start some.") from None
     seen = output / f".seen-{uuid4().hex}"
     seen.touch()
     try:

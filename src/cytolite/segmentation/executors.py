@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
+from cytolite.errors import Stopped
 from cytolite.slides.tiles import Tile
 
 # Does one run of tiles, from reading to their part files.
@@ -37,7 +38,7 @@ class Executor(Protocol):
 
         Raises
         ------
-        KeyboardInterrupt
+        KeyboardInterrupt, Stopped
             Once the tiles in work are done; its message says how many are not.
         """
 
@@ -74,7 +75,7 @@ class Threads:
                     future.result()
                     left -= futures[future]
                     tiles_left(left)
-            except KeyboardInterrupt as stop:
+            except (KeyboardInterrupt, Stopped) as stop:
                 stop.args = (stopped(left),)
                 raise
             finally:

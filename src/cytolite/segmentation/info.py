@@ -86,7 +86,7 @@ class Looker:
         plan = plan_slide(slide, model.bundle, entry.settings, judged=True)
         quality = plan.quality
         assert quality is not None
-        areas = plan.areas_mm2(slide)
+        areas = plan.areas_mm2()
         tissue_mm2 = sum(area.tissue_mm2 for area in areas)
         size = f"{slide.width_px:,} x {slide.height_px:,} px, {slide.mpp:.4g} µm/px"
         if self._pictures is not None:
@@ -111,7 +111,7 @@ class Looker:
             return None
         if not plan.tiles:
             return 0.0
-        key = (model.bundle.sha256, model.device, model.turns)
+        key = (model.bundle.sha256, model.device, model.arithmetic, model.tta)
         if key not in self._seconds_per_px:
             job = TileJob(slide, plan.grid, model.bundle, model.predictor, Kept())
             tile = plan.tiles[len(plan.tiles) // 2]

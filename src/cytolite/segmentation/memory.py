@@ -71,22 +71,21 @@ def find_cells(
     InputError
         If the settings cannot be used with this slide.
     """
-    channels = bundle.channels(settings.embeddings)
     plan = plan_slide(slide, bundle, settings)
     kept, total = Kept(), len(plan.tiles)
-    job = TileJob(slide, plan.grid, bundle, predictor, kept, channels > 0)
+    job = TileJob(slide, plan.grid, bundle, predictor, kept, plan.channels > 0)
     runs = batches(plan.tiles, settings.batch)
     Threads(settings.workers or 1).run(job, runs, lambda left: update(total - left, total))
     plan = plan.without(slide.damaged)
-    tables = [plan.wanted(plan.to_level0(t, slide)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
+    tables = [plan.wanted(plan.to_level0(t)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
     names = tuple(region.name for region in plan.regions or ())
-    empty = CellTable.empty(FEATURE_NAMES, bundle.spec.network_types, channels)
+    empty = CellTable.empty(FEATURE_NAMES, bundle.spec.network_types, plan.channels)
     found = bundle.spec.named(CellTable.concatenate(tables) if tables else empty)
     return replace(found, region_names=names, mpp=slide.mpp), _warnings(plan, slide, found, bundle)
 
 
 def _warnings(plan: Plan, slide: Slide, found: CellTable, bundle: Bundle) -> list[Warned]:
-    areas, sizes = plan.areas_mm2(slide), SizeTally()
+    areas, sizes = plan.areas_mm2(), SizeTally()
     sizes.add(found)
     unlike = Unlike(bundle.spec.classifier) if bundle.spec.classifier else None
     if unlike:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,26 +26,42 @@ from cytolite.slides.tissue import TissueMask, find_tissue
 
 
 @dataclass(frozen=True)
+class SlideFacts:
+    """What a result says of its slide, which may be closed by then: name of the file, scene, level-0 size and um/px."""
+
+    name: str
+    scene: str | None
+    width_px: int
+    height_px: int
+    mpp: float
+
+
+@dataclass(frozen=True)
 class Grid:
     """What a tile needs of the plan: a few numbers, which travel with it.
 
     Attributes
     ----------
-    mpp : float
+    map_mpp : float
         Resolution of the network's maps, um/px: tiles and their cells are counted in it.
     stride : int
         Pixels of the image, as the network reads it, per pixel of its maps.
     scale : float
-        Level-0 px per px of `mpp`.
+        Level-0 px per px of `map_mpp`.
     width, height : int
-        Of the slide in px of `mpp`, rounded up.
+        Of the slide in px of `map_mpp`, rounded up.
     """
 
-    mpp: float
+    map_mpp: float
     stride: int
     scale: float
     width: int
     height: int
+
+    @property
+    def read_mpp(self) -> float:
+        """Resolution that the slide is read at for the network, um/px."""
+        return self.map_mpp / self.stride
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,11 @@ class Plan(Grid):
     Attributes
     ----------
     tile, halo : int
-        In px of `mpp`.
+        In px of `map_mpp`.
+    slide : SlideFacts
+        What it is a plan of.
+    bundle : Bundle
+        The model.
     searched : TissueMask
         Where cells are wanted: the tissue grown and filled, or the whole slide.
     tissue : TissueMask
@@ -65,24 +86,32 @@ class Plan(Grid):
         Those that hold tissue and meet a region, row by row.
     quality : Quality, or None
         What is no good of the slide, where it was asked for.
+    damaged : tuple of Rectangle
+        What could not be read, x, y, width, height in level-0 px, and was taken out of both masks.
+    channels : int
+        Numbers in the vectors that cells get; 0 if they get none.
     """
 
     tile: int
     halo: int
+    slide: SlideFacts
+    bundle: Bundle
     searched: TissueMask
     tissue: TissueMask
     regions: list[Region] | None
     tiles: list[Tile]
     quality: Quality | None = None
+    damaged: tuple[Rectangle, ...] = ()
+    channels: int = 0
 
     @property
     def grid(self) -> Grid:
         """The part of the plan that tiles need."""
-        return Grid(self.mpp, self.stride, self.scale, self.width, self.height)
+        return Grid(self.map_mpp, self.stride, self.scale, self.width, self.height)
 
-    def to_level0(self, cells: CellTable, slide: Slide) -> CellTable:
+    def to_level0(self, cells: CellTable) -> CellTable:
         """Return `cells` in level-0 px; what a rounded-up last pixel has beyond the slide is cut off."""
-        limits = np.array([slide.width_px, slide.height_px], np.float64)
+        limits = np.array([self.slide.width_px, self.slide.height_px], np.float64)
         return replace(
             cells,
             vertices=np.minimum(cells.vertices * self.scale, limits),
@@ -97,14 +126,14 @@ class Plan(Grid):
         cells = replace(cells, regions=assign(self.regions, cells.centroids))
         return cells.select(cells.regions >= 0)
 
-    def areas_mm2(self, slide: Slide) -> list[Area]:
+    def areas_mm2(self) -> list[Area]:
         """Return what of each region is searched and is tissue, exact along its border; without regions, of the slide.
 
         As with cells, what lies in several regions belongs to the smallest: the sum counts nothing twice.
         """
         if self.regions is None:
-            return [Area(self.searched.area_mm2(slide.mpp), self.tissue.area_mm2(slide.mpp))]
-        mm2 = slide.mpp**2 / 1e6
+            return [Area(self.searched.area_mm2(self.slide.mpp), self.tissue.area_mm2(self.slide.mpp))]
+        mm2 = self.slide.mpp**2 / 1e6
         return [Area(searched * mm2, tissue * mm2) for searched, tissue in self._areas_px]
 
     @cached_property
@@ -124,7 +153,8 @@ class Plan(Grid):
         """Return the plan with what could not be read (x, y, width, height, level-0 px) taken out of both masks."""
         if not places:
             return self
-        return replace(self, searched=self.searched.without(places), tissue=self.tissue.without(places))
+        searched, tissue = (area.without(places) for area in (self.searched, self.tissue))
+        return replace(self, searched=searched, tissue=tissue, damaged=tuple(places))
 
 
 def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judged: bool = False) -> Plan:
@@ -138,8 +168,8 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judge
         If the slide cannot be read.
     """
     stride = bundle.spec.stride
-    mpp = slide.working_mpp(bundle.spec.mpp) * stride
-    scale = mpp / slide.mpp
+    map_mpp = slide.working_mpp(bundle.spec.mpp) * stride
+    scale = map_mpp / slide.mpp
     # 1e-6: 1000 px at a scale of 1.9999999999 are 500 px, not 501.
     width, height = (max(1, math.ceil(size / scale - 1e-6)) for size in (slide.width_px, slide.height_px))
     tile = settings.tile or bundle.spec.tile
@@ -170,28 +200,45 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judge
         )
 
     tiles = plan_tiles(width, height, tile, halo, wanted)
-    return Plan(mpp, stride, scale, width, height, tile, halo, searched, tissue, regions, tiles, quality)
+    facts = SlideFacts(slide.path.name, slide.scene, slide.width_px, slide.height_px, slide.mpp)
+    return Plan(
+        map_mpp, stride, scale, width, height, tile, halo, facts, bundle, searched, tissue, regions, tiles, quality,
+        channels=bundle.channels(settings.embeddings),
+    )  # fmt: skip
 
 
-def plan_key(plan: Plan, slide: Slide, bundle: Bundle, settings: SegmentSettings, version: str) -> dict[str, Any]:
+def plan_key(plan: Plan, path: Path, settings: SegmentSettings, version: str) -> dict[str, Any]:
     """Return what tells this work from another; tiles kept under the same key may be used.
 
     Of the slide its content tells, not where it lies or when it was copied: another host may see it elsewhere.
+
+    Parameters
+    ----------
+    plan : Plan
+        What shall be done.
+    path : pathlib.Path
+        Where the slide lies.
+    settings : SegmentSettings
+        What the plan was made with.
+    version : str
+        Of cytolite.
     """
+    slide, bundle = plan.slide, plan.bundle
     regions = [(region.name, region.polygon.wkb_hex) for region in plan.regions or []]
-    vectors = bundle.channels(settings.embeddings) and bundle.spec.embedding
+    vectors = bundle.spec.embedding if plan.channels else None
     return {
         **({"embedding": vectors.sha256} if vectors else {}),
-        "slide": [fingerprint(slide.path), slide.width_px, slide.height_px, slide.mpp],
+        "slide": [fingerprint(path), slide.width_px, slide.height_px, slide.mpp],
         "model": [bundle.sha256, bundle.spec_sha256],
-        "mpp": [plan.mpp, plan.stride],
+        "mpp": [plan.map_mpp, plan.stride],
         "read": [slide.scene, settings.rgb, settings.damaged],
         "tile": plan.tile,
         "halo": plan.halo,
         "tissue": hashlib.sha256(plan.searched.mask.tobytes()).hexdigest(),
         "regions": None if plan.regions is None else hashlib.sha256(repr(regions).encode()).hexdigest(),
         "device": settings.device,
-        "turns": settings.turns,
+        "precision": settings.precision,
+        "tta": settings.tta,
         "version": version,
     }
 

@@ -95,10 +95,10 @@ def result_folders(slides: Sequence[Path], output: Path) -> list[Path]:
     taken: set[str] = set()
     folders = []
     for slide, names in zip(slides, options, strict=True):
-        mine = [name for name in names if is_result_of(output / name, slide)]
+        taken_before = [name for name in names if is_result_of(output / name, slide)]
         unshared = [name for level, name in enumerate(names) if wanted[level][same_folder(name)] == 1]
         free = [name for name in unshared if not _is_other_result(output / name, slide)]
-        name = next(name for name in [*mine, *free, names[-1]] if same_folder(name) not in taken)
+        name = next(name for name in [*taken_before, *free, names[-1]] if same_folder(name) not in taken)
         taken.add(same_folder(name))
         folders.append(output / name)
     return folders

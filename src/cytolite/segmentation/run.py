@@ -18,6 +18,7 @@ from cytolite.errors import CytoliteError, SlideError
 from cytolite.names import as_text, one_line
 from cytolite.progress import Display
 from cytolite.provenance import fingerprint, versions_here
+from cytolite.renamed import settings_of_today
 from cytolite.segmentation.results import check_free, is_result, read_record
 from cytolite.segmentation.slide_list import Entry
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue", "turns", "exclude_artefacts")
+DECISIVE_SETTINGS = ("mpp", "tissue", "precision", "tta", "exclude_artefacts")
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ def load_model(settings: SegmentSettings) -> Model:
     ------
     BundleError
         If there is no such bundle, or it is damaged.
-    InputError
-        If it gives no embeddings, and they are asked for.
+    UsageError, InputError
+        If it cannot run in the precision that is asked for, or gives no embeddings and they are asked for.
     """
-    from cytolite.bundle import load_bundle
+    from cytolite.inference.arithmetic import load_variant
     from cytolite.inference.predictor import Model
 
-    bundle = load_bundle(settings.model)
+    bundle = load_variant(settings.model, settings.precision)
     bundle.channels(settings.embeddings)  # told before any slide is looked at
-    return Model(bundle, settings.device, settings.turns)
+    return Model.of(bundle, settings)
 
 
 def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
@@ -76,14 +77,14 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
     settings : SegmentSettings
         Everything else; `overwrite` is decided here.
     display : Display
-        Shows progress. A `KeyboardInterrupt` raised by its `Update` stops the work and keeps the tiles done.
+        Shows progress. A `Stopped` raised by its `Update` ends the work and keeps the tiles done.
 
     Returns
     -------
     Outcome
-        Also says what went wrong; nothing but the interrupt is raised.
+        Also says what went wrong; nothing but `Stopped` or an interrupt is raised.
     """
-    stale = is_result(folder) and bool(_differences(folder, model.bundle, settings))
+    stale = is_result(folder) and bool(_differences(folder, model, settings))
     return try_slide(Entry(slide, settings.model_copy(update={"overwrite": stale})), folder, model, display)
 
 
@@ -111,21 +112,25 @@ def segment_or_skip(
     """Segment one slide, unless its result is there already and may stay; what goes wrong is raised."""
     if entry.settings.overwrite or not is_result(folder):
         return work_on(entry, folder, model, display, executor)
-    other = _differences(folder, model.bundle, entry.settings)
+    other = _differences(folder, model, entry.settings)
     warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
     record = read_record(folder)
     cells, area_mm2 = record.get("cells", 0), record.get("tissue_mm2", 0.0)
     return Outcome(entry.path, folder, "skipped", "", (warning,) if other else (), cells, area_mm2)
 
 
-def _differences(folder: Path, bundle: Bundle, settings: SegmentSettings) -> list[str]:
+def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[str]:
     """Name what the result in `folder` was made with another of."""
+    from cytolite.inference.arithmetic import own_arithmetic
+
     record = read_record(folder)
     before = SegmentSettings().model_dump(mode="json", include=set(DECISIVE_SETTINGS))  # of settings that came since
-    found = {**before, **record.get("settings", {}), "model": record.get("model"), "roi": record.get("roi_sha256")}
+    before["precision"] = own_arithmetic(model.bundle)
+    made_with = settings_of_today(record.get("settings", {}), silent=True)
+    found = {**before, **made_with, "model": record.get("model"), "roi": record.get("roi_sha256")}
     wanted = {
-        **settings.model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
-        "model": _model_record(bundle),
+        **model.as_set(settings).model_dump(mode="json", include=set(DECISIVE_SETTINGS)),
+        "model": _model_record(model.bundle),
         "roi": _roi_sha256(settings),
     }
     other = [name for name, value in wanted.items() if found.get(name) != value]
@@ -139,7 +144,7 @@ def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor
     from cytolite.segmentation.opening import open_as_set
     from cytolite.segmentation.slide import segment_slide
 
-    slide, settings = entry.path, entry.settings
+    slide, settings = entry.path, model.as_set(entry.settings)
     if not _can_exist(slide):
         raise SlideError(f"{slide} is no name that a file can have; check the path of the slide.")
     check_free(folder)
@@ -165,6 +170,8 @@ def _can_exist(slide: Path) -> bool:
 
 def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
     """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes."""
+    from cytolite.inference.arithmetic import runtime_of
+
     stat = slide.path.stat()
     return {
         "slide": {
@@ -177,10 +184,11 @@ def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[
             "mpp": slide.mpp,
         },
         "model": _model_record(bundle),
+        "runtime": runtime_of(settings.precision),
         "settings": {k: as_text(v) if isinstance(v, str) else v for k, v in settings.model_dump(mode="json").items()},
         "roi_sha256": _roi_sha256(settings),
         "versions": versions_here(),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": machine.cores()},
+        "machine": {"system": platform.platform(), "processor": machine.processor(), "cores": machine.cores()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -18,7 +18,7 @@ from cytolite import machine
 from cytolite.bundle import Bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
-from cytolite.inference.predictor import Predictor
+from cytolite.inference.predictor import Model, Predictor
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
 from cytolite.segmentation.executors import Executor, Job, Threads
@@ -95,7 +95,7 @@ def segment_slide(
         What ``run.json`` shall say of the run, besides its results.
     update : callable
         Called with the area done and the whole area, mm2, after each piece of work. What it raises ends the run, once
-        the tiles in work are done; a `KeyboardInterrupt` is how to stop it from another thread.
+        the tiles in work are done; `Stopped` is how to stop it from another thread.
     predictor : callable, optional
         Gives the bundle's network when it is needed, for runs that share a loaded one; loaded here if not given.
     executor : Executor, optional
@@ -109,35 +109,32 @@ def segment_slide(
         If the settings cannot be used with this slide.
     OutputError
         If something cannot be written; the tiles done are kept.
-    KeyboardInterrupt
+    KeyboardInterrupt, Stopped
         If the user stops it; the tiles done are kept, and the message says so.
     """
     start = time.perf_counter()
-    channels = bundle.channels(settings.embeddings)
     work = WorkFolder(folder, bundle.spec.network_types)
     with work.alone(0.0 if executor is None or executor.here else _LOCK_WAIT_S):
         plan = plan_slide(slide, bundle, settings, judged=True)
-        stale = work.open(plan_key(plan, slide, bundle, settings, version("cytolite")))
-        tiles_left = _in_mm2(plan, slide, update)
+        stale = work.open(plan_key(plan, slide.path, settings, version("cytolite")))
+        tiles_left = _in_mm2(plan, update)
         if todo := [tile for tile in plan.tiles if not work.has(tile)]:
             tiles_left(len(todo))
-            executor = executor or Threads(settings.workers or _workers(plan, settings, channels))
+            executor = executor or Threads(settings.workers or _workers(plan, settings))
             if executor.here:
-                network = predictor() if predictor else Predictor(bundle, settings.device, turns=settings.turns)
-                job: Job = TileJob(slide, plan.grid, bundle, network, work, channels > 0)
+                network = predictor() if predictor else Model.of(bundle, settings).predictor
+                job: Job = TileJob(slide, plan.grid, bundle, network, work, plan.channels > 0)
             else:
                 job = _as_value(slide, plan, bundle, settings, folder)
             executor.run(job, batches(todo, settings.batch), tiles_left)
-        found = _finish(
-            slide, work, bundle, plan, stale=stale, record=record or {}, tiles_left=tiles_left, channels=channels
-        )
+        found = _finish(slide, work, plan, stale=stale, record=record or {}, tiles_left=tiles_left)
     seconds = time.perf_counter() - start
     return SlideResult(work.final, found.cells, found.tissue_mm2, seconds, found.warnings)
 
 
-def _in_mm2(plan: Plan, slide: Slide, update: Update) -> Callable[[int], None]:
+def _in_mm2(plan: Plan, update: Update) -> Callable[[int], None]:
     """Return what tells `update` the areas, when it is called with the number of tiles that are left."""
-    areas = plan.areas_mm2(slide)
+    areas = plan.areas_mm2()
     # On an odd stain, where there is no tissue, what is searched has to do.
     area_mm2 = sum(area.tissue_mm2 for area in areas) or sum(area.searched_mm2 for area in areas)
     return lambda left: update(area_mm2 * (1 - left / max(1, len(plan.tiles))), area_mm2)
@@ -154,13 +151,11 @@ def _as_value(slide: Slide, plan: Plan, bundle: Bundle, settings: SegmentSetting
 def _finish(
     slide: Slide,
     work: WorkFolder,
-    bundle: Bundle,
     plan: Plan,
     *,
     stale: bool,
     record: dict[str, Any],
     tiles_left: Callable[[int], None],
-    channels: int,
 ) -> Written:
     """Stitch the tiles' nuclei and write all files."""
 
@@ -171,33 +166,20 @@ def _finish(
             yield work.load(tile)
 
     work.add_damaged(slide.damaged)
-    damaged = work.damaged()
-    readable = plan.without(damaged)
-    areas = readable.areas_mm2(slide)
+    readable = plan.without(work.damaged())
     warnings = [Warned("file", note) for note in slide.notes]
     warnings += [_STALE] if stale else []
-    warnings += check_plan(plan, slide, areas)
-    warnings += check_damage(damaged, slide.mpp)
+    warnings += check_plan(plan, slide, readable.areas_mm2())
+    warnings += check_damage(readable.damaged, slide.mpp)
     warnings += check_quality(plan.quality)
     with work.result_folder() as result:
-        return write_results(
-            result,
-            stitch(kept()),
-            readable,
-            slide=slide,
-            bundle=bundle,
-            areas=areas,
-            warnings=warnings,
-            record=record,
-            damaged=damaged,
-            channels=channels,
-        )
+        return write_results(result, readable, stitch(kept()), record, picture=slide, warnings=warnings)
 
 
-def _workers(plan: Plan, settings: SegmentSettings, channels: int = 0) -> int:
+def _workers(plan: Plan, settings: SegmentSettings) -> int:
     """One a core, or as many as there is memory for."""
     side_px = (plan.tile + 2 * plan.halo) * plan.stride
-    bytes_per_px = BYTES_PER_PX + _BYTES_PER_VALUE * channels // plan.stride**2
+    bytes_per_px = BYTES_PER_PX + _BYTES_PER_VALUE * plan.channels // plan.stride**2
     workers = machine.workers(bytes_per_px * side_px**2 * settings.batch)
     if workers < machine.cores():
         log.warning("Memory allows %d of %d workers; smaller tiles (--tile) need less.", workers, machine.cores())
@@ -244,16 +226,16 @@ class TileJob:
         for i, tile in enumerate(tiles):
             size = (plan.width, plan.height)
             cells = tile_cells(
-                tile, images[i], flows[i], type_logits[i], spec=spec, mpp=plan.mpp, size=size,
+                tile, images[i], flows[i], type_logits[i], spec=spec, mpp=plan.map_mpp, size=size,
                 embedding=more[0][i] if more else None,
             )  # fmt: skip
-            self.work.save(own_or_offer(tile, cells, BAND_UM / plan.mpp))
+            self.work.save(own_or_offer(tile, cells, BAND_UM / plan.map_mpp))
 
     def _read(self, tile: Tile) -> NDArray[np.uint8]:
         plan, stride = self.grid, self.grid.stride
         x, y = (edge * plan.scale for edge in tile.read[:2])
         try:
-            return self.slide.read(x, y, tile.width * stride, tile.height * stride, plan.mpp / stride)
+            return self.slide.read(x, y, tile.width * stride, tile.height * stride, plan.read_mpp)
         except OSError as error:
             size = [round(side * plan.scale) for side in (tile.width, tile.height)]
             raise SlideError(

@@ -81,7 +81,7 @@ class TileWork:
         bundle = load_bundle(str(self.bundle))
         if bundle.sha256 != self.bundle_sha256:
             raise BundleError(f"A worker has another network in {self.bundle} than the run was started with.")
-        return Model(bundle, self.settings.device, self.settings.turns)
+        return Model.of(bundle, self.settings)
 
 
 class _Opened:
@@ -103,7 +103,8 @@ class _Opened:
             return self._jobs[work]
 
     def model(self, work: TileWork) -> Model:
-        key = (work.bundle, work.bundle_sha256, work.version, work.settings.device, work.settings.turns)
+        settings = work.settings
+        key = (work.bundle, work.bundle_sha256, work.version, settings.device, settings.precision, settings.tta)
         if key not in self._models:
             self._models[key] = work.load_model()
         return self._models[key]

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from cytolite.bundle import Bundle, ModelSpec, model_identity
+from cytolite.bundle import ModelSpec, model_identity
 from cytolite.cells import CellTable
 from cytolite.classifier import Unlike, before_columns
 from cytolite.decoding.features import FEATURE_NAMES
@@ -35,7 +35,6 @@ from cytolite.segmentation.checks import SizeTally, Warned, check_result, check_
 from cytolite.segmentation.plan import Plan
 from cytolite.slides.quality import KINDS
 from cytolite.slides.reader import Slide
-from cytolite.slides.tiles import Rectangle
 
 # Cells are handed on in pieces of about this many: enough to be quick, few enough to be small.
 _PIECE = 20_000
@@ -54,16 +53,12 @@ class Written:
 
 def write_results(
     folder: Path,
-    tables: Iterable[CellTable],
     plan: Plan,
-    *,
-    slide: Slide,
-    bundle: Bundle,
-    areas: Sequence[Area],
-    warnings: Sequence[Warned],
+    tables: Iterable[CellTable],
     record: dict[str, Any],
-    damaged: Sequence[Rectangle] = (),
-    channels: int = 0,
+    *,
+    picture: Slide,
+    warnings: Sequence[Warned],
 ) -> Written:
     """Write the result's files; the number of cells at a time in memory does not grow with the slide.
 
@@ -71,38 +66,32 @@ def write_results(
     ----------
     folder : pathlib.Path
         Exists and is empty.
-    tables : iterable of CellTable
-        The cells of the slide in pixels of ``plan.mpp``, in their final order.
     plan : Plan
-        What was done.
-    slide, bundle
-        With what.
-    areas : sequence of Area
-        From `Plan.areas_mm2`.
-    warnings : sequence of Warned
-        What is known already; those of the cells are added.
+        What was done, on what and with what.
+    tables : iterable of CellTable
+        The cells of the slide in pixels of ``plan.map_mpp``, in their final order.
     record : dict
         What ``run.json`` says besides the results.
-    damaged : sequence of tuple
-        What could not be read and is no part of the plan's tissue: x, y, width, height, level-0 px.
-    channels : int
-        Numbers in the vectors of the cells.
+    picture : Slide
+        The slide, open, for the overview.
+    warnings : sequence of Warned
+        What is known already; those of the cells are added.
 
     Raises
     ------
     OutputError, OSError
         If something cannot be written.
     """
-    names = [region.name for region in plan.regions or []]
+    names, areas, spec = [region.name for region in plan.regions or []], plan.areas_mm2(), plan.bundle.spec
     area = Area(*(sum(column) for column in zip(*areas, strict=True)))
-    about = _about(plan, slide, bundle)
-    if channels and bundle.spec.embedding:
-        about["embedding"] = bundle.spec.embedding.model_dump()
+    about = _about(plan)
+    if plan.channels and spec.embedding:
+        about["embedding"] = spec.embedding.model_dump()
     sizes = SizeTally()
-    found = _pieces(plan.wanted(plan.to_level0(table, slide)) for table in tables)
+    found = _pieces(plan.wanted(plan.to_level0(table)) for table in tables)
     summary, unusual = write_cells(
-        folder, map(bundle.spec.named, found), bundle.spec, image=slide.path.stem, regions=names,
-        features=FEATURE_NAMES, about=about, tally=sizes.add, channels=channels,
+        folder, map(spec.named, found), spec, image=Path(plan.slide.name).stem, regions=names,
+        features=FEATURE_NAMES, about=about, tally=sizes.add, channels=plan.channels,
     )  # fmt: skip
     warnings = (*warnings, *check_result(area, sizes), *unusual)
     told = [asdict(warning) for warning in warnings]
@@ -110,14 +99,14 @@ def write_results(
     if plan.quality is not None:
         artefacts = {kind: plan.quality.outline(kind) for kind in KINDS if plan.quality.artefacts[kind].any()}
         write_artefacts(folder / ARTEFACTS_FILE, artefacts)
-    _draw(folder, plan, slide=slide, bundle=bundle, tissue_mm2=area.tissue_mm2, warnings=warnings)
+    _draw(folder, plan, picture, tissue_mm2=area.tissue_mm2, warnings=warnings)
     rows = summary.rows(area, areas if plan.regions is not None else ())
     write_summary_csv(folder / "summary.csv", rows)
     write_summary_json(
         folder / SUMMARY_FILE,
         rows,
-        {**about, **_judged(plan, slide), **damage(damaged, slide.mpp), "warnings": told},
-        bundle.spec.type_set,
+        {**about, **_judged(plan), **damage(plan.damaged, plan.slide.mpp), "warnings": told},
+        spec.type_set,
     )
     results = {"cells": sizes.cells, **area._asdict(), "warnings": told}
     _write_record(folder, {**record, "plan": _described(plan), **results})
@@ -186,49 +175,49 @@ def _pieces(tables: Iterable[CellTable]) -> Iterator[CellTable]:
         yield CellTable.concatenate(waiting)
 
 
-def _draw(
-    folder: Path, plan: Plan, *, slide: Slide, bundle: Bundle, tissue_mm2: float, warnings: Sequence[Warned]
-) -> None:
+def _draw(folder: Path, plan: Plan, picture: Slide, *, tissue_mm2: float, warnings: Sequence[Warned]) -> None:
+    spec = plan.bundle.spec
     draw_overview(
         folder / OVERVIEW_FILE,
-        slide.thumbnail(_THUMBNAIL_PX),
-        slide.thumbnail_scale(_THUMBNAIL_PX),
+        picture.thumbnail(_THUMBNAIL_PX),
+        picture.thumbnail_scale(_THUMBNAIL_PX),
         iter_cells(folder / CELLS_FILE),
-        mpp=slide.mpp,
+        mpp=plan.slide.mpp,
         tissue=plan.searched.mask,
         tissue_scale_px=plan.searched.scale_px,
         tissue_mm2=tissue_mm2,
         regions=plan.regions or (),
         artefacts=plan.quality.artefacts if plan.quality else {},
-        title=" - ".join(filter(None, (one_line(slide.path.name), slide.scene))),
-        footer=f"{bundle.spec.name} {bundle.spec.version}",
+        title=" - ".join(filter(None, (one_line(plan.slide.name), plan.slide.scene))),
+        footer=f"{spec.name} {spec.version}",
         warnings=[warning.message for warning in warnings],
-        type_set=bundle.spec.type_set,
+        type_set=spec.type_set,
     )
 
 
-def _judged(plan: Plan, slide: Slide) -> dict[str, Any]:
-    return {"qc": plan.quality.summary(slide.mpp)} if plan.quality else {}
+def _judged(plan: Plan) -> dict[str, Any]:
+    return {"qc": plan.quality.summary(plan.slide.mpp)} if plan.quality else {}
 
 
-def _about(plan: Plan, slide: Slide, bundle: Bundle) -> dict[str, Any]:
+def _about(plan: Plan) -> dict[str, Any]:
     """What the files say of where they come from: the same for the same work, so no times and no paths."""
+    slide = plan.slide
     return {
         "notice": NOTICE,
-        "slide": as_text(slide.path.name),
+        "slide": as_text(slide.name),
         **({"scene": slide.scene} if slide.scene else {}),
         "width_px": slide.width_px,
         "height_px": slide.height_px,
         "mpp": slide.mpp,
-        "model": model_identity(bundle),
-        "model_mpp": plan.mpp / plan.stride,
+        "model": model_identity(plan.bundle),
+        "model_mpp": plan.read_mpp,
     }
 
 
 def _described(plan: Plan) -> dict[str, Any]:
     return {
-        "read_mpp": plan.mpp / plan.stride,
-        "maps_mpp": plan.mpp,
+        "read_mpp": plan.read_mpp,
+        "map_mpp": plan.map_mpp,
         "tile": plan.tile,
         "halo": plan.halo,
         "tiles": len(plan.tiles),

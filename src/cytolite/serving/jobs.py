@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cytolite.config import SegmentSettings
-from cytolite.errors import CytoliteError
+from cytolite.errors import CytoliteError, Stopped
 from cytolite.files import whole_file
 from cytolite.progress import Update
 from cytolite.segmentation.results import prepare_output, result_folders
@@ -93,7 +93,7 @@ class Job:
         def update(done_mm2: float, total_mm2: float) -> None:
             self.done_mm2, self.total_mm2 = done_mm2, total_mm2
             if self.stop.is_set():
-                raise KeyboardInterrupt
+                raise Stopped
 
         update(0.0, 0.0)
         yield update
@@ -205,7 +205,7 @@ class JobQueue:
                 job.state = "running"
             try:
                 outcome, error = self._run(job), None
-            except KeyboardInterrupt:
+            except Stopped:
                 outcome, error = None, None
             except (CytoliteError, OSError) as refused:
                 outcome, error = None, str(refused)

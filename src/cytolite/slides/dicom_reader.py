@@ -336,9 +336,9 @@ def _require_all_parts(first: _Part, parts: list[_Part]) -> None:
     """Refuse a concatenation of which a part is not there."""
     if not first.number:
         return
-    there = [part.number for part in parts]
-    total = int(first.header.get("InConcatenationTotalNumber") or max(there))
-    if missing := sorted(set(range(1, total + 1)) - set(there)):
+    present = [part.number for part in parts]
+    total = int(first.header.get("InConcatenationTotalNumber") or max(present))
+    if missing := sorted(set(range(1, total + 1)) - set(present)):
         raise SlideError(
             f"{first.path} is part {first.number} of {total} of one image (a DICOM concatenation), and part "
             f"{', '.join(map(str, missing))} is not beside it, or is damaged: put all parts into one folder."

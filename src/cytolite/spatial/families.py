@@ -196,8 +196,8 @@ def profile(p: Pattern, front_um: NDArray[np.float32], reach_um: float, step_um:
     of_cell = bins[p.at]
     curves = []
     for t in p.frequent():
-        mine = p.types == t
-        flat = p.block[mine] * (n_bins + 1) + of_cell[mine]
+        of_type = p.types == t
+        flat = p.block[of_type] * (n_bins + 1) + of_cell[of_type]
         n = np.bincount(flat, minlength=p.blocks.n * (n_bins + 1)).reshape(-1, n_bins + 1)[:, :-1]
         values = c.density(p.blocks.weights @ n, ground)
         curves.append(_curve("density", p, p.roles.names[t], (edges[:-1] + edges[1:]) / 2, values))
@@ -338,8 +338,10 @@ def shuffled_graph(p: Pattern, edges: NDArray[np.int32], permutations: int, seed
     cluster = graph.clusters(edges, p.types)
     size = np.bincount(cluster)[cluster]
     for a in codes:
-        mine = size[p.types == a]
-        yield Estimate("cluster_median", p.region, p.roles.names[a], np.array([graph.cluster_median(mine)]), len(mine))
+        of_type = size[p.types == a]
+        yield Estimate(
+            "cluster_median", p.region, p.roles.names[a], np.array([graph.cluster_median(of_type)]), len(of_type)
+        )
 
 
 def on_tiles(p: Pattern, tiles: Tiles, tile: NDArray[np.intp]) -> Iterator[Estimate]:

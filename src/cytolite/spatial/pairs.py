@@ -101,7 +101,7 @@ def pair_sums(  # noqa: PLR0917
         return weighted, counts
 
     parts = grid.split(work)
-    return sum(p[0] for p in parts), sum(p[1] for p in parts)  # type: ignore[return-value]
+    return sum(p[0] for p in parts), sum(p[1] for p in parts)
 
 
 def _inverse(covariance: tuple[NDArray[np.float64], float]) -> NDArray[np.float64]:
@@ -147,7 +147,7 @@ def relabelled_sums(  # noqa: PLR0917
         )  # fmt: skip
         return weighted
 
-    return sum(grid.split(work))  # type: ignore[return-value]
+    return sum(grid.split(work))
 
 
 def neighbour_counts(

@@ -46,11 +46,11 @@ def neighbourhood(a: Analysis) -> dict[str, NDArray[np.float32]]:
     return {name: np.asarray(column, np.float32) for name, column in columns.items()}
 
 
-def _nearest(xy: NDArray[np.float64], mine: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _nearest(xy: NDArray[np.float64], is_type: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Distance from every cell to the nearest other that is `mine`."""
-    found, tree = np.empty(len(xy)), distances.tree_of(xy[mine])
-    found[~mine] = distances.nearest(xy[~mine], tree, same=False)
-    found[mine] = distances.nearest(xy[mine], tree, same=True)
+    found, tree = np.empty(len(xy)), distances.tree_of(xy[is_type])
+    found[~is_type] = distances.nearest(xy[~is_type], tree, same=False)
+    found[is_type] = distances.nearest(xy[is_type], tree, same=True)
     return np.where(np.isfinite(found), found, np.nan)
 
 

@@ -126,10 +126,10 @@ def _tables(a: Analysis) -> Iterator[str]:
             continue
         yield f"<h2>{heading}</h2>"
         for region in dict.fromkeys(r.region for r in rows):
-            mine = [r for r in rows if r.region == region]
+            of_region = [r for r in rows if r.region == region]
             state = " open" if region == WHOLE and heading == "Composition" else ""
-            summary = f"<summary>{escape(region)} ({len(mine)} values)</summary>"
-            yield f"<details{state}>{summary}{_table(mine)}</details>"
+            summary = f"<summary>{escape(region)} ({len(of_region)} values)</summary>"
+            yield f"<details{state}>{summary}{_table(of_region)}</details>"
 
 
 def _table(rows: Sequence[Row]) -> str:

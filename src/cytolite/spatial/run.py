@@ -66,13 +66,13 @@ def measure_result(result: Path, settings: SpatialSettings, update: Update) -> b
     folder, fingerprint = result / FOLDER, _fingerprint(result, settings)
     known = files.read_measures(folder)
     same = bool(known) and known.get("made_from") == fingerprint["made_from"]
-    there = {name: (folder / file).exists() for name, file in _WRITTEN.items()}
+    written = {name: (folder / file).exists() for name, file in _WRITTEN.items()}
     if same and not settings.overwrite:
-        if all(there[name] for name in _WRITTEN if getattr(settings, name)):
+        if all(written[name] for name in _WRITTEN if getattr(settings, name)):
             return True
         # What was asked for before stays, beside what is asked for now.
         settings = settings.model_copy(
-            update={name: there[name] or getattr(settings, name) for name in _WRITTEN} | {"overwrite": True}
+            update={name: written[name] or getattr(settings, name) for name in _WRITTEN} | {"overwrite": True}
         )
     if folder.exists() and not (known and settings.overwrite) and (not folder.is_dir() or any(folder.iterdir())):
         if known:

@@ -57,9 +57,9 @@ class Tiles:
         """Index of each key (N, 2), -1 where there is no such tile."""
         if not len(self.keys):
             return np.full(len(keys), -1, np.intp)
-        mine, wanted = _code(self.keys), _code(keys)
-        at = np.minimum(np.searchsorted(mine, wanted), len(mine) - 1)
-        return np.where(mine[at] == wanted, at, -1)
+        own_codes, wanted = _code(self.keys), _code(keys)
+        at = np.minimum(np.searchsorted(own_codes, wanted), len(own_codes) - 1)
+        return np.where(own_codes[at] == wanted, at, -1)
 
     def counts(self, tile: NDArray[np.intp], types: NDArray[np.integer], n_types: int) -> NDArray[np.float64]:
         """Cells by tile (as `find` gives it) and type: float64 (K, T)."""

@@ -81,7 +81,17 @@ def fit(
     worth : Worth
         Of nuclei that were held out, with the strength chosen without them.
     """
-    rng = np.random.default_rng(seed)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(
+        1
+    ):  # matrices so small: threads would wait for each other, many times as long on a busy machine
+        return _fit(z, y, groups, n_types, np.random.default_rng(seed))
+
+
+def _fit(
+    z: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.int64], n_types: int, rng: np.random.Generator
+) -> tuple[Fitted, Worth]:
     strength = choose_strength(z, y, groups, n_types)
     scores = np.full((len(y), n_types), np.nan)
     for train, test in folds(groups):
@@ -135,16 +145,16 @@ def regression(
     from sklearn.linear_model import LogisticRegression
 
     coefficients, intercepts = np.zeros((n_types, z.shape[1])), np.full(n_types, -1e3)
-    there = np.unique(y)
-    if len(there) == 1:
-        intercepts[there] = 0
+    present = np.unique(y)
+    if len(present) == 1:
+        intercepts[present] = 0
         return coefficients, intercepts
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000).fit(z, y)
-    if len(there) == 2:
-        coefficients[there] = np.stack([-model.coef_[0], model.coef_[0]]) / 2
-        intercepts[there] = np.array([-1, 1]) * model.intercept_[0] / 2
+    if len(present) == 2:
+        coefficients[present] = np.stack([-model.coef_[0], model.coef_[0]]) / 2
+        intercepts[present] = np.array([-1, 1]) * model.intercept_[0] / 2
     else:
-        coefficients[there], intercepts[there] = model.coef_, model.intercept_
+        coefficients[present], intercepts[present] = model.coef_, model.intercept_
     return coefficients, intercepts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,6 +97,12 @@ def card(spec: ModelSpec, report: dict[str, Any], notes: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_json(report: dict[str, Any], notes: Sequence[str]) -> str:
+    """Return what programs read."""
+    content = {"notice": NOTICE, **report, "doubts": _doubts(report), "notes": list(notes)}
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
 def summary(report: dict[str, Any]) -> str:
     """Return what a terminal shows."""
     return "\n".join([*_table(report), "", *_curve(report)]).rstrip()
@@ -124,7 +131,7 @@ def _table(report: dict[str, Any]) -> list[str]:
         "|---|---:|---:|---:|",
         *rows,
         whole + f"{_shown(report['parent_macro_f1'])} |",
-        *_doubts(report),
+        *(["", *doubts] if (doubts := _doubts(report)) else []),
     ]
 
 
@@ -137,7 +144,7 @@ def _doubts(report: dict[str, Any]) -> list[str]:
         doubts.append("All labels are of fewer than three slides: nothing is known of how it does on another slide.")
     if few:
         doubts.append(f"Fewer than 25 labels of {', '.join(few)}: these scores say little yet.")
-    return ["", *doubts] if doubts else []
+    return doubts
 
 
 def _confusion(report: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.interop.result import Result
 from cytolite.teach import fit as fitting
 from cytolite.teach.labels import Labels, Matched, match, read_labels
-from cytolite.teach.report import card, report_of
+from cytolite.teach.report import as_json, card, report_of
 
 FEWEST_LABELS = 5  # of a type
 
@@ -128,7 +128,9 @@ def teach(results: Sequence[Path], labels: Sequence[Path], out: Path, settings: 
     spec = type(spec)(**spec.model_dump())
     parent_called = np.concatenate([sample.parent_names for sample in samples])
     report = report_of(taught_names, worth, fitted, names=names, parent_names=parent_called, groups=groups, by=by)
-    bundle = write_taught(out, parent, spec, card(spec, report, notes), replace=settings.overwrite)
+    bundle = write_taught(
+        out, parent, spec, card(spec, report, notes), as_json(report, notes), replace=settings.overwrite
+    )
     return Taught(bundle, report, tuple(notes))
 
 
@@ -203,21 +205,21 @@ def _types(
     names: NDArray[np.str_], labels: Sequence[Labels], parent: TypeSet, keep: bool
 ) -> tuple[TypeSet, dict[int, int]]:
     """Return the types of the new bundle, in the parent's order, then new ones; and those that keep its probability."""
-    there = set(names.tolist())
-    content = [t.describe() for t in parent if keep or t.name in there]
-    for name in sorted(there - set(parent.names)):
+    present = set(names.tolist())
+    content = [t.describe() for t in parent if keep or t.name in present]
+    for name in sorted(present - set(parent.names)):
         given = next((read.classes[name] for read in labels if name in read.classes), None)
         colour = next((list(read.colours[name]) for read in labels if name in read.colours), None)
         # What QuPath shows for a class that it was given no colour, or one that another type has, tells nothing apart.
         colour = None if colour in [t["colour"] for t in content] else colour
         odd = given if given and given != name.capitalize() else None
         content.append({"name": name, "colour": colour, "qupath": odd})
-    if len(there) < 2:
+    if len(present) < 2:
         raise InputError(
-            f"All labels are {next(iter(there))!r}; a classifier needs two types at least: label nuclei that are not."
+            f"All labels are {next(iter(present))!r}; a classifier needs two types at least: label nuclei that are not."
         )
     type_set = TypeSet.from_description(content)
-    return type_set, {t.id: parent.by_name(t.name).id for t in type_set if t.name not in there}
+    return type_set, {t.id: parent.by_name(t.name).id for t in type_set if t.name not in present}
 
 
 def _check_counts(names: NDArray[np.str_], type_set: TypeSet, kept: dict[int, int]) -> None:

@@ -108,8 +108,8 @@ def open_of(result: Result, slide: Path | None = None) -> Slide:
 
 def ranked(cells: CellTable, kind: int, n: int) -> NDArray[np.int64]:
     """Return up to `n` rows of a type at equal steps of rank, the surest first."""
-    mine = np.flatnonzero(cells.types == kind)
-    order = mine[np.argsort(-cells.type_probs[mine, kind - 1], kind="stable")]
+    of_kind = np.flatnonzero(cells.types == kind)
+    order = of_kind[np.argsort(-cells.type_probs[of_kind, kind - 1], kind="stable")]
     if not len(order):
         return order
     return order[np.unique(np.linspace(0, len(order) - 1, min(n, len(order))).round().astype(int))]

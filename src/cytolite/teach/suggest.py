@@ -16,7 +16,7 @@ from cytolite.errors import InputError
 from cytolite.files import NOTICE, plain_refusal, whole_file
 
 _POOL = 40  # so many of the least sure are looked at for each that is wanted
-_MOST = 20_000
+POOL_MOST = 20_000
 
 
 def suggest(cells: CellTable, n: int) -> NDArray[np.int64]:
@@ -34,7 +34,7 @@ def suggest(cells: CellTable, n: int) -> NDArray[np.int64]:
         raise InputError("There are no nuclei to label.")
     top = np.sort(cells.type_probs, axis=1)
     margin = top[:, -1] - top[:, -2]
-    pool = np.sort(np.argsort(margin, kind="stable")[: min(max(_POOL * n, 500), _MOST)])
+    pool = np.sort(np.argsort(margin, kind="stable")[: min(max(_POOL * n, 500), POOL_MOST)])
     names = [*cells.type_set.probs, "area_um2", *(name for name in FEATURE_NAMES if name in cells.features)]
     looks = _standardised(inputs_of(cells.select(pool), names))
     places = _standardised(cells.centroids[pool])

@@ -38,11 +38,11 @@ class Average(nn.Module):
         """Take up the network's weights and buffers as they are now."""
         n = int(self.n_averaged)
         keep = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
-        for mine, new in zip(self.module.state_dict().values(), network.state_dict().values(), strict=True):
-            if mine.data_ptr() == new.data_ptr():
+        for averaged, new in zip(self.module.state_dict().values(), network.state_dict().values(), strict=True):
+            if averaged.data_ptr() == new.data_ptr():
                 continue
-            if mine.is_floating_point():
-                mine.copy_(mine * keep + new * (1 - keep))
+            if averaged.is_floating_point():
+                averaged.copy_(averaged * keep + new * (1 - keep))
             else:
-                mine.copy_(new)
+                averaged.copy_(new)
         self.n_averaged += 1

@@ -1,4 +1,4 @@
-"""What is computed of the fixed crops once and kept on disk: a frozen encoder's maps, or the teacher's answers.
+"""What is computed of the fixed crops once and kept on disk: a frozen encoder's maps, or soft targets.
 
 A folder of ``.npy`` files, one per array, float16, crop after crop, so that a crop is one read. It is named by the hash
 of all that decides its content. While it is filled it ends in ``.part`` and counts what is done: a run that was killed

@@ -262,9 +262,9 @@ def effective_number_weights(counts: torch.Tensor, beta: float = 0.999) -> torch
         1 / (1 - beta) nuclei count as many; more add nothing.
     """
     weights = (1 - beta) / (1 - torch.pow(beta, counts.double().clamp_min(1)))
-    there = counts > 0
-    scaled = weights / weights[there].mean() if bool(there.any()) else torch.ones_like(weights)
-    return torch.where(there, scaled, torch.ones_like(scaled)).float()
+    present = counts > 0
+    scaled = weights / weights[present].mean() if bool(present.any()) else torch.ones_like(weights)
+    return torch.where(present, scaled, torch.ones_like(scaled)).float()
 
 
 def distillation_loss(

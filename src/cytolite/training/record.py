@@ -11,6 +11,7 @@ from typing import Any
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.store import Store
 from cytolite.errors import InputError, OutputError, UsageError
+from cytolite.renamed import settings_of_today
 
 RECORD = "settings.json"
 # Settings that say where things are, not what comes out.
@@ -93,7 +94,7 @@ def read_record(out: Path) -> dict[str, Any]:
 def recorded_settings(record: dict[str, Any]) -> TrainSettings:
     """Return the settings of a record; those that an older version did not know have their defaults."""
     kind = DistillSettings if record.get("verb") == "distill" else TrainSettings
-    return kind(**record["settings"])
+    return kind(**settings_of_today(record["settings"], silent=True))
 
 
 def identity(record: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cytolite.datasets.store import Store
 from cytolite.errors import InputError, UsageError
 from cytolite.files import sha256_of
 from cytolite.networks.encoders import encoder_spec
-from cytolite.networks.network import CellNetwork, NucleusNetwork, build_network
+from cytolite.networks.network import NucleusNetwork, build_network
 from cytolite.networks.weights import find_weights, tensors_hash
 from cytolite.patches import Patch
 from cytolite.training.cache import CropCache
@@ -37,14 +37,14 @@ from cytolite.training.record import (
     write_record,
 )
 from cytolite.training.sampling import CropDataset
-from cytolite.training.soft_targets import ImageAnswers
+from cytolite.training.soft_targets import SoftTargets
 from cytolite.training.tasks import FROZEN_KEYS, DistillationTask, SupervisedTask
-from cytolite.training.teacher import Committee, Teacher, committee, network_teacher
+from cytolite.training.teacher import Ensemble, Teacher, ensemble, network_teacher
 from cytolite.training.warm_start import start_from
 
 CHECKPOINT = "checkpoints/last.ckpt"
 PICTURES = "pictures"
-ANSWERS = "answers"
+SOFT_TARGETS, CALLED_BEFORE = "soft_targets", "answers"
 # Crops that show a bundle's network what its inner activations look like.
 CALIBRATION_CROPS = 64
 # Settings that decide which crops there are, and so what is cached of them.
@@ -121,7 +121,7 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
 
 
 def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, settings: DistillSettings) -> Path:
-    """Train a student on stores and on the teachers' answers to the same crops; return its last checkpoint.
+    """Train a student on stores and on the teachers' soft targets for the same crops; return its last checkpoint.
 
     Parameters
     ----------
@@ -135,14 +135,14 @@ def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, sett
     InputError
         As `train`, or if `out` holds a run with another teacher.
     """
-    asked = committee(teachers, settings.teacher_scales, settings.teacher_turns)
+    asked = ensemble(teachers, settings.teacher_scales, settings.teacher_tta)
     source = {"paths": asked.names, "sha256": asked.sha256}
     record = make_record(out, stores, settings, teacher=source, encoder=_encoder_record(settings))
     training, validation, crops = _prepare(stores, settings)
     network = first_network(settings, crops)
     if settings.teacher_image == "clean":
-        crops.answers = _answers(asked, stores, out, settings, network.stride)
-        crops.answers.fill(training, asked, _fastest_device())
+        crops.soft_targets = _soft_targets(asked, stores, out, settings, network.stride)
+        crops.soft_targets.fill(training, asked, _fastest_device())
     task = DistillationTask(asked, network, settings, objective(settings, training), validation, out / PICTURES)
     return fit(task, crops, out, settings, record)
 
@@ -187,7 +187,7 @@ def fit(
             devices=settings.devices,
             num_nodes=settings.nodes,
             strategy=settings.strategy,
-            precision=settings.precision,  # type: ignore[arg-type]
+            precision=settings.precision,
             accumulate_grad_batches=settings.accumulate,
             max_epochs=settings.epochs,
             reload_dataloaders_every_n_epochs=1,
@@ -241,10 +241,8 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
             )
         network.load_state_dict(other.state_dict())
     elif settings.start is not None:
-        if not isinstance(network, CellNetwork):
-            raise UsageError("Only the light network can be started from a bundle; give the folder of a run.")
-        images = torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])
-        start_from(network, load_bundle(settings.start), images)
+        bundle = load_bundle(settings.start)
+        start_from(network, bundle, lambda: torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)]))
     return network.to(memory_format=torch.channels_last)
 
 
@@ -256,9 +254,10 @@ def encoder_weights(settings: TrainSettings) -> Path | None:
     InputError
         If it cannot be had.
     """
-    if not settings.pretrained or settings.start is not None:
+    spec = encoder_spec(settings.encoder)
+    if not settings.pretrained or settings.start is not None or not spec.timm_name:
         return None
-    return find_weights(encoder_spec(settings.encoder), settings.weights)
+    return find_weights(spec, settings.weights)
 
 
 def trained_network(out: Path) -> tuple[NucleusNetwork, TrainSettings, list[Path]]:
@@ -314,15 +313,16 @@ def _cache(settings: TrainSettings, stores: Sequence[Path], stride: int, **other
     return CropCache(settings.cache, decisive, settings.fixed_crops)
 
 
-def _answers(
-    asked: Committee, stores: Sequence[Path], out: Path, settings: DistillSettings, stride: int
-) -> ImageAnswers:
+def _soft_targets(
+    asked: Ensemble, stores: Sequence[Path], out: Path, settings: DistillSettings, stride: int
+) -> SoftTargets:
     decisive = {
         **settings.model_dump(mode="json", include={"seed", "held_back", "fold", "duplicates"}),
         "stores": [store["sha256"] for store in store_hashes(stores)],
         "teacher": asked.sha256,
     }
-    return ImageAnswers(settings.cache or out / ANSWERS, decisive, settings.mpp * stride)
+    folder = CALLED_BEFORE if (out / CALLED_BEFORE).is_dir() else SOFT_TARGETS
+    return SoftTargets(settings.cache or out / folder, decisive, settings.mpp * stride)
 
 
 def _fastest_device() -> str:

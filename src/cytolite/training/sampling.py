@@ -16,7 +16,7 @@ from cytolite.errors import InputError
 from cytolite.patches import FULL_TRUST, OUTLINE, PRESENCE, Patch
 from cytolite.training.augment import Crop, crop, degrade, jitter_stain, rescale, warp_matrix
 from cytolite.training.cache import CropCache
-from cytolite.training.soft_targets import ImageAnswers
+from cytolite.training.soft_targets import SoftTargets
 
 POINTS_PER_PATCH = 64
 # Nuclei weigh by the inverse root of their area, so that small and slender ones count; this area weighs 1.
@@ -105,7 +105,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
     ----------
     cache : CropCache or None
         What was computed of the fixed crops and comes with them.
-    answers : ImageAnswers or None
+    soft_targets : SoftTargets or None
         What a teacher said of the patches; a crop comes with its part.
     """
 
@@ -116,7 +116,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         self.per_step = per_step
         self.first = 0
         self.cache: CropCache | None = None
-        self.answers: ImageAnswers | None = None
+        self.soft_targets: SoftTargets | None = None
         self.chance = source_chances(patches, settings)
         found = points_of_types(patches, np.random.default_rng(settings.seed))
         chances = [point_chances(points, patches, self.chance) for points in found]
@@ -157,9 +157,9 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         s = self.settings
         image = degrade(jitter_stain(taken.image, rng, s.stain_jitter), rng, s.blur_share, s.blur_px)
         item = as_tensors(taken, image, self.settings.mpp * self.stride)
-        if self.answers is None:
+        if self.soft_targets is None:
             return item
-        return item | self.answers.read(i, patch.image.shape, rescale(matrix, self.stride), side)
+        return item | self.soft_targets.read(i, patch.image.shape, rescale(matrix, self.stride), side)
 
     def _place(self, rng: np.random.Generator) -> tuple[int, float, float]:
         """Choose a patch, by its index, and the point, (x, y) in its pixels, that comes to lie at the crop's centre."""

@@ -1,4 +1,4 @@
-"""The teacher's answers to whole training images, asked for once, kept on disk, and cut out along with each crop."""
+"""Soft targets: the teacher's maps of whole training images, made once, kept on disk, and cut out with each crop."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from cytolite.training.teacher import Asked
 FORMAT = 1
 
 
-class ImageAnswers:
+class SoftTargets:
     """Flows and type logits of every training image, on the grid of the student's maps, float16.
 
-    An image is asked about once, whole and unchanged; a crop of it, however turned, mirrored and scaled, takes its part
-    of the answer by the same warp. So a teacher of any size costs no more than one look at the training set, and crops
+    An image is asked about once, whole and unchanged; a crop of it, rotated, mirrored and scaled, takes its part of the
+    maps by the same warp. So a teacher of any size costs no more than one look at the training set, and crops
     need not repeat. The folder is named by the hash of all that decides its content; while it is filled it ends in
     ``.part``, and a run that was killed goes on there.
 
     Parameters
     ----------
     root : Path
-        Folder of answers.
+        Folder of soft targets.
     decisive : mapping
         Everything that the content depends on, as JSON can hold it; another content has another name.
     mpp : float
-        Resolution of the answers, um per pixel.
+        Resolution of the maps, um per pixel.
     """
 
     def __init__(self, root: Path, decisive: Mapping[str, Any], mpp: float) -> None:
@@ -44,7 +44,7 @@ class ImageAnswers:
         self.mpp = mpp
 
     def fill(self, patches: Sequence[Patch], asked: Asked, device: torch.device | str = "cpu") -> None:
-        """Ask about the images that lack an answer.
+        """Ask about the images that are not there yet.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class ImageAnswers:
         Raises
         ------
         OutputError
-            If the disk has no room, or the answers cannot be written for another reason.
+            If the disk has no room, or the maps cannot be written for another reason.
         """
         if self.path.is_dir():
             return
@@ -70,20 +70,20 @@ class ImageAnswers:
                 if not file.exists():
                     beside = file.with_suffix(".new")
                     with beside.open("wb") as out:
-                        np.save(out, self._answer(patch, asked, device))
+                        np.save(out, self._maps(patch, asked, device))
                     os.replace(beside, file)
             os.replace(part, self.path)
         except OSError as error:
-            raise OutputError(f"The teacher's answers cannot be kept in {part}: {error.strerror or error}.") from None
+            raise OutputError(f"Soft targets cannot be kept in {part}: {error.strerror or error}.") from None
 
-    def _answer(self, patch: Patch, asked: Asked, device: torch.device | str) -> NDArray[np.float16]:
+    def _maps(self, patch: Patch, asked: Asked, device: torch.device | str) -> NDArray[np.float16]:
         """Return flows above type logits, (10, h, w)."""
         image = torch.from_numpy(np.ascontiguousarray(patch.image.transpose(2, 0, 1)))[None].to(device)
         height, width = (max(1, round(side * patch.mpp / self.mpp)) for side in patch.image.shape[:2])
         return to_half(torch.cat(asked(image, patch.mpp, (height, width)), 1)[0])
 
     def read(self, i: int, shape: tuple[int, ...], matrix: NDArray[np.float64], size: int) -> dict[str, torch.Tensor]:
-        """Return the answers to a crop of image `i`.
+        """Return the soft targets of a crop of image `i`.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class ImageAnswers:
         """
         maps = np.load(self.path / _name(i), mmap_mode="r")
         warped, inside = warp_maps(maps, onto_maps(matrix, shape, maps.shape[1:]), size)
-        warped[:2] = turn_flows(warped[:2], matrix)
+        warped[:2] = rotate_flows(warped[:2], matrix)
         return {
             "teacher_flows": torch.from_numpy(warped[:2]),
             "teacher_logits": torch.from_numpy(warped[2:]),
@@ -147,9 +147,9 @@ def warp_maps(
     return warped, inside.astype(np.float32)
 
 
-def turn_flows(flows: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Turn vectors (dy, dx) of an image, (2, H, W), into those of the crop that `matrix` cuts out of it."""
-    turn = matrix[:, :2] / np.hypot(*matrix[:, 0])
+def rotate_flows(flows: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Rotate vectors (dy, dx) of an image, (2, H, W), into those of the crop that `matrix` cuts out of it."""
+    rotation = matrix[:, :2] / np.hypot(*matrix[:, 0])
     # The inverse of a rotation, mirrored or not, is its transpose.
-    dx, dy = np.tensordot(turn.T.astype(np.float32), flows[::-1], 1)
+    dx, dy = np.tensordot(rotation.T.astype(np.float32), flows[::-1], 1)
     return np.stack([dy, dx])

@@ -147,7 +147,7 @@ FROZEN_KEYS = ("network.encoder.", "average.module.encoder.")
 
 
 class DistillationTask(SupervisedTask):
-    """Learn from patches and from a teacher's answers to the same crops.
+    """Learn from patches and from a teacher's soft targets for the same crops.
 
     ``hard_weight * L(truth) + soft_weight * (flow_weight * L_flow(teacher) + T^2 KL(teacher || student))``; see
     `cytolite.training.losses.distillation_loss`.
@@ -155,7 +155,7 @@ class DistillationTask(SupervisedTask):
     Parameters
     ----------
     teacher : callable
-        Asked at every step, unless a batch brings its answers along.
+        Asked at every step, unless a batch brings its soft targets along.
     network, settings, objective, validation, pictures
         As of `SupervisedTask`.
     """
@@ -171,18 +171,18 @@ class DistillationTask(SupervisedTask):
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         s = self.settings
         hard, weights = super().losses(flows, type_logits, batch)
-        answers = batch if "teacher_flows" in batch else self.ask(batch, tuple(flows.shape[2:]))
-        known = answers.get("teacher_weight", torch.ones_like(batch["flow_weight"]))
+        targets = batch if "teacher_flows" in batch else self.ask(batch, tuple(flows.shape[2:]))
+        known = targets.get("teacher_weight", torch.ones_like(batch["flow_weight"]))
         if s.soft_on == "known":
             known = known * (batch["labels"] != IGNORE)
         soft = {
-            "soft_flow": flow_loss(flows, answers["teacher_flows"], known),
-            "soft_type": distillation_loss(type_logits, answers["teacher_logits"], known, s.temperature),
+            "soft_flow": flow_loss(flows, targets["teacher_flows"], known),
+            "soft_type": distillation_loss(type_logits, targets["teacher_logits"], known, s.temperature),
         }
         soft_weights = {"soft_flow": s.soft_weight * s.flow_weight, "soft_type": s.soft_weight}
         return hard | soft, {name: s.hard_weight * weight for name, weight in weights.items()} | soft_weights
 
     def ask(self, batch: Batch, size: tuple[int, ...]) -> Batch:
-        """Return the teacher's answers to a batch of crops, on a grid of `size`."""
+        """Return the teacher's soft targets for a batch of crops, on a grid of `size`."""
         flows, type_logits = self.teacher(batch["image"], self.settings.mpp, (size[0], size[1]))
         return {"teacher_flows": flows, "teacher_logits": type_logits}

@@ -1,4 +1,4 @@
-"""The teacher: networks or bundles whose answers a student learns, at any resolution, on the student's grid."""
+"""The teacher: networks or bundles whose maps are soft targets, at any resolution, on the student's grid."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
-from cytolite.decoding.tta import mean_over_turns
+from cytolite.decoding.tta import mean_over_orientations
 from cytolite.networks.network import ALIGN_PX, NucleusNetwork
 
-Answers = tuple[torch.Tensor, torch.Tensor]
-# What answers for a batch of images of a resolution, on a grid of a height and width; see `Teacher.__call__`.
-Asked = Callable[[torch.Tensor, float, tuple[int, int]], Answers]
+Maps = tuple[torch.Tensor, torch.Tensor]
+# Soft targets for a batch of images of a resolution, on a grid of a height and width; see `Teacher.__call__`.
+Asked = Callable[[torch.Tensor, float, tuple[int, int]], Maps]
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Who answers.
+    """A network or a bundle that is asked.
 
     Attributes
     ----------
@@ -31,20 +31,20 @@ class Teacher:
         Of its weights.
     mpp : float
         Resolution of the images it sees, um per pixel.
-    answer : callable
+    predict : callable
         uint8 (B, 3, H, W), sides multiples of 32, to flows and type logits, at whatever stride.
     """
 
     name: str
     sha256: str
     mpp: float
-    answer: Callable[[torch.Tensor], Answers]
+    predict: Callable[[torch.Tensor], Maps]
 
     @torch.no_grad()
-    def __call__(self, image: torch.Tensor, mpp: float, size: tuple[int, int]) -> Answers:
-        """Answer for a batch of the student's crops.
+    def __call__(self, image: torch.Tensor, mpp: float, size: tuple[int, int]) -> Maps:
+        """Return soft targets for a batch of the student's crops.
 
-        The crop is resampled to the teacher's resolution and the answers to the student's grid; flows are of unit
+        The crop is resampled to the teacher's resolution and the maps to the student's grid; flows are of unit
         length, so that their values do not change with the scale.
 
         Parameters
@@ -62,10 +62,10 @@ class Teacher:
             float (B, 2, h, w) and (B, 8, h, w).
         """
         seen, (height, width) = self._seen(image, mpp)
-        flows, type_logits = self.answer(seen)
+        flows, type_logits = self.predict(seen)
         stride = seen.shape[2] / flows.shape[2]
         rows, cols = round(height / stride), round(width / stride)
-        return tuple(_resize(maps[:, :, :rows, :cols].float(), size) for maps in (flows, type_logits))  # type: ignore[return-value]
+        return tuple(_resize(maps[:, :, :rows, :cols].float(), size) for maps in (flows, type_logits))
 
     def _seen(self, image: torch.Tensor, mpp: float) -> tuple[torch.Tensor, tuple[int, int]]:
         """Return the image at the teacher's resolution, padded to multiples of 32, and its size before padding."""
@@ -76,19 +76,19 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Committee:
-    """Several teachers, or one that is asked in several ways; the answer is the mean of theirs.
+class Ensemble:
+    """Several teachers, or one that is asked in several ways; the soft targets are the mean of their maps.
 
     Attributes
     ----------
     members : tuple of Teacher
         Each is asked alike.
-    turns : int
-        1, 4 or 8: an image is shown in all rotations by right angles, and mirrored; answers are turned back.
+    tta : int
+        Test-time augmentation, 1, 4 or 8: an image is shown in all rotations by right angles, and mirrored.
     """
 
     members: tuple[Teacher, ...]
-    turns: int = 1
+    tta: int = 1
 
     @property
     def names(self) -> list[str]:
@@ -97,28 +97,28 @@ class Committee:
 
     @property
     def sha256(self) -> str:
-        """Of all that decides the answers: the members' weights and resolutions, and the turns."""
-        said = [self.turns, *((member.sha256, member.mpp) for member in self.members)]
+        """Of all that decides the soft targets: the members' weights and resolutions, and the augmentation."""
+        said = [self.tta, *((member.sha256, member.mpp) for member in self.members)]
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
     @torch.no_grad()
-    def __call__(self, image: torch.Tensor, mpp: float, size: tuple[int, int]) -> Answers:
-        """Answer as a `Teacher` does."""
+    def __call__(self, image: torch.Tensor, mpp: float, size: tuple[int, int]) -> Maps:
+        """Return soft targets as a `Teacher` does."""
 
-        def answers(member: Teacher) -> Answers:
-            def ask(seen: torch.Tensor, turn: int) -> Answers:
-                return member(seen, mpp, size if turn % 2 == 0 else size[::-1])
+        def upright(member: Teacher) -> Maps:
+            def ask(seen: torch.Tensor, way: int) -> Maps:
+                return member(seen, mpp, size if way % 2 == 0 else size[::-1])
 
-            return mean_over_turns(torch, ask, image, self.turns)
+            return mean_over_orientations(torch, ask, image, self.tta)
 
-        flows, logits = zip(*map(answers, self.members), strict=True)
+        flows, logits = zip(*map(upright, self.members), strict=True)
         return torch.stack(flows).mean(0), torch.stack(logits).mean(0)
 
 
-def committee(teachers: Sequence[Teacher], scales: Sequence[float] = (1.0,), turns: int = 1) -> Committee:
+def ensemble(teachers: Sequence[Teacher], scales: Sequence[float] = (1.0,), tta: int = 1) -> Ensemble:
     """Return teachers that are asked together, each at its resolution times each of `scales`."""
     members = (replace(teacher, mpp=teacher.mpp * scale) for teacher in teachers for scale in scales)
-    return Committee(tuple(members), turns)
+    return Ensemble(tuple(members), tta)
 
 
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -131,10 +131,10 @@ def network_teacher(name: str, sha256: str, mpp: float, network: NucleusNetwork)
     """Return a network as a teacher; it goes to the device of the images that it is shown."""
     network.eval().requires_grad_(False)
 
-    def answer(image: torch.Tensor) -> Answers:
+    def predict(image: torch.Tensor) -> Maps:
         return network.to(image.device)(image)
 
-    return Teacher(name, sha256, mpp, answer)
+    return Teacher(name, sha256, mpp, predict)
 
 
 def maps_teacher(
@@ -145,9 +145,9 @@ def maps_teacher(
 ) -> Teacher:
     """Return a bundle as a teacher; `maps` is that of its `Predictor`: uint8 (B, H, W, 3) to flows and type logits."""
 
-    def answer(image: torch.Tensor) -> Answers:
+    def predict(image: torch.Tensor) -> Maps:
         given = np.ascontiguousarray(image.permute(0, 2, 3, 1).cpu().numpy())
         flows, type_logits = (torch.from_numpy(found).to(image.device) for found in maps(given))
         return flows, type_logits
 
-    return Teacher(name, sha256, mpp, answer)
+    return Teacher(name, sha256, mpp, predict)

@@ -1,51 +1,102 @@
-"""Start training from a bundle: its ONNX graph's weights, back in a network that can be trained.
+"""Start training from a bundle: the weights that it was exported with, or those of its graph.
 
-Export folds each batch norm into the convolution before it. The fold is undone with the statistics of real images: the
-network computes what the bundle does, and trains as one whose running averages are settled.
+A bundle that `cytolite export` made of a run has the network's own tensors beside its graph (``weights.safetensors``):
+of any architecture, batch norms included. The bundles in the package, and variants, have the graph alone, and training
+goes on from them too: there convolutions are found by the names of the graph's nodes. Export folds each batch norm into
+the convolution before it; the fold is undone with the statistics of real images, so that the network computes what the
+bundle does, and trains as one whose running averages are settled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cytolite.bundle import Bundle
+from cytolite.bundle import WEIGHTS_NAME, Bundle
 from cytolite.errors import BundleError
-from cytolite.networks.network import CellNetwork
+from cytolite.networks.dense import DenseEncoder
+from cytolite.networks.network import NucleusNetwork, Student
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-@torch.no_grad()
-def start_from(network: CellNetwork, bundle: Bundle, images: torch.Tensor) -> None:
+def start_from(network: NucleusNetwork, bundle: Bundle, images: Callable[[], torch.Tensor]) -> None:
     """Give `network` the weights of a bundle.
 
     Parameters
     ----------
-    network : CellNetwork
+    network : NucleusNetwork
         Of the bundle's architecture; changed in place.
     bundle : Bundle
         Exported by `cytolite.release.onnx_export`.
-    images : torch.Tensor
-        uint8 (B, 3, H, W), real images, from which the batch norms' statistics are taken.
+    images : callable
+        Returns real images, uint8 (B, 3, H, W), from which batch norms' statistics are taken where the bundle has none.
 
     Raises
     ------
     BundleError
-        If the bundle's network is of another architecture, or holds no float32 weights.
+        If the bundle's network is of another architecture, or its graph holds no float32 weights.
     """
+    path = bundle.path / WEIGHTS_NAME
+    if path.is_file():
+        _load(network, path, bundle.spec.name)
+    elif isinstance(network, Student):
+        start_from_graph(network, bundle, images())
+    else:
+        raise BundleError(
+            f"The model {bundle.spec.name!r} cannot be started from: it has no {WEIGHTS_NAME}, and graphs of this "
+            "architecture do not name their layers; give the folder of a run, or a bundle that was exported of one."
+        )
+
+
+def write_weights(network: NucleusNetwork, path: Path) -> None:
+    """Write a network's tensors for `start_from`.
+
+    Parameters
+    ----------
+    network : NucleusNetwork
+        Trained.
+    path : pathlib.Path
+        Called `cytolite.bundle.WEIGHTS_NAME`, beside the graph.
+    """
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, str(path))
+
+
+def _load(network: NucleusNetwork, path: Path, name: str) -> None:
+    try:
+        given = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read ({error}); copy or export the bundle again.") from None
+    wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
+    found = {key: tensor.shape for key, tensor in given.items()}
+    if different := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+        raise BundleError(
+            f"The model {name!r} cannot be started from: {different[0]!r} is not the same in both networks; use the "
+            "encoder and the decoder that it was made with."
+        )
+    network.load_state_dict(given)
+
+
+@torch.no_grad()
+def start_from_graph(network: Student, bundle: Bundle, images: torch.Tensor) -> None:
+    """Give `network` the weights of a bundle's graph; parameters and errors as of `start_from`."""
     training = network.training
     network.eval()
     given = folded_weights(bundle, scaled=True)
     convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    if isinstance(network.encoder, DenseEncoder) and DenseEncoder.FIRST in given:
+        given[DenseEncoder.FIRST] = network.encoder.unfolded(*given[DenseEncoder.FIRST])
     unknown = sorted(set(given) ^ set(convolutions))
     if unknown:
         raise BundleError(
@@ -132,7 +183,7 @@ def module_name(node: str) -> str:
     return ".".join(parts)
 
 
-def _norm_after(network: CellNetwork, image: torch.Tensor) -> dict[nn.Conv2d, _BatchNorm]:
+def _norm_after(network: Student, image: torch.Tensor) -> dict[nn.Conv2d, _BatchNorm]:
     """Return the batch norm that works on each convolution's output, where there is one."""
     made: dict[int, nn.Conv2d] = {}
     found: dict[nn.Conv2d, _BatchNorm] = {}
@@ -161,7 +212,7 @@ def _pass_through(norm: _BatchNorm, bias: torch.Tensor) -> None:
     norm.bias.copy_(bias)
 
 
-def _settle(network: CellNetwork, images: torch.Tensor, norms: set[_BatchNorm]) -> None:
+def _settle(network: Student, images: torch.Tensor, norms: set[_BatchNorm]) -> None:
     """Put the true statistics of their input into norms that pass through, and let them compute the same as before."""
 
     def before_norm(module: _BatchNorm, inputs: tuple[torch.Tensor]) -> None:

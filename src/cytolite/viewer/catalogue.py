@@ -20,6 +20,7 @@ from cytolite.names import as_text
 from cytolite.provenance import fingerprint
 from cytolite.slides.reader import Slide
 from cytolite.viewer.cell_index import CellIndex
+from cytolite.viewer.corrections import Corrections
 from cytolite.viewer.slide_tiles import SlideTiles
 
 Held = TypeVar("Held")
@@ -56,13 +57,26 @@ class Catalogue:
     """
 
     def __init__(self, folders: Iterable[Path], allowed: AllowedFolders, moved_to: Iterable[Path] = ()) -> None:
-        self.entries = [Entry(Result(folder), allowed, tuple(moved_to)) for folder in folders]
+        moved_to = tuple(moved_to)
+        self.entries = [Entry(Result(folder), allowed, moved_to) for folder in folders]
         self._cells: Recent[CellIndex] = Recent()
         self._slides: Recent[SlideTiles] = Recent()
+        self._corrections: Recent[Corrections] = Recent()
+        self._allowed, self._moved_to = allowed, moved_to
 
     def cells(self, number: int) -> CellIndex:
         """Return the cells of a result; raises what reading them raises."""
         return self._cells.get(number, lambda: CellIndex(self.entries[number].result.folder / CELLS_FILE))
+
+    def corrections(self, number: int) -> Corrections:
+        """Return the labels of a result; raises what reading its cells raises."""
+        cells, result = self.cells(number), self.entries[number].result
+        return self._corrections.get(number, lambda: Corrections.beside(result.folder, cells, result.mpp))
+
+    def add(self, folder: Path) -> int:
+        """Show a result more; return its number, a new one: browsers may hold what the old one was."""
+        self.entries.append(Entry(Result(folder), self._allowed, self._moved_to))
+        return len(self.entries) - 1
 
     def slide(self, number: int) -> SlideTiles:
         """Return the slide of a result; raises `SlideError` or `NotAllowedError` where it cannot be shown."""
@@ -118,6 +132,13 @@ class Entry:
 
     def _warnings(self) -> list[str]:
         return [str(w["message"] if isinstance(w, Mapping) else w) for w in self.result.run.get("warnings", [])]
+
+    def network(self) -> str | None:
+        """Return the hash of the network that found its nuclei; None where that cannot be read."""
+        try:
+            return self.result.model["onnx_sha256"]
+        except (CytoliteError, KeyError, TypeError, ValueError):
+            return None
 
     def page(self) -> dict[str, Any]:
         """Return what the page of the slide needs besides the cells.

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
 from cytolite.interop.parquet import iter_cells, read_types
-from cytolite.viewer.layout import CHUNK_PX, OUTLINE_TILE_PX, POINT, by_tile
+from cytolite.interop.roi import Region
+from cytolite.viewer.layout import CHUNK_PX, OUTLINE_TILE_PX, POINT, STEPS, UNKNOWN, by_tile
 
 _SEED = 0
+# What can be coloured besides the table's own columns: how little the likeliest type stands out.
+UNCERTAINTY = "uncertainty"
+_NO_MEASURES = {"cell_id", "x_px", "y_px"}
+# What is beyond these percentiles has the first or the last colour: one odd cell must not take the colours of all.
+_SHOWN = (1, 99)
 
 
 class CellIndex:
@@ -79,6 +87,7 @@ class CellIndex:
         points["x"], points["y"] = self.centroids[rows].T
         points["type"] = self.types[rows]
         points["certainty"] = np.round(255 * self.certainties[rows])
+        points["shade"], points["pad"], points["row"] = UNKNOWN, 0, rows
         return np.array([len(chunks), CHUNK_PX], "<u4").tobytes() + chunks.tobytes() + points.tobytes()
 
     def outlines(self, column: int, row: int) -> bytes:
@@ -132,6 +141,73 @@ class CellIndex:
             for name, value in cell.items()
         }
 
+    def outline(self, row: int) -> NDArray[np.float64]:
+        """Return the outline of a cell, float64 (vertices, 2), level-0 px."""
+        stored = np.memmap(self._outlines, "<f4", "r", shape=(int(self._starts[-1]), 2))
+        return np.asarray(stored[self._starts[row] : self._starts[row + 1]], np.float64)
+
+    def measures(self) -> list[str]:
+        """Return what cells can be coloured by."""
+        with pq.ParquetFile(self.path) as file:
+            fields = list(file.schema_arrow)
+        names = [f.name for f in fields if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+        return [UNCERTAINTY, *(name for name in names if name not in _NO_MEASURES)]
+
+    def measure(self, name: str) -> NDArray[np.float64]:
+        """Return a number of each cell, float64 (N,), NaN where it is not known.
+
+        Raises
+        ------
+        InputError
+            If there is none of that name.
+        """
+        if name not in self.measures():
+            raise InputError(f"There is no measure {name[:80]!r} here; there are {', '.join(self.measures())}.")
+        if name == UNCERTAINTY:
+            return np.concatenate([1 - margins(table.type_probs) for table in iter_cells(self.path)])
+        with pq.ParquetFile(self.path) as file:
+            column = file.read([name])[name]
+        return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
+
+    def steps(self, name: str) -> bytes:
+        """Return a measure as the browser colours it.
+
+        Little-endian: float32 least and most, percentiles 1 and 99 (those of a probability are 0 and 1); uint8 (N,)
+        the step between them, 0 to `STEPS`, or `UNKNOWN`.
+        """
+        values = self.measure(name)
+        known = values[np.isfinite(values)]
+        low, high = np.percentile(known, _SHOWN) if len(known) else (0.0, 1.0)
+        if name == UNCERTAINTY or name in self.type_set.probs:
+            low, high = 0.0, 1.0
+        scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * STEPS
+        steps = np.where(np.isfinite(values), np.round(np.nan_to_num(scaled)), UNKNOWN).astype(np.uint8)
+        return np.array([low, high], "<f4").tobytes() + steps.tobytes()
+
+    def inside(self, regions: Sequence[Region], hidden: Collection[int] = (), least: float = 0) -> NDArray[np.int64]:
+        """Return the rows of cells whose centroid lies in one of some regions, int64 ascending.
+
+        Parameters
+        ----------
+        regions : sequence of Region
+            In level-0 px.
+        hidden : collection of int
+            Types that do not count.
+        least : float
+            The least probability of a cell's type that counts.
+        """
+        chosen = np.zeros(len(self), np.bool_)
+        for region in regions:
+            chosen |= region.contains(self.centroids)
+        chosen &= ~np.isin(self.types, list(hidden)) & (self.certainties >= least)
+        return np.flatnonzero(chosen)
+
     def counts(self) -> NDArray[np.int64]:
         """Return how many cells of each type there are, from type 1 on."""
         return np.bincount(self.types, minlength=2)[1:]
+
+
+def margins(type_probs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how far the likeliest type of each cell stands out: its probability less the next one's, float64 (N,)."""
+    two = np.sort(type_probs.astype(np.float64), axis=1)[:, -2:]
+    return two[:, -1] - two[:, 0]

@@ -19,7 +19,6 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = [
-    (b"content-security-policy", _POLICY.encode()),
     (b"cache-control", b"no-store"),  # result 0 is another one next time; and slides are not for a browser's disk
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -34,19 +33,34 @@ class Door:
     A page of another site that had its own name point here would be told apart by the name (`Host`), one that asks
     from its own place by the cookie, which browsers do not send along for it.
 
+    Parameters
+    ----------
+    app : ASGI application
+        What is behind.
+    port : int
+        Where it listens.
+    framed : bool
+        For a frame in another page, a notebook's: browsers may keep cookies from frames, so that all addresses lie
+        below a path that cannot be guessed instead, and the link works as long as the server does.
+
     Attributes
     ----------
     link : str
-        What opens the viewer, once.
+        What opens the viewer, once if it is not framed.
     """
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
+    def __init__(self, app: ASGIApp, port: int, *, framed: bool = False) -> None:
         self.app = app
         self._hosts = {f"127.0.0.1:{port}".encode(), f"localhost:{port}".encode()}
         self._key, self._session = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         self._used = threading.Lock()
         self._cookie = f"cytolite-{port}"  # browsers keep one jar for all ports of a host
-        self.link = f"http://127.0.0.1:{port}{ENTRANCE}?key={self._key}"
+        self._below = f"/{self._key}" if framed else ""
+        address = f"http://127.0.0.1:{port}"
+        self.link = f"{address}{self._below}/" if framed else f"{address}{ENTRANCE}?key={self._key}"
+        # Who frames it knows the path, so that it may be anybody: notebooks' own addresses are of all kinds.
+        policy = _POLICY.replace("frame-ancestors 'none'", "frame-ancestors *") if framed else _POLICY
+        self._headers = [(b"content-security-policy", policy.encode()), *_HEADERS]
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,16 +69,20 @@ class Door:
         headers = dict(scope["headers"])
         if headers.get(b"host") not in self._hosts:
             await refuse(send, 421, "This server answers at its own address only; open the link that was printed.")
-        elif scope["path"] == ENTRANCE:
+        elif scope["path"] == ENTRANCE and not self._below:
             await self._enter(scope, headers, send)
-        elif not self._is_known(headers):
+        elif not (self._is_below(scope["path"]) if self._below else self._is_known(headers)):
             await refuse(
                 send, 401, "Open the link that `cytolite view` printed; it works once. Start it again for another."
             )
         elif not self._is_own(headers):
             await refuse(send, 403, "Another site's page asks for this; it gets nothing.")
         else:
-            await pass_limited(self.app, scope, receive, _with_headers(send), MAX_BODY_BYTES)
+            inner = {**scope, "path": scope["path"][len(self._below) :], "raw_path": None}
+            await pass_limited(self.app, inner, receive, self._with_headers(send), MAX_BODY_BYTES)
+
+    def _is_below(self, path: str) -> bool:
+        return secrets.compare_digest(path[: len(self._below) + 1].encode(), f"{self._below}/".encode())
 
     def _is_known(self, headers: dict[bytes, bytes]) -> bool:
         try:
@@ -79,7 +97,7 @@ class Door:
         return origin is None or origin == b"http://" + headers[b"host"]
 
     async def _enter(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], send: Send) -> None:
-        answer = [(b"location", b"/"), (b"content-length", b"0"), *_HEADERS]
+        answer = [(b"location", b"/"), (b"content-length", b"0"), *self._headers]
         if not self._is_known(headers):  # who reloads the link goes on
             given = parse_qs(scope["query_string"].decode("latin-1")).get("key", [""])[0]
             right = secrets.compare_digest(given.encode(), self._key.encode())
@@ -91,11 +109,10 @@ class Door:
         await send({"type": "http.response.start", "status": 303, "headers": answer})
         await send({"type": "http.response.body", "body": b""})
 
+    def _with_headers(self, send: Send) -> Send:
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *self._headers]}
+            await send(message)
 
-def _with_headers(send: Send) -> Send:
-    async def answer(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *_HEADERS]}
-        await send(message)
-
-    return answer
+        return answer

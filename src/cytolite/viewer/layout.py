@@ -7,7 +7,12 @@ from numpy.typing import NDArray
 
 # Points are drawn chunk by chunk where they are in view; outlines are fetched tile by tile when one is near.
 CHUNK_PX, OUTLINE_TILE_PX = 4096, 1024
-POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("type", "u1"), ("certainty", "u1"), ("pad", "<u2")])
+# `shade` is the browser's: the step of the colour of what it colours by.
+POINT = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("type", "u1"), ("certainty", "u1"), ("shade", "u1"), ("pad", "u1"), ("row", "<u4")]
+)
+# Values that are coloured come as steps from their least to their most; this one is of cells that have none.
+STEPS, UNKNOWN = 254, 255
 
 
 def by_tile(xy: NDArray[np.float64], tile_px: int) -> tuple[NDArray[np.int64], dict[tuple[int, int], tuple[int, int]]]:

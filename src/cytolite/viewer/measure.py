@@ -7,14 +7,21 @@ from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from cytolite.interop.roi import Region, assign, own_parts
 from cytolite.interop.summary import Area, summarise
 from cytolite.viewer.cell_index import CellIndex
 
+BINS = 24
+
 
 def measure(
-    cells: CellIndex, tissue: Sequence[Region], regions: Sequence[Region], size_px: tuple[int, int], mpp: float
+    cells: CellIndex,
+    tissue: Sequence[Region],
+    regions: Sequence[Region],
+    size_px: tuple[int, int],
+    mpp: float,
 ) -> list[dict[str, Any]]:
     """Return the rows of `summarise` for regions, and "total", the last.
 
@@ -45,3 +52,18 @@ def measure(
     total = Area(*map(sum, zip(*areas, strict=True)))
     rows = summarise(counts, [region.name for region in regions], total, areas, cells.type_set)
     return [{"area_mm2" if key == "searched_mm2" else key: value for key, value in row.items()} for row in rows]
+
+
+def histograms(cells: CellIndex, regions: Sequence[Region], values: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Count a number of each cell, float64 (N,), in `BINS` bins for each region.
+
+    ``low`` and ``high`` are the percentiles 1 and 99 of all cells; what lies beyond counts to the first and the last
+    bin.
+    """
+    owners, known = assign(regions, cells.centroids), np.isfinite(values)
+    low, high = np.percentile(values[known], (1, 99)).tolist() if known.any() else (0.0, 1.0)
+    bins = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12) * BINS, 0, BINS - 1).astype(np.intp)
+    return [
+        {"low": low, "high": high, "counts": np.bincount(bins[known & (owners == i)], minlength=BINS).tolist()}
+        for i in range(len(regions))
+    ]

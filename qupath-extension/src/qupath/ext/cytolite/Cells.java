@@ -41,6 +41,8 @@ final class Cells {
     /** The cells by the region that cytolite put them into; those of a whole image are under "". */
     final Map<String, List<PathObject>> byRegion = new LinkedHashMap<>();
     final Map<String, PathClass> classes = new LinkedHashMap<>();
+    /** The class of the cells whose likeliest type is this; without those whose probabilities were not kept. */
+    final Map<String, String> classOfType = new HashMap<>();
     int size = 0;
 
     private final Map<String, ImagePlane> planes;
@@ -108,6 +110,17 @@ final class Cells {
         Integer colour;
         final List<String> keys = new ArrayList<>(16);
         double[] values = new double[16];
+
+        String likeliest() {
+            String best = null;
+            double most = -1;
+            for (int i = 0; i < keys.size(); i++)
+                if (keys.get(i).startsWith(GivenClasses.PROBABILITY) && values[i] > most) {
+                    most = values[i];
+                    best = keys.get(i).substring(GivenClasses.PROBABILITY.length());
+                }
+            return best;
+        }
     }
 
     private void readFeature(JsonReader json) throws IOException {
@@ -132,6 +145,8 @@ final class Cells {
             : classes.computeIfAbsent(about.type, name -> PathClass.fromString(name, about.colour));
         PathObject cell = inner == null ? PathObjects.createDetectionObject(roi, type) : PathObjects.createCellObject(roi, inner, type);
         cell.setName(TAG);
+        if (about.likeliest() != null)
+            classOfType.putIfAbsent(about.likeliest(), about.type);
         MeasurementList measurements = cell.getMeasurementList();
         for (int i = 0; i < about.keys.size(); i++)
             measurements.put(about.keys.get(i), about.values[i]);

@@ -27,6 +27,11 @@ public final class Cytolite {
         run().measureAgain();
     }
 
+    /** Name the cells that are there with another model, by its name or folder, where the results of the image were kept. */
+    public static void nameAgain(String model) {
+        run().nameAgain(Home.python(), model);
+    }
+
     private static Run run() {
         return new Run(QP.getCurrentImageData(), QP.getProject(), Screen.of(QP.getCurrentImageData()));
     }

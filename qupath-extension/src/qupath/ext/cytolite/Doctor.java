@@ -20,11 +20,11 @@ import com.google.gson.JsonParser;
  *
  * @param python   its path
  * @param version  of cytolite
- * @param models   names of those that come with it
+ * @param models   names of those that come with it, and folders of those that were taught here
  * @param findings one for each thing that was looked at
- * @param menu     commands that it offers to QuPath's menu
+ * @param verbs    commands that it has
  */
-public record Doctor(String python, String version, List<String> models, List<Finding> findings, List<Command> menu) {
+public record Doctor(String python, String version, List<String> models, List<Finding> findings, List<String> verbs) {
     private static final long TIMEOUT_S = 120;
 
     /**
@@ -34,13 +34,6 @@ public record Doctor(String python, String version, List<String> models, List<Fi
      * @param mend  what to do; empty where all is good
      */
     public record Finding(String what, String state, String found, String mend) { }
-
-    /**
-     * A command of cytolite for the menu.
-     *
-     * @param arguments those of `cytolite`; "{result}", "{labels}" and "{folder}" stand for what is asked for
-     */
-    public record Command(String title, List<String> arguments) { }
 
     /** Ask a Python; a Stop says why it cannot be used. */
     public static Doctor ask(String python) {
@@ -73,12 +66,7 @@ public record Doctor(String python, String version, List<String> models, List<Fi
             findings.add(new Finding(it.get("what").getAsString(), it.get("state").getAsString(), it.get("found").getAsString(),
                 it.get("mend").getAsString()));
         }
-        List<Command> menu = new ArrayList<>();
-        for (JsonElement each : json.getAsJsonArray("menu")) {
-            JsonObject it = each.getAsJsonObject();
-            menu.add(new Command(it.get("title").getAsString(), strings(it.get("arguments"))));
-        }
-        return new Doctor(python, json.get("version").getAsString(), strings(json.get("models")), findings, menu);
+        return new Doctor(python, json.get("version").getAsString(), strings(json.get("models")), findings, strings(json.get("verbs")));
     }
 
     private static List<String> strings(JsonElement array) {

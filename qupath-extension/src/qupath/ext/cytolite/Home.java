@@ -5,6 +5,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.List;
+import java.util.stream.Stream;
 
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
@@ -17,6 +19,17 @@ public final class Home {
     static Path folder() {
         String named = System.getenv("CYTOLITE_HOME");
         return named == null || named.isEmpty() ? Path.of(System.getProperty("user.home"), ".cytolite") : Path.of(named);
+    }
+
+    /** Where a model that is taught goes. */
+    public static File model(String name) {
+        return folder().resolve("models").resolve(name).toFile();
+    }
+
+    /** Folders of models that were taught here. */
+    public static List<String> taughtModels() {
+        File[] found = folder().resolve("models").toFile().listFiles(each -> new File(each, "model.json").isFile());
+        return found == null ? List.of() : Stream.of(found).map(File::getPath).sorted().toList();
     }
 
     /** The Python that has cytolite, as `cytolite qupath install` or the set-up wrote it; null if neither did. */

@@ -15,10 +15,7 @@ import com.google.gson.stream.JsonWriter;
 import org.locationtech.jts.algorithm.locate.IndexedPointInAreaLocator;
 import org.locationtech.jts.geom.Coordinate;
 import org.locationtech.jts.geom.Envelope;
-import org.locationtech.jts.geom.Geometry;
-import org.locationtech.jts.geom.LineString;
 import org.locationtech.jts.geom.Location;
-import org.locationtech.jts.geom.Polygon;
 
 import qupath.lib.objects.PathObject;
 import qupath.lib.regions.ImagePlane;
@@ -101,28 +98,10 @@ final class Region {
     }
 
     private static void writeFeature(JsonWriter json, Region region) throws IOException {
-        Geometry geometry = region.roi.getGeometry();
         json.beginObject().name("type").value("Feature");
         json.name("properties").beginObject().name("objectType").value("annotation").name("name").value(region.name).endObject();
-        json.name("geometry").beginObject().name("type").value("MultiPolygon").name("coordinates").beginArray();
-        for (int i = 0; i < geometry.getNumGeometries(); i++)
-            if (geometry.getGeometryN(i) instanceof Polygon part)
-                writePolygon(json, part);
-        json.endArray().endObject().endObject();
-    }
-
-    private static void writePolygon(JsonWriter json, Polygon polygon) throws IOException {
-        json.beginArray();
-        writeRing(json, polygon.getExteriorRing());
-        for (int i = 0; i < polygon.getNumInteriorRing(); i++)
-            writeRing(json, polygon.getInteriorRingN(i));
-        json.endArray();
-    }
-
-    private static void writeRing(JsonWriter json, LineString ring) throws IOException {
-        json.beginArray();
-        for (Coordinate at : ring.getCoordinates())
-            json.beginArray().value(at.getX()).value(at.getY()).endArray();
-        json.endArray();
+        json.name("geometry");
+        Geometries.write(json, region.roi.getGeometry());
+        json.endObject();
     }
 }

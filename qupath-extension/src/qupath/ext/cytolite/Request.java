@@ -22,7 +22,7 @@ import com.google.gson.JsonParser;
  * @param device       "cpu" or "cuda"
  * @param threads      null for one per core
  * @param allTissue    whether glass is worked on too
- * @param tta          1, 4 or 8: how often each tile is shown, turned and mirrored
+ * @param tta          1, 4 or 8: how often each tile is shown, rotated and mirrored
  * @param asCells      whether QuPath gets cells, whose nucleus and outline are one, or detections
  * @param measurements groups that each cell keeps
  * @param wholeImage   whether annotations are left aside
@@ -70,7 +70,7 @@ public record Request(String model, String device, Integer threads, boolean allT
     /** The command of a process. */
     List<String> command(String python, File slide, File roi, Double mpp, File output) {
         List<String> command = new ArrayList<>(List.of(python, "-m", "cytolite", "segment", slide.getPath(), "--output",
-            output.getPath(), "--progress", "json", "--device", device, "--turns", Integer.toString(tta), "--tissue", tissue()));
+            output.getPath(), "--progress", "json", "--device", device, "--tta", Integer.toString(tta), "--tissue", tissue()));
         if (model != null)
             command.addAll(List.of("--model", model));
         if (threads != null)

@@ -35,6 +35,7 @@ final class Result {
     private final File cells;
     private final JsonObject summary;
     private final Screen screen;
+    private Map<String, String> classOfType = Map.of();
 
     Result(File cells, Screen screen) {
         this.cells = cells;
@@ -92,6 +93,7 @@ final class Result {
         Map<String, ImagePlane> planes = new HashMap<>();
         regions.forEach(region -> planes.put(region.name, region.plane()));
         Cells read = Cells.read(cells, planes, request.asCells(), request::keeps, screen);
+        classOfType = read.classOfType;
         for (String name : read.byRegion.keySet())
             if (!planes.containsKey(name))
                 throw new Stop("The result has the region '" + name + "', and the image no annotation of that name; "
@@ -146,6 +148,89 @@ final class Result {
                 parent.removeChildObjects(objects);
             parent.addChildObjects(below);
         });
+    }
+
+    /** The class of each likeliest type, of cells that were read. */
+    Map<String, String> classOfType() {
+        return classOfType;
+    }
+
+    /** All cells that cytolite added. */
+    static List<PathObject> cellsIn(PathObjectHierarchy hierarchy) {
+        return hierarchy.getDetectionObjects().stream().filter(it -> Cells.TAG.equals(it.getName())).toList();
+    }
+
+    /**
+     * Give cells that are there the class and the probabilities that they have here. They are told by their place. What
+     * the user deleted stays away, and a cell whose class the user changed keeps it. Returns how many have a new name.
+     */
+    int rename(PathObjectHierarchy hierarchy, GivenClasses given) {
+        Cells read = Cells.read(cells, Map.of(), false, name -> name.startsWith(GivenClasses.PROBABILITY), screen);
+        screen.show("Naming cells", -1);
+        List<PathObject> there = cellsIn(hierarchy);
+        Map<Long, PathObject> byPlace = new HashMap<>();
+        there.stream().filter(it -> !given.isChanged(it)).forEach(it -> byPlace.put(place(it), it));
+        screen.check();
+        Set<PathObject> parents = Collections.newSetFromMap(new IdentityHashMap<>());
+        classOfType = read.classOfType;
+        int n = 0;
+        for (List<PathObject> some : read.byRegion.values())
+            for (PathObject named : some) {
+                PathObject cell = byPlace.get(place(named));
+                if (cell == null)
+                    continue;
+                rename(cell, named);
+                parents.add(cell.getParent());
+                n++;
+            }
+        Map<String, String> typeOfClass = new HashMap<>();
+        classOfType.forEach((type, name) -> typeOfClass.put(name, type));
+        parents.forEach(parent -> countAgain(parent, typeOfClass));
+        hierarchy.fireHierarchyChangedEvent(this);
+        screen.addClasses(read.classes.values());
+        return n;
+    }
+
+    /** In 1/64 px: the outlines of both are the same. */
+    private static long place(PathObject cell) {
+        return Math.round(cell.getROI().getCentroidX() * 64) << 32 | Math.round(cell.getROI().getCentroidY() * 64) & 0xffffffffL;
+    }
+
+    private static void rename(PathObject cell, PathObject named) {
+        cell.setPathClass(named.getPathClass());
+        MeasurementList measurements = cell.getMeasurementList();
+        List.copyOf(cell.getMeasurements().keySet()).stream().filter(it -> it.startsWith(GivenClasses.PROBABILITY)).forEach(measurements::remove);
+        named.getMeasurements().forEach((name, value) -> measurements.put(name, value.doubleValue()));
+        measurements.close();
+    }
+
+    /** Count what lies under an annotation with counts of cytolite, per mm2 of the same tissue as before. */
+    private void countAgain(PathObject parent, Map<String, String> typeOfClass) {
+        Number mm2 = parent.getMeasurements().get(PREFIX + "tissue mm^2");
+        if (mm2 == null)
+            return;
+        Map<String, Integer> counts = new LinkedHashMap<>();
+        if (summary != null)
+            summary.getAsJsonObject("total").getAsJsonObject("types").keySet().forEach(type -> counts.put(type, 0));
+        for (PathObject each : parent.getChildObjects())
+            if (Cells.TAG.equals(each.getName())) {
+                String given = String.valueOf(each.getPathClass());
+                counts.merge(typeOfClass.getOrDefault(given, given), 1, Integer::sum);
+            }
+        put(clear(parent), counts, mm2.doubleValue(), "per mm^2", "tissue mm^2");
+    }
+
+    /** Write counts and densities as measurements. */
+    static void put(MeasurementList measurements, Map<String, Integer> counts, double mm2, String per, String area) {
+        int n = counts.values().stream().mapToInt(Integer::intValue).sum();
+        measurements.put(PREFIX + "nuclei", n);
+        measurements.put(PREFIX + "nuclei " + per, n / mm2);
+        counts.forEach((type, count) -> {
+            measurements.put(PREFIX + type, count);
+            measurements.put(PREFIX + type + " " + per, count / mm2);
+        });
+        measurements.put(PREFIX + area, mm2);
+        measurements.close();
     }
 
     private static Map<String, Integer> count(Collection<List<PathObject>> all) {

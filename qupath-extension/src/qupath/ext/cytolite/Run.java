@@ -9,6 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.text.SimpleDateFormat;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.Comparator;
@@ -23,7 +24,6 @@ import java.util.stream.Stream;
 import qupath.lib.images.ImageData;
 import qupath.lib.images.servers.PixelCalibration;
 import qupath.lib.images.servers.TransformingImageServer;
-import qupath.lib.measurements.MeasurementList;
 import qupath.lib.objects.PathObject;
 import qupath.lib.objects.hierarchy.PathObjectHierarchy;
 import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep;
@@ -33,6 +33,8 @@ import qupath.lib.projects.Project;
 public final class Run {
     /** In less the start takes longer than the work, and a speed would say nothing. */
     private static final double SHORTEST_MEASURED_S = 10;
+    private static final String NO_PYTHON =
+        "It is not known which Python has cytolite: Extensions > cytolite > Set up, or run `cytolite qupath install`.";
     private static final Set<ImageData<?>> AT_WORK = Collections.synchronizedSet(Collections.newSetFromMap(new IdentityHashMap<>()));
 
     private final ImageData<?> image;
@@ -58,6 +60,21 @@ public final class Run {
     /** Count again what lies in each annotation, after cells were deleted, renamed or regions redrawn. */
     public void measureAgain() {
         alone(this::measure);
+    }
+
+    /**
+     * Teach a model the types of the user's labels, in this thread.
+     *
+     * @param others results of other slides, with their labels
+     * @param model  its folder; one that is there is replaced
+     */
+    public void teach(String python, List<File> others, File model) {
+        alone(() -> learn(python, others, model));
+    }
+
+    /** Name the cells that are there with another model, in this thread; the slide is not read again. */
+    public void nameAgain(String python, String model) {
+        alone(() -> rename(python, model));
     }
 
     /** One piece of work per image at a time; its end, good or bad, is told. */
@@ -103,7 +120,10 @@ public final class Run {
             Result result = new Result(new File(folder, "cells.geojson.gz"), screen);
             result.requireSize(image.getServer());
             Map<String, Integer> counts = result.addTo(image.getHierarchy(), regions, request);
-            keep = project != null && project.getPath() != null;
+            GivenClasses.remember(image, result.classOfType());
+            keep = isKept();
+            if (keep)
+                KeptResults.add(image, folder);
             addStep("cytolite: find nuclei", request.parameters(), request.script());
             Outcome outcome = outcome(result, regions, counts, began, keep ? folder : null);
             if (outcome.seconds() > SHORTEST_MEASURED_S && outcome.tissueMm2() > 0)
@@ -127,9 +147,91 @@ public final class Run {
         List<Region> regions = names.isEmpty() ? List.of(Region.wholeImage(hierarchy.getRootObject()))
             : Region.named(Region.areas(hierarchy.getAnnotationObjects())).stream().filter(it -> names.contains(it.name)).toList();
         Map<String, Integer> counts = result.addTo(hierarchy, regions, request);
+        GivenClasses.remember(image, result.classOfType());
         addStep("cytolite: import a result", Map.of("file", cells.getPath()),
             "qupath.ext.cytolite.Cytolite.importResult(" + Request.literal(cells.getPath()) + ")");
-        screen.done(outcome(result, regions, counts, began, cells.getAbsoluteFile().getParentFile()));
+        File folder = cells.getAbsoluteFile().getParentFile();
+        if (KeptResults.isResult(folder))
+            KeptResults.add(image, folder);
+        screen.done(outcome(result, regions, counts, began, folder));
+    }
+
+    /** Write what the user named beside the image's last result; returns where. */
+    public static File exportLabels(ImageData<?> image) {
+        File file = new File(lastResult(image), Labels.FILE);
+        Labels.of(image).write(file);
+        return file;
+    }
+
+    private static File lastResult(ImageData<?> image) {
+        return KeptResults.of(image).stream().findFirst().orElseThrow(() -> new Stop(KeptResults.NONE));
+    }
+
+    /** The newest results with labels of the project's other slides. */
+    public static List<File> otherLabelled(ImageData<?> image, Project<?> project) {
+        List<String> mine = KeptResults.of(image).stream().map(File::getName).toList();
+        Map<String, File> found = new TreeMap<>();
+        File[] runs = project == null || project.getPath() == null ? null : resultsOf(project).toFile().listFiles(File::isDirectory);
+        for (File run : runs == null ? new File[0] : runs)
+            for (File result : run.listFiles(each -> KeptResults.isResult(each) && new File(each, Labels.FILE).isFile() && !mine.contains(each.getName())))
+                // Folders of runs are named by their time.
+                found.merge(result.getName(), result, (a, b) -> a.getParent().compareTo(b.getParent()) > 0 ? a : b);
+        return List.copyOf(found.values());
+    }
+
+    private void learn(String python, List<File> others, File model) {
+        screen.begin("Teaching " + model.getName());
+        List<File> results = new ArrayList<>(List.of(exportLabels(image).getParentFile()));
+        results.addAll(others);
+        List<String> words = new ArrayList<>(List.of("teach"));
+        results.forEach(each -> words.add(each.getPath()));
+        results.forEach(each -> words.addAll(List.of("--labels", new File(each, Labels.FILE).getPath())));
+        words.addAll(List.of("--output", model.getPath(), "--overwrite"));
+        String found = KeptResults.modelThatFound(results.get(0));
+        if (new File(found).isAbsolute())
+            words.addAll(List.of("--model", found));
+        new LocalProcess(command(python, words), screen).run();
+        screen.taught(Taught.read(model));
+    }
+
+    private void rename(String python, String model) {
+        long began = System.nanoTime();
+        lastResult(image);
+        screen.begin("Naming the cells with " + new File(model).getName());
+        List<File> named = new ArrayList<>();
+        List<String> warnings = new ArrayList<>();
+        int n = 0;
+        for (File result : KeptResults.of(image)) {
+            File output = newFolder();
+            try {
+                new LocalProcess(command(python, List.of("apply", model, result.getPath(), "--output", output.getPath())), screen).run();
+                File folder = LocalProcess.resultBelow(output);
+                Result names = new Result(new File(folder, "cells.geojson.gz"), screen);
+                n += names.rename(image.getHierarchy(), GivenClasses.of(image));
+                GivenClasses.remember(image, names.classOfType());
+                warnings.addAll(names.warnings());
+                named.add(folder);
+            } finally {
+                if (!isKept())
+                    delete(output.toPath());
+            }
+        }
+        if (isKept())
+            KeptResults.set(image, named);
+        addStep("cytolite: name the cells again", Map.of("model", model), "qupath.ext.cytolite.Cytolite.nameAgain(" + Request.literal(model) + ")");
+        Map<String, Integer> counts = new TreeMap<>();
+        Result.cellsIn(image.getHierarchy()).forEach(each -> counts.merge(String.valueOf(each.getPathClass()), 1, Integer::sum));
+        screen.done(new Outcome("the image, " + n + " of them named again", counts.values().stream().mapToInt(Integer::intValue).sum(), counts,
+            Double.NaN, (System.nanoTime() - began) / 1e9, warnings.stream().distinct().toList(), isKept() ? named.get(0) : null));
+    }
+
+    /** The words of a command of cytolite. */
+    public static List<String> command(String python, List<String> words) {
+        if (python == null)
+            throw new Stop(NO_PYTHON);
+        List<String> all = new ArrayList<>(List.of(python, "-m", "cytolite"));
+        all.addAll(words);
+        return all;
     }
 
     private void measure() {
@@ -139,7 +241,7 @@ public final class Run {
         if (regions.isEmpty())
             throw new Stop("No area is annotated; draw a region, or select one.");
         screen.begin("Counting in " + Region.describe(regions));
-        List<PathObject> cells = hierarchy.getDetectionObjects().stream().filter(it -> Cells.TAG.equals(it.getName())).toList();
+        List<PathObject> cells = Result.cellsIn(hierarchy);
         if (cells.isEmpty())
             throw new Stop("The image has no cells of cytolite yet; run Find nuclei, or import a result.");
         PixelCalibration size = image.getServer().getPixelCalibration();
@@ -154,27 +256,14 @@ public final class Run {
             counts.forEach((type, n) -> total.merge(type, n, Integer::sum));
             double mm2 = region.roi.getArea() * mm2PerPx;
             area += mm2;
-            write(region.parent, counts, mm2);
+            // Under other names than those of a run, whose densities are per mm2 of tissue.
+            Result.put(Result.clear(region.parent), counts, mm2, "per mm^2 of region", "region mm^2");
         }
         hierarchy.fireHierarchyChangedEvent(this);
         addStep("cytolite: measure regions again", Map.of(), "qupath.ext.cytolite.Cytolite.measureAgain()");
         int n = total.values().stream().mapToInt(Integer::intValue).sum();
         screen.done(new Outcome(Region.describe(regions), n, total, area, (System.nanoTime() - began) / 1e9,
             List.of("Densities are per mm\u00b2 of the region as it is drawn, with its glass."), null));
-    }
-
-    /** Under other names than those of a run, whose densities are per mm2 of tissue. */
-    private static void write(PathObject parent, Map<String, Integer> counts, double mm2) {
-        MeasurementList measurements = Result.clear(parent);
-        int n = counts.values().stream().mapToInt(Integer::intValue).sum();
-        measurements.put(Result.PREFIX + "nuclei", n);
-        measurements.put(Result.PREFIX + "nuclei per mm^2 of region", n / mm2);
-        counts.forEach((type, count) -> {
-            measurements.put(Result.PREFIX + type, count);
-            measurements.put(Result.PREFIX + type + " per mm^2 of region", count / mm2);
-        });
-        measurements.put(Result.PREFIX + "region mm^2", mm2);
-        measurements.close();
     }
 
     /** By the server where one runs that suits, else by a process. */
@@ -204,7 +293,7 @@ public final class Run {
                 return server.await(id, output);
         }
         if (python == null)
-            throw new Stop("It is not known which Python has cytolite: Extensions > cytolite > Set up, or run `cytolite qupath install`.");
+            throw new Stop(NO_PYTHON);
         new LocalProcess(request.command(python, slide, roi, mpp, output), screen).run();
         return LocalProcess.resultBelow(output);
     }
@@ -280,13 +369,22 @@ public final class Run {
         return new Outcome(Region.describe(regions), n, counts, result.tissueMm2(), (System.nanoTime() - began) / 1e9, result.warnings(), folder);
     }
 
+    /** Whether results stay: in a project they do. */
+    private boolean isKept() {
+        return project != null && project.getPath() != null;
+    }
+
+    private static Path resultsOf(Project<?> project) {
+        return project.getPath().resolveSibling("cytolite");
+    }
+
     /** In the project's folder, where the tables stay; else a temporary one. */
     private File newFolder() {
         try {
-            if (project == null || project.getPath() == null)
+            if (!isKept())
                 return Files.createTempDirectory("cytolite-").toFile();
             String now = new SimpleDateFormat("yyyy-MM-dd_HH.mm.ss.SSS").format(new Date());
-            return Files.createDirectories(project.getPath().resolveSibling("cytolite").resolve(now)).toFile();
+            return Files.createDirectories(resultsOf(project).resolve(now)).toFile();
         } catch (IOException problem) {
             throw new Stop("No folder for the result can be made (" + problem.getMessage() + ").");
         }

@@ -1,7 +1,11 @@
 package qupath.ext.cytolite;
 
 import java.util.Collection;
+import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Locale;
+import java.util.Set;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.function.Supplier;
 
 import org.slf4j.Logger;
@@ -20,6 +24,7 @@ public class Screen {
     private static volatile Windows windows = image -> null;
 
     protected volatile boolean cancelled = false;
+    private final List<String> said = new CopyOnWriteArrayList<>();
     private long began = System.nanoTime();
     private long shown = began;
 
@@ -63,7 +68,13 @@ public class Screen {
     /** A run has ended well. */
     public void done(Outcome outcome) {
         log(outcome.sentence());
-        outcome.warnings().forEach(this::warn);
+        outcome.warnings().stream().filter(each -> said.stream().noneMatch(it -> it.endsWith(each))).forEach(this::warn);
+    }
+
+    /** A model was taught. */
+    public void taught(Taught taught) {
+        log(taught.sentence());
+        taught.doubts().forEach(this::warn);
     }
 
     /** How fast a run was, where it was long enough to say. */
@@ -74,7 +85,16 @@ public class Screen {
     }
 
     public void warn(String message) {
+        said.add(message);
         LOG.warn(message);
+    }
+
+    /** What was warned of so far, and what the result warns of besides; a process says which slide it means, a result does not. */
+    protected List<String> warnings(List<String> ofResult) {
+        Set<String> all = new LinkedHashSet<>(said);
+        all.removeIf(each -> ofResult.stream().anyMatch(each::endsWith));
+        all.addAll(ofResult);
+        return List.copyOf(all);
     }
 
     /** Without a window the script itself must fail, so that a batch can see it. */

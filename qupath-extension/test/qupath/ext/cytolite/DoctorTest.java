@@ -18,7 +18,7 @@ import com.google.gson.JsonParser;
 
 class DoctorTest {
     private static final String ANSWER = "{\"version\":\"0.1.0\",\"models\":[\"a\",\"b\"],\"findings\":[{\"what\":\"disk\",\"state\":\"%s\",\"found\":\"f\",\"mend\":\"m\"}],"
-        + "\"menu\":[{\"title\":\"See\",\"arguments\":[\"view\",\"{result}\"]}],\"later\":1}";
+        + "\"verbs\":[\"segment\",\"view\"],\"later\":1}";
     @TempDir
     Path folder;
 
@@ -33,7 +33,7 @@ class DoctorTest {
     void theAnswerIsReadAlsoWhereItHasMore() {
         Doctor doctor = Doctor.parse("p", JsonParser.parseString(String.format(ANSWER, "note")).getAsJsonObject());
         assertEquals(List.of("a", "b"), doctor.models());
-        assertEquals(List.of(new Doctor.Command("See", List.of("view", "{result}"))), doctor.menu());
+        assertEquals(List.of("segment", "view"), doctor.verbs());
         assertTrue(doctor.works());
         assertFalse(Doctor.parse("p", JsonParser.parseString(String.format(ANSWER, "bad")).getAsJsonObject()).works());
     }

@@ -43,7 +43,7 @@ class RequestTest {
     void theCommandSaysAllThatIsAsked() {
         List<String> command = FULL.command("/p/python", new File("s l.svs"), new File("r.geojson"), 0.25, new File("out"));
         assertEquals(List.of("/p/python", "-m", "cytolite", "segment", "s l.svs", "--output", "out", "--progress", "json", "--device", "cuda",
-            "--turns", "8", "--tissue", "all", "--model", "C:\\m\u00f6dels\\it's", "--workers", "3", "--roi", "r.geojson", "--mpp", "0.25"), command);
+            "--tta", "8", "--tissue", "all", "--model", "C:\\m\u00f6dels\\it's", "--workers", "3", "--roi", "r.geojson", "--mpp", "0.25"), command);
         List<String> plain = Request.DEFAULT.command("python", new File("s.svs"), null, null, new File("out"));
         for (String option : List.of("--model", "--workers", "--roi", "--mpp"))
             assertFalse(plain.contains(option), option);

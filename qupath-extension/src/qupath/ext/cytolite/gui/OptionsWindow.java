@@ -43,7 +43,7 @@ final class OptionsWindow {
     private final ChoiceBox<String> device = choice("cpu", "cuda");
     private final Spinner<Integer> threads = new Spinner<>(0, 256, 0);
     private final ChoiceBox<String> tissue = choice("tissue that is found", "everything, glass too");
-    private final ChoiceBox<String> tta = choice("1: fast", "4: turned, slower", "8: turned and mirrored, slowest");
+    private final ChoiceBox<String> tta = choice("1: fast", "4: rotated, slower", "8: rotated and mirrored, slowest");
     private final ChoiceBox<String> output = choice("detections", "cells");
     private final ChoiceBox<String> area = choice("selected regions, else all", "the whole image");
     private final Map<Measured, CheckBox> measured = new EnumMap<>(Measured.class);
@@ -56,9 +56,8 @@ final class OptionsWindow {
         this.preferences = preferences;
         Request last = preferences.request();
         model.getItems().setAll(OWN_CHOICE);
-        if (models != null)
-            model.getItems().addAll(models);
-        model.getItems().addAll(preferences.modelFolders());
+        model.getItems().addAll(models);
+        ModelNames.show(model);
         if (last.model() != null && !model.getItems().contains(last.model()))
             model.getItems().add(last.model());
         model.setValue(last.model() == null ? OWN_CHOICE : last.model());
@@ -140,9 +139,9 @@ final class OptionsWindow {
             if (box.isSelected())
                 kept.add(group);
         });
-        int turns = List.of(1, 4, 8).get(tta.getSelectionModel().getSelectedIndex());
+        int orientations = List.of(1, 4, 8).get(tta.getSelectionModel().getSelectedIndex());
         return new Request(OWN_CHOICE.equals(model.getValue()) ? null : model.getValue(), device.getValue(),
-            threads.getValue() == 0 ? null : threads.getValue(), tissue.getSelectionModel().getSelectedIndex() == 1, turns,
+            threads.getValue() == 0 ? null : threads.getValue(), tissue.getSelectionModel().getSelectedIndex() == 1, orientations,
             output.getSelectionModel().getSelectedIndex() == 1, kept, area.getSelectionModel().getSelectedIndex() == 1);
     }
 

@@ -11,7 +11,6 @@ import com.google.gson.JsonParser;
 
 import javafx.beans.property.StringProperty;
 
-import qupath.ext.cytolite.Doctor;
 import qupath.ext.cytolite.Request;
 import qupath.ext.cytolite.Stop;
 import qupath.lib.gui.prefs.PathPrefs;
@@ -22,7 +21,7 @@ final class Preferences {
     private final StringProperty request = PathPrefs.createPersistentPreference("cytolite.request", Request.DEFAULT.toJson());
     private final StringProperty speeds = PathPrefs.createPersistentPreference("cytolite.speeds", "{}");
     private final StringProperty models = PathPrefs.createPersistentPreference("cytolite.models", "[]");
-    private final StringProperty menu = PathPrefs.createPersistentPreference("cytolite.menu", "[]");
+    private final StringProperty verbs = PathPrefs.createPersistentPreference("cytolite.verbs", "[]");
 
     /** The options of the last run; those of an older version that cannot be read give way to the default. */
     Request request() {
@@ -55,13 +54,11 @@ final class Preferences {
 
     /** Folders of models that were used, the last one first: those that the user taught or exported. */
     List<String> modelFolders() {
-        List<String> found = new ArrayList<>();
-        array(models).forEach(each -> found.add(each.getAsString()));
-        return found;
+        return strings(models);
     }
 
     void rememberModel(String folder) {
-        List<String> all = modelFolders();
+        List<String> all = new ArrayList<>(modelFolders());
         all.remove(folder);
         all.add(0, folder);
         JsonArray json = new JsonArray();
@@ -69,26 +66,15 @@ final class Preferences {
         models.set(json.toString());
     }
 
-    /** What the package offered to the menu when it was asked last. */
-    List<Doctor.Command> menu() {
-        List<Doctor.Command> found = new ArrayList<>();
-        for (JsonElement each : array(menu)) {
-            List<String> words = new ArrayList<>();
-            each.getAsJsonArray().forEach(word -> words.add(word.getAsString()));
-            found.add(new Doctor.Command(words.get(0), words.subList(1, words.size())));
-        }
-        return found;
+    /** The commands that the package had when it was asked last. */
+    List<String> verbs() {
+        return strings(verbs);
     }
 
-    void rememberMenu(List<Doctor.Command> commands) {
+    void rememberVerbs(List<String> names) {
         JsonArray json = new JsonArray();
-        for (Doctor.Command command : commands) {
-            JsonArray words = new JsonArray();
-            words.add(command.title());
-            command.arguments().forEach(words::add);
-            json.add(words);
-        }
-        menu.set(json.toString());
+        names.forEach(json::add);
+        verbs.set(json.toString());
     }
 
     private static JsonObject object(StringProperty property) {
@@ -99,11 +85,13 @@ final class Preferences {
         }
     }
 
-    private static JsonArray array(StringProperty property) {
+    private static List<String> strings(StringProperty property) {
+        List<String> found = new ArrayList<>();
         try {
-            return JsonParser.parseString(property.get()).getAsJsonArray();
-        } catch (JsonParseException | IllegalStateException | NullPointerException damaged) {
-            return new JsonArray();
+            JsonParser.parseString(property.get()).getAsJsonArray().forEach(each -> found.add(each.getAsString()));
+            return found;
+        } catch (JsonParseException | IllegalStateException | NullPointerException | UnsupportedOperationException damaged) {
+            return List.of();
         }
     }
 }

@@ -1,10 +1,8 @@
 package qupath.ext.cytolite.gui;
 
-import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CopyOnWriteArrayList;
 
 import javafx.application.Platform;
 import javafx.collections.ObservableList;
@@ -20,7 +18,6 @@ class WindowScreen extends Screen {
     private final QuPathGUI gui;
     private final ProgressWindow window;
     private final StringBuffer log = new StringBuffer();
-    private final List<String> warnings = new CopyOnWriteArrayList<>();
 
     /** Also for a script, which has a thread of its own; windows are made on JavaFX's alone. */
     static WindowScreen open(QuPathGUI gui) {
@@ -78,14 +75,12 @@ class WindowScreen extends Screen {
     public void warn(String message) {
         super.warn(message);
         log("Warning: " + message);
-        warnings.add(message);
     }
 
     @Override
     public void done(Outcome outcome) {
         log(outcome.sentence());
-        List<String> all = new ArrayList<>(warnings);
-        outcome.warnings().stream().filter(each -> !all.contains(each)).forEach(all::add);
+        List<String> all = warnings(outcome.warnings());
         onScreen(() -> new ResultWindow(gui, outcome, all).show());
     }
 

@@ -18,6 +18,8 @@ public abstract class PathObject {
 
     public abstract PathClass getPathClass();
 
+    public abstract void setPathClass(PathClass pathClass);
+
     public abstract ROI getROI();
 
     public abstract String getName();

@@ -10,7 +10,7 @@ public final class SimpleObject extends PathObject {
     private final Kind kind;
     private final ROI roi;
     private final ROI nucleus;
-    private final PathClass pathClass;
+    private PathClass pathClass;
     private String name;
 
     public SimpleObject(Kind kind, ROI roi, ROI nucleus, PathClass pathClass) {
@@ -27,6 +27,11 @@ public final class SimpleObject extends PathObject {
     @Override
     public PathClass getPathClass() {
         return pathClass;
+    }
+
+    @Override
+    public void setPathClass(PathClass pathClass) {
+        this.pathClass = pathClass;
     }
 
     @Override

@@ -11,6 +11,7 @@ import javafx.scene.control.MenuBar;
 import javafx.scene.control.MenuItem;
 import javafx.stage.Stage;
 
+import qupath.lib.gui.viewer.QuPathViewer;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.classes.PathClass;
 import qupath.lib.projects.Project;
@@ -22,6 +23,7 @@ public class QuPathGUI {
     private final MenuBar menus;
     private final SimpleObjectProperty<ImageData<BufferedImage>> image = new SimpleObjectProperty<>();
     private final ObservableList<PathClass> classes = FXCollections.observableArrayList();
+    private final QuPathViewer viewer = new QuPathViewer();
     private Project<BufferedImage> project;
 
     public QuPathGUI(Stage stage, MenuBar menus) {
@@ -37,6 +39,10 @@ public class QuPathGUI {
     public void show(ImageData<BufferedImage> image, Project<BufferedImage> project) {
         this.project = project;
         this.image.set(image);
+    }
+
+    public QuPathViewer getViewer() {
+        return viewer;
     }
 
     public Stage getStage() {

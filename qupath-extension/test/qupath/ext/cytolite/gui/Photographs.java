@@ -1,10 +1,12 @@
 package qupath.ext.cytolite.gui;
 
+import java.awt.Graphics2D;
 import java.awt.image.BufferedImage;
 import java.io.File;
 import java.io.IOException;
 import java.net.URI;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -20,12 +22,14 @@ import javafx.scene.Node;
 import javafx.scene.Parent;
 import javafx.scene.Scene;
 import javafx.scene.control.Button;
+import javafx.scene.control.ChoiceBox;
 import javafx.scene.control.ContextMenu;
 import javafx.scene.control.Label;
 import javafx.scene.control.Labeled;
 import javafx.scene.control.Menu;
 import javafx.scene.control.MenuBar;
 import javafx.scene.control.MenuItem;
+import javafx.scene.control.TextField;
 import javafx.scene.image.WritableImage;
 import javafx.scene.input.KeyCode;
 import javafx.scene.input.KeyEvent;
@@ -37,13 +41,17 @@ import org.locationtech.jts.io.ParseException;
 import org.locationtech.jts.io.WKTReader;
 
 import qupath.ext.cytolite.Cytolite;
+import qupath.ext.cytolite.Density;
 import qupath.ext.cytolite.Doctor;
+import qupath.ext.cytolite.Home;
 import qupath.ext.cytolite.Outcome;
 import qupath.ext.cytolite.Request;
 import qupath.ext.cytolite.Screen;
 import qupath.ext.cytolite.Stop;
+import qupath.ext.cytolite.Taught;
 import qupath.lib.gui.QuPathGUI;
 import qupath.lib.gui.extensions.QuPathExtension;
+import qupath.lib.gui.viewer.overlays.PathOverlay;
 import qupath.lib.images.ImageData;
 import qupath.lib.images.servers.FileServer;
 import qupath.lib.objects.PathObject;
@@ -102,6 +110,8 @@ public final class Photographs {
         options(gui);
         progress(gui);
         result(gui);
+        teach(gui);
+        density(gui);
         error(gui);
         script(gui);
         setUp(gui);
@@ -112,15 +122,19 @@ public final class Photographs {
         Menu ours = (Menu) menus.getMenus().get(1).getItems().get(0);
         require(item(ours, "Find nuclei...").isDisable(), "without an image nothing can be found");
         require(!item(ours, "Set up...").isDisable(), "the set-up needs no image");
-        require(ours.getItems().stream().noneMatch(it -> "See it".equals(it.getText())), "no entry for a command that is not there");
+        require(ours.getItems().stream().noneMatch(it -> "Open in the browser viewer".equals(it.getText())), "no entry for a command that is not there");
         onFx(() -> gui.show(image(), null));
         require(!item(ours, "Find nuclei...").isDisable(), "with an image they can");
         Preferences preferences = new Preferences();
         onFx(() -> {
-            preferences.rememberMenu(List.of(new Doctor.Command("See it", List.of("view", "{result}"))));
+            preferences.rememberVerbs(List.of("segment", "view", "spatial", "teach", "apply"));
             new Entries(gui, preferences).install();
         });
-        require(item(ours, "See it") != null, "what the package offers is in the menu");
+        for (String title : List.of("Open in the browser viewer", "Density map overlay...", "Export labels for teaching", "Teach from labelled cells...", "Name the cells again..."))
+            require(item(ours, title) != null, "what the package has is in the menu");
+        onFx(() -> item(ours, "Name the cells again...").fire());
+        require(texts("cytolite").stream().anyMatch(it -> it.contains("No result of this image was kept")), "why it cannot be, in a sentence");
+        press("cytolite", "Close");
         List<MenuItem> items = List.copyOf(ours.getItems());
         ContextMenu shown = new ContextMenu();
         onFx(() -> {
@@ -140,7 +154,7 @@ public final class Photographs {
         Request[] asked = new Request[1];
         onFx(() -> {
             preferences.rememberSpeed(Request.DEFAULT, 0.05);
-            OptionsWindow window = new OptionsWindow(gui, preferences, List.of("nuclei-light-int8", "nuclei-base-int8"));
+            OptionsWindow window = new OptionsWindow(gui, preferences, List.of("nuclei-light-int8", "nuclei-base-int8", "/home/me/.cytolite/models/melanoma"));
             window.show(request -> asked[0] = request);
         });
         photograph("options", "cytolite: find nuclei");
@@ -148,7 +162,7 @@ public final class Photographs {
         press("cytolite: find nuclei", "Run");
         require(Request.DEFAULT.equals(asked[0]), "Run asks for what is shown");
         onFx(() -> gui.getImageData().getHierarchy().removeObjects(List.copyOf(gui.getImageData().getHierarchy().getAnnotationObjects()), true));
-        onFx(() -> new OptionsWindow(gui, preferences, null).show(request -> { }));
+        onFx(() -> new OptionsWindow(gui, preferences, List.of()).show(request -> { }));
         require(button("cytolite: find nuclei", "Run").isDisable(), "without a region Run cannot be pressed");
         photograph("options-nothing", "cytolite: find nuclei");
         press("cytolite: find nuclei", "Close");
@@ -189,7 +203,7 @@ public final class Photographs {
 
     private static void result(QuPathGUI gui) throws Exception {
         Map<String, Integer> counts = new LinkedHashMap<>();
-        List<PathClass> classes = new java.util.ArrayList<>();
+        List<PathClass> classes = new ArrayList<>();
         Object[][] types = {{"Neoplastic", 1203, 0xff0000}, {"Connective", 402, 0x0000ff}, {"Lymphocyte", 377, 0x00a000}, {"Epithelial", 99, 0xffa500}, {"Dead", 4, 0xdddd00}};
         for (Object[] each : types) {
             counts.put((String) each[0], (Integer) each[1]);
@@ -198,7 +212,7 @@ public final class Photographs {
         Screen screen = onFxGet(() -> new WindowScreen(gui));
         require(stage("cytolite") != null, "a window at once");
         screen.addClasses(classes);
-        screen.warn("The pixel size comes from QuPath.");
+        screen.warn("a b.svs: The pixel size comes from QuPath.");
         screen.done(new Outcome("2 regions", 2085, counts, 1.52, 34.2, List.of("The slide is blurred in places.", "The pixel size comes from QuPath."), new File("/slides/my project/cytolite/1/slide")));
         screen.end();
         photograph("result", "cytolite: result");
@@ -209,6 +223,68 @@ public final class Photographs {
         require(stage("cytolite") == null, "the window of the run is gone");
         require(gui.getAvailablePathClasses().size() == 5, "classes that were missing are in the list");
         press("cytolite: result", "Close");
+    }
+
+    private static void teach(QuPathGUI gui) throws Exception {
+        require(!onFxGet(() -> Home.model("my-model").exists()), "a folder of the tests alone");
+        List<Object> asked = new ArrayList<>();
+        onFx(() -> new TeachWindow(gui, (others, model) -> asked.add(model)).show());
+        require(button("cytolite: teach", "Teach").isDisable(), "without labels nothing can be taught");
+        press("cytolite: teach", "Close");
+        label(gui);
+        onFx(() -> new TeachWindow(gui, (others, model) -> asked.add(model)).show());
+        require(texts("cytolite: teach").contains("    Mitosis: 7 points, 1 area"), "labels: " + texts("cytolite: teach"));
+        TextField name = (TextField) onFxGet(() -> nodes(stage("cytolite: teach").getScene().getRoot()).stream().filter(it -> it instanceof TextField).findFirst().orElseThrow());
+        onFx(() -> name.setText("../up"));
+        require(button("cytolite: teach", "Teach").isDisable(), "a name is no path");
+        onFx(() -> name.setText("melanoma"));
+        photograph("teach", "cytolite: teach");
+        press("cytolite: teach", "Teach");
+        require(asked.equals(List.of(Home.model("melanoma"))), "it is asked for");
+        List<Taught.Row> rows = List.of(new Taught.Row("neoplastic", 50, 0.88, 0.81, 0.93, 0.08), new Taught.Row("lymphocyte", 50, 0.91, 0.85, 0.95, 0.9),
+            new Taught.Row("mitosis", 8, 0.4, 0.1, 0.71, Double.NaN));
+        Taught taught = new Taught(Home.model("melanoma"), rows, new Taught.Row("mean", 108, 0.73, 0.61, 0.84, 0.49), "3 slides",
+            List.of("5: 0.61", "8: 0.70"), List.of("Fewer than 25 labels of mitosis: these scores say little yet."));
+        onFx(() -> new TaughtWindow(gui.getStage(), taught, List.of("labels.geojson: 2 labels have no nucleus within 3 um"), () -> asked.add("named")).show());
+        photograph("taught", "cytolite: taught");
+        require(texts("cytolite: taught").containsAll(List.of("0.88 (0.81 to 0.93)", "0.08", "-")), "scores: " + texts("cytolite: taught"));
+        press("cytolite: taught", "Name the cells again");
+        require(asked.contains("named") && stage("cytolite: taught") == null, "and then the cells are named");
+        onFx(() -> new NameWindow(gui, "nuclei-light", List.of("/home/me/.cytolite/models/melanoma"), asked::add).show());
+        photograph("name", "cytolite: name the cells again");
+        press("cytolite: name the cells again", "Name the cells again");
+        require(asked.contains("/home/me/.cytolite/models/melanoma"), "the model that was taught is offered first");
+    }
+
+    private static void label(QuPathGUI gui) throws Exception {
+        for (String wkt : List.of("MULTIPOINT ((1 1), (2 2), (3 3), (4 4), (5 5), (6 6), (7 7))", "POLYGON ((0 0, 40 0, 40 80, 0 0))")) {
+            PathObject made = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(new WKTReader().read(wkt), ImagePlane.getDefaultPlane()),
+                PathClass.fromString("Mitosis", 0x123456));
+            onFx(() -> gui.getImageData().getHierarchy().addObjects(List.of(made)));
+        }
+    }
+
+    private static void density(QuPathGUI gui) throws Exception {
+        Density density = Density.open(new File(System.getenv("CYTOLITE_TEST_RESULT")));
+        onFx(() -> new DensityWindow(gui, density).show());
+        photograph("density", "cytolite: density map");
+        require(gui.getViewer().getCustomOverlayLayers().size() == 1, "one map lies over the image");
+        PathOverlay overlay = gui.getViewer().getCustomOverlayLayers().get(0);
+        require("neoplastic: 130 per mm\u00b2".equals(overlay.getLocationString(gui.getImageData(), 2401, 1041, 0, 0)), "the value under the mouse");
+        require(overlay.getLocationString(gui.getImageData(), -1, 0, 0, 0) == null && overlay.getLocationString(gui.getImageData(), 0, 1e6, 0, 0) == null, "none beside the image");
+        BufferedImage painted = new BufferedImage(400, 240, BufferedImage.TYPE_INT_ARGB);
+        Graphics2D graphics = painted.createGraphics();
+        graphics.scale(0.1, 0.1);
+        overlay.paintOverlay(graphics, null, 10, image(), true);
+        require(painted.getRGB(300, 130) == 0, "it is not laid over another image");
+        overlay.paintOverlay(graphics, null, 10, gui.getImageData(), true);
+        require(painted.getRGB(300, 130) != 0 && painted.getRGB(2, 2) == 0, "it lies where the nuclei are");
+        ImageIO.write(painted, "png", folder.resolve("overlay.png").toFile());
+        ChoiceBox<?> type = (ChoiceBox<?>) onFxGet(() -> nodes(stage("cytolite: density map").getScene().getRoot()).stream().filter(it -> it instanceof ChoiceBox).findFirst().orElseThrow());
+        onFx(() -> type.getSelectionModel().select(1));
+        require(gui.getViewer().getCustomOverlayLayers().size() == 1, "another type takes its place");
+        press("cytolite: density map", "Close, and take the map away");
+        require(gui.getViewer().getCustomOverlayLayers().isEmpty(), "and it goes with the window");
     }
 
     private static void error(QuPathGUI gui) throws Exception {
@@ -339,7 +415,7 @@ public final class Photographs {
     }
 
     private static List<Node> nodes(Parent parent) {
-        List<Node> all = new java.util.ArrayList<>();
+        List<Node> all = new ArrayList<>();
         for (Node child : parent.getChildrenUnmodifiable()) {
             all.add(child);
             if (child instanceof Parent below)

@@ -8,7 +8,6 @@ import java.util.List;
 
 import org.junit.jupiter.api.Test;
 
-import qupath.ext.cytolite.Doctor;
 import qupath.ext.cytolite.Request;
 import qupath.ext.cytolite.Run;
 import qupath.lib.gui.prefs.PathPrefs;
@@ -25,13 +24,13 @@ class PreferencesTest {
 
     @Test
     void whatAnotherVersionWroteGivesWayToTheDefault() {
-        for (String name : List.of("request", "speeds", "models", "menu")) {
+        for (String name : List.of("request", "speeds", "models", "verbs")) {
             PathPrefs.createPersistentPreference("cytolite." + name, "").set("{\"unknown\": 1");
         }
         assertEquals(Request.DEFAULT, preferences.request());
         assertTrue(Double.isNaN(preferences.speed(Request.DEFAULT)));
         assertEquals(List.of(), preferences.modelFolders());
-        assertEquals(List.of(), preferences.menu());
+        assertEquals(List.of(), preferences.verbs());
     }
 
     @Test
@@ -53,10 +52,9 @@ class PreferencesTest {
     }
 
     @Test
-    void theMenuIsWhatThePackageOffered() {
-        List<Doctor.Command> menu = List.of(new Doctor.Command("Open", List.of("view", "{result}")), new Doctor.Command("Teach", List.of("teach")));
-        preferences.rememberMenu(menu);
-        assertEquals(menu, new Preferences().menu());
+    void whatThePackageHasIsKept() {
+        preferences.rememberVerbs(List.of("view", "teach"));
+        assertEquals(List.of("view", "teach"), new Preferences().verbs());
     }
 
     @Test

@@ -1,16 +1,16 @@
-"""A committee answers with the mean of its members, says who they are, and refuses those that do not fit."""
+"""An ensemble answers with the mean of its members, says who they are, and refuses those that do not fit."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="committees need the extra `train`")
+pytest.importorskip("torch", reason="ensembles need the extra `train`")
 
 from cytolite.bundle import load_bundle, write_bundle
 from cytolite.errors import BundleError, InputError
 from cytolite.inference.predictor import Predictor
-from cytolite.release.ensemble import commands, make_committee, merged
+from cytolite.release.ensemble import commands, make_ensemble, merged
 from fakes import coloured_patch, coloured_store
 
 
@@ -40,31 +40,31 @@ def members(tmp_path_factory):
 
 
 def test_the_answer_is_the_mean_and_the_members_are_named(members, store, tmp_path):
-    committee, found, note = make_committee(members, tmp_path / "both", "7", [store])
+    ensemble, found, note = make_ensemble(members, tmp_path / "both", "7", [store])
     assert note.startswith("What other held back in training is not recorded")
     image = coloured_patch("x", "consep", 9).image[None, :96, :128]
-    one, other, both = (Predictor(bundle).maps(image) for bundle in (*members, committee))
+    one, other, both = (Predictor(bundle).maps(image) for bundle in (*members, ensemble))
     for a, b, mean in zip(one, other, both, strict=True):
         assert np.abs(a - b).max() > 0.1
         np.testing.assert_allclose(mean, (a + b) / 2, atol=1e-4)
-    assert committee.spec.parameters == 2 * members[0].spec.parameters
-    assert (committee.spec.halo, committee.spec.version) == (128, "7")
-    assert committee.spec.licence == "CC-BY-NC-SA-4.0"
+    assert ensemble.spec.parameters == 2 * members[0].spec.parameters
+    assert (ensemble.spec.halo, ensemble.spec.version) == (128, "7")
+    assert ensemble.spec.licence == "CC-BY-NC-SA-4.0"
     [row] = found
     assert row.difference.value == pytest.approx(row.after.value - row.before.value)
-    card = (committee.path / "CARD.md").read_text()
+    card = (ensemble.path / "CARD.md").read_text()
     assert "mean of nuclei-light" in card
     assert "and other 3" in card
     made = card.split("```bash\n")[1].split("\n```")[0].splitlines()
     assert made.count("cytolite prepare consep data/consep -o consep.h5") == 1
     assert made[-2:] == [
         "make other",
-        "cytolite export nuclei-light -o both --kind committee --model-version 7 --others other --stores consep.h5 "
+        "cytolite export nuclei-light -o both --kind ensemble --model-version 7 --others other --stores consep.h5 "
         "--stores monusac.h5 --stores monuseg.h5 --stores pannuke.h5 --stores puma.h5",
     ]
 
 
-def test_a_committee_can_be_as_many_as_one_likes(members):
+def test_an_ensemble_can_be_as_many_as_one_likes(members):
     import onnx
     import onnxruntime
 
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_refused(members, store, tmp_path):
     first, other = members
     coarse = replace(other, spec=other.spec.model_copy(update={"mpp": 0.5, "flow_threshold": 0.6}))
     with pytest.raises(BundleError, match="they differ in mpp and flow_threshold"):
-        make_committee([first, coarse], tmp_path / "x", "1", [store])
+        make_ensemble([first, coarse], tmp_path / "x", "1", [store])
     import onnx
 
     older = onnx.load(str(other.onnx_path))
@@ -95,9 +95,9 @@ def test_what_does_not_fit_is_refused(members, store, tmp_path):
     onnx.save(older, str(tmp_path / "older.onnx"))
     old = write_bundle(tmp_path / "old", tmp_path / "older.onnx", other.spec, "")
     with pytest.raises(BundleError, match="other versions of ONNX's operators"):
-        make_committee([first, old], tmp_path / "x", "1", [store])
+        make_ensemble([first, old], tmp_path / "x", "1", [store])
     with pytest.raises(InputError, match="at least two"):
-        make_committee([first], tmp_path / "x", "1", [store])
+        make_ensemble([first], tmp_path / "x", "1", [store])
     with pytest.raises(InputError, match="--stores"):
-        make_committee(members, tmp_path / "x", "1", [])
+        make_ensemble(members, tmp_path / "x", "1", [])
     assert not (tmp_path / "x").exists()

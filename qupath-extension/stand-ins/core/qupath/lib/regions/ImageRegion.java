@@ -1,0 +1,3 @@
+package qupath.lib.regions;
+
+public class ImageRegion { }

@@ -1,0 +1,126 @@
+"""Clusters that a run can be on: processes of this machine, a scheduler that runs already, jobs of Slurm."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+from distributed import Client, LocalCluster
+
+from cytolite import machine
+from cytolite.errors import UsageError
+from cytolite.files import read_toml
+
+_CLOSE_S = 10.0
+# A job that has nothing to do is kept for a minute: the next slide may need it, and a queue takes longer.
+_ADAPT_EVERY_S, _IDLE_TIMES = 5.0, 12
+
+
+@contextmanager
+def connect(cluster: str, jobs: int | None = None) -> Iterator[Client]:
+    """Start a cluster, or connect to one that runs.
+
+    Parameters
+    ----------
+    cluster : str
+        ``local``, ``local:4`` (processes of this machine), ``tcp://host:8786`` (a scheduler that runs), ``slurm`` or
+        ``slurm:settings.toml`` (jobs that Slurm starts; the file has what `dask_jobqueue.SLURMCluster` takes).
+    jobs : int, optional
+        At most so many jobs; they come and go with the work. One, if not given.
+
+    Raises
+    ------
+    UsageError
+        If it is something else, the scheduler cannot be reached, or Slurm refuses the jobs.
+    """
+    kind, _, rest = cluster.partition(":")
+    for name in ("distributed", "distributed.client"):  # what it says to programmers, by handlers of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    dask.config.set({"distributed.comm.timeouts.connect": "10s", "distributed.scheduler.allowed-failures": 10})
+    if kind == "local" and (not rest or rest.isdecimal()):
+        with _processes(max(1, int(rest or jobs or machine.cores()))) as local, Client(local) as client:
+            yield client
+    elif kind in {"tcp", "tls"}:
+        with _scheduler(cluster) as client:
+            yield client
+    elif kind == "slurm":
+        with _slurm(Path(rest) if rest else None, jobs or 1) as client:
+            yield client
+    else:
+        allowed = "local, local:N, tcp://HOST:PORT, slurm and slurm:SETTINGS.toml"
+        raise UsageError(f"--cluster {cluster!r} is not known; allowed are {allowed}.")
+
+
+@contextmanager
+def _scheduler(address: str) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        why = type(error).__name__
+        raise UsageError(
+            f"The scheduler {address} cannot be reached ({why}): is it running, and is the address right?"
+        ) from None
+    with client:
+        yield client
+
+
+@contextmanager
+def _slurm(settings: Path | None, jobs: int) -> Iterator[Client]:
+    from dask_jobqueue import SLURMCluster
+
+    given = {"cores": 1, "memory": "4GB", **(read_toml(settings, "The settings of Slurm") if settings else {})}
+    try:
+        slurm = SLURMCluster(**given)
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        raise UsageError(f"Slurm cannot be used with these settings ({error}).") from None
+    with slurm:
+        _try_submitting(slurm.job_script())
+        slurm.adapt(minimum_jobs=1, maximum_jobs=jobs, interval=f"{_ADAPT_EVERY_S}s", wait_count=_IDLE_TIMES)
+        with Client(slurm) as client:
+            yield client
+
+
+def _try_submitting(script: str) -> None:
+    """Ask Slurm whether it would take a job: else a run would wait for jobs that never come."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
+        file.write(script)
+        file.flush()
+        try:
+            tried = subprocess.run(
+                ["sbatch", "--test-only", file.name], capture_output=True, text=True, errors="replace", check=False
+            )
+        except OSError as error:
+            raise UsageError(
+                f"--cluster slurm needs the command sbatch, which cannot be run here ({error.strerror}): start "
+                "cytolite on a host that submits jobs."
+            ) from None
+    if tried.returncode:
+        said = "; ".join(line.partition("error: ")[2] or line for line in tried.stderr.splitlines() if line.strip())
+        raise UsageError(f"Slurm refuses such a job ({said}): look at the settings, queue and memory above all.")
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[LocalCluster]:
+    """Start workers of this machine, and end them for certain.
+
+    Dask waits for ever for a worker that had died while it was being started.
+    """
+    local = LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+    )
+    try:
+        yield local
+    finally:
+        try:
+            local.close(timeout=_CLOSE_S)
+        except TimeoutError:
+            local.shutdown_on_close = False  # or the end of Python would wait once more
+            for process in multiprocessing.active_children():
+                process.kill()
+                process.join()
