@@ -4,8 +4,9 @@
 
 LABELS has image/, inst/ and type/; RESULTS holds a result of `cytolite segment` for each image, of one model. MAP gives
 the ids of type/ names. Each truth nucleus means the found nucleus around its centre (or within 3 um), as labels do in
-`cytolite teach`; both models are scored on these. With --embeddings the results' vectors are inputs, too. Labels are drawn from one image (or one half of it), the rest of
-that image is not used; all other images (or the other half) are the test.
+`cytolite teach`; both models are scored on these. Labels are drawn from one image (or one half of it), the rest of
+that image is not used; all other images (or the other half) are the test. With --embeddings the results' vectors
+are inputs, too.
 """
 
 from __future__ import annotations

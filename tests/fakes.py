@@ -60,7 +60,7 @@ def fake_bundle(
         part = _more(embedding)
         digest = hashlib.sha256(part).hexdigest()
         settings["embedding"] = {"channels": len(embedding), "source": "colours", "sha256": digest}
-    return write_bundle(folder, onnx_path, ModelSpec(**(settings | spec)), "# fake\n", part)
+    return write_bundle(folder, onnx_path, ModelSpec(**(settings | spec)), "# fake\n", embedding=part)
 
 
 def _more(weights: np.ndarray) -> bytes:

@@ -139,7 +139,7 @@ class Predictor:
                 f"The model {self.spec.name!r} gives maps of {flows.shape[2]} x {flows.shape[3]} px where its stride "
                 f"of {self.spec.stride} promises {expected[0]} x {expected[1]}: 'stride' in its {SPEC_NAME} is wrong."
             )
-        return flows, type_logits
+        return flows, type_logits, *others
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,9 @@ class Name(BaseModel):
 
 
 _GEOJSON = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
+_JPEG: dict[str, Any]
+_PNG: dict[str, Any]
+_DATA: dict[str, Any]
 _JPEG, _PNG, _DATA = (
     {"response_class": Response, "responses": {200: {"content": {kind: {}}}}}
     for kind in ("image/jpeg", "image/png", _BYTES)
