@@ -211,3 +211,19 @@ def test_anndata_has_them_and_text_formats_say_that_they_do_not(cells, tmp_path)
     _, notes = convert(tmp_path / "cells.h5ad", tmp_path / "again.parquet")
     assert not notes
     np.testing.assert_array_equal(read_cells(tmp_path / "again.parquet").embeddings, cells.embeddings)
+
+
+def test_vectors_of_training_are_whitened_and_what_does_not_vary_stays_small():
+    pytest.importorskip("torch", reason="bundles are made with the extra `train`")
+    from cytolite.release.embedding import projection
+
+    rng = np.random.default_rng(2)
+    means = (rng.normal(size=(5000, 40)) @ rng.normal(size=(40, 40)) + rng.normal(size=40)).astype(np.float32)
+    weights, bias = projection(means)
+    found = means @ weights.T + bias
+    assert found.shape == (5000, 32)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=2e-3)
+    np.testing.assert_allclose(np.cov(found.T), np.eye(32), atol=2e-2)
+    means[:, :30] = 6.0
+    weights, bias = projection(means)
+    assert np.abs(means @ weights.T + bias).max() < 20

@@ -32,6 +32,7 @@ OUTPUT = "embedding"
 # Chosen by benchmarks/embedding_layers.py.
 SOURCE = "decoder 0"
 IMAGES_PER_SOURCE = 80  # of training, to fit it
+_LEAST_VARIANCE = 1e-4  # of a component, of standardised numbers: smaller ones are noise, and stay small
 _STAGE = re.compile(r"^(?:(.+)_)?/.*(encoder|decoder)/(?:body/)?blocks\.(\d)/.*(?:Add|Clip)$")
 
 
@@ -60,14 +61,16 @@ def make_embedding(bundle: Bundle, out: Path, stores: Sequence[Path], duplicates
 
 
 def with_embedding(bundle: Bundle, training: Sequence[Patch], out: Path | None = None) -> Bundle:
-    """Write a bundle with an embedding fitted to training images: into `out`, or again if its graph is of that make."""
+    """Write a bundle with an embedding fitted to training images: into `out`, or again, if it can have one."""
     tensor = inner_maps(onnx.load(str(bundle.onnx_path))).get(SOURCE)
-    if tensor is None and out is None:
+    found = [] if tensor is None else [m for _, _, [m] in looked_into(bundle, _some(training), [tensor])]
+    if out is None and not found:
         return bundle
     if tensor is None:
         raise InputError(f"The graph of {bundle.spec.name!r} has no inner map {SOURCE!r} that an embedding is made of.")
-    out = out or bundle.path
-    means = np.concatenate([means for _, _, [means] in looked_into(bundle, _some(training), [tensor])])
+    if not found:
+        raise InputError(f"The model {bundle.spec.name!r} finds no nuclei in its training images to fit it to.")
+    out, means = out or bundle.path, np.concatenate(found)
     part = addition(tensor, *projection(means))
     channels = min(MOST_CHANNELS, means.shape[1])
     told = Embedding(channels=channels, source=SOURCE, sha256=hashlib.sha256(part).hexdigest())
@@ -81,7 +84,7 @@ def with_embedding(bundle: Bundle, training: Sequence[Patch], out: Path | None =
 def inner_maps(model: onnx.ModelProto) -> dict[str, str]:
     """Return the tensors that stages of an EfficientNet and blocks of a decoder end with, by names like "encoder 4".
 
-    Of an int8 graph those that are float32 again: another use of what lies before would keep it from being int8. Of a
+    Of an int8 graph those that are float32 again: another use of what lies before would keep it from being int8. Of an
     ensemble those of its last member.
     """
     tensors = {name for node in model.graph.node for name in node.output}
@@ -119,13 +122,15 @@ def looked_into(
 def projection(means: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights (channels, C) and bias (channels,) that make vectors of means (n, C): whitened, at most 32.
 
-    The principal components of the standardised means, each divided by its standard deviation.
+    The principal components of the standardised means, each divided by its standard deviation; what does not vary is
+    not made to.
     """
-    mean, scale = means.mean(axis=0, dtype=np.float64), np.maximum(means.std(axis=0, dtype=np.float64), 1e-6)
+    mean, scale = means.mean(axis=0, dtype=np.float64), means.std(axis=0, dtype=np.float64)
+    scale = np.where(scale > 1e-6, scale, 1.0)
     z = (means - mean) / scale
     variances, axes = np.linalg.eigh(z.T @ z / len(z))
     order = np.argsort(variances)[::-1][:MOST_CHANNELS]
-    weights = (axes[:, order] / np.sqrt(np.maximum(variances[order], 1e-9))).T / scale
+    weights = (axes[:, order] / np.sqrt(np.maximum(variances[order], _LEAST_VARIANCE))).T / scale
     return weights.astype(np.float32), (-weights @ mean).astype(np.float32)
 
 
