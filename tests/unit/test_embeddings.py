@@ -158,9 +158,9 @@ def cells(bundle, painted):
 
 def write(path, cells):
     with CellsWriter(path, list(cells.features), type_set=cells.type_set, channels=len(MAPS)) as writer:
-        writer.append(cells.select(np.arange(7)))
+        writer.append(cells[:7])
         writer.append(CellTable.empty(list(cells.features)))
-        writer.append(cells.select(np.arange(7, len(cells))))
+        writer.append(cells[7:])
     return path
 
 
