@@ -153,7 +153,7 @@ class Bundle:
     @property
     def spec_sha256(self) -> str:
         """Of all in the spec but how it was made and tested: other thresholds find other cells, embeddings do not."""
-        others = {"made_with": (), "held_back": None, "few_examples": {}, "embedding": None}
+        others: dict[str, Any] = {"made_with": (), "held_back": None, "few_examples": {}, "embedding": None}
         decisive = self.spec.model_copy(update=others)
         return hashlib.sha256(decisive.model_dump_json().encode()).hexdigest()
 

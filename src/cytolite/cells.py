@@ -238,8 +238,8 @@ class CellTable:
                 f"Cells of the types {', '.join(tables[0].type_names)} and of {', '.join(other.names)} cannot be in "
                 "one table; map one to the other first (`cytolite convert --map`)."
             )
-        channels = {None if t.embeddings is None else t.embeddings.shape[1] for t in tables}
-        if len(channels) > 1:
+        vectors = [t.embeddings for t in tables if t.embeddings is not None]
+        if vectors and (len(vectors) < len(tables) or len({part.shape[1] for part in vectors}) > 1):
             raise InputError("Cells with embeddings and cells without, or with others, cannot be in one table.")
         starts = np.cumsum([0] + [len(t.vertices) for t in tables])
         first = tables[0]
@@ -256,7 +256,7 @@ class CellTable:
             region_names=first.region_names,
             mpp=first.mpp,
             type_set=first.type_set,
-            embeddings=None if channels == {None} else np.concatenate([t.embeddings for t in tables]),  # type: ignore[misc]
+            embeddings=np.concatenate(vectors) if vectors else None,
         )
 
 

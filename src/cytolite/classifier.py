@@ -7,7 +7,7 @@ named by itself, so neither tiles nor the order of nuclei change a name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -187,7 +187,7 @@ def inputs_of(before: CellTable, names: Sequence[str]) -> NDArray[np.float64]:
         If the cells lack one.
     """
     probs = dict(zip(before.type_set.probs, before.type_probs.T, strict=True))
-    columns: Mapping[str, NDArray[Any]] = {**before.features, "area_um2": before.area_um2}
+    columns: dict[str, NDArray[Any]] = {**before.features, "area_um2": before.area_um2}
     if before.embeddings is not None:
         columns |= dict(zip(vector_names(before.embeddings.shape[1]), before.embeddings.T, strict=True))
     elif any(name.startswith(_VECTOR) for name in names):
