@@ -238,7 +238,20 @@ def write_taught(
 ) -> Bundle:
     """Write a bundle of a classifier: with the parent's weights only if they are not in the package.
 
-    `report` is what the card says, as JSON for programs such as QuPath's extension.
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where the bundle shall be.
+    parent : Bundle
+        Whose network it uses.
+    spec : ModelSpec
+        Its description, classifier included.
+    card : str
+        Markdown.
+    report : str
+        What the card says, as JSON for programs such as QuPath's extension.
+    replace : bool
+        Take the place of a bundle that is there.
 
     Raises
     ------

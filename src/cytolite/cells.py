@@ -151,7 +151,15 @@ class CellTable:
         return cytolite.to_labels(self, shape)
 
     def plot(self, image: NDArray[np.uint8] | None = None, **options: Any) -> Axes:
-        """Draw outlines in the types' colours over an image; see `cytolite.plot_cells`."""
+        """Draw outlines in the types' colours over an image; see `cytolite.plot_cells`.
+
+        Parameters
+        ----------
+        image : numpy.ndarray, optional
+            uint8 (H, W, 3), whose pixels the outlines count.
+        **options
+            As of `cytolite.plot_cells`.
+        """
         import cytolite
 
         return cytolite.plot_cells(self, image, **options)
@@ -160,7 +168,17 @@ class CellTable:
     def empty(
         cls, feature_names: Sequence[str] = (), type_set: TypeSet = DEFAULT, channels: int | None = None
     ) -> CellTable:
-        """Return a table without rows, with the given feature columns, types and channels of embeddings."""
+        """Return a table without rows, with the given feature columns and types.
+
+        Parameters
+        ----------
+        feature_names : sequence of str
+            Columns of measurements.
+        type_set : TypeSet
+            The types that its nuclei could have.
+        channels : int, optional
+            Numbers in their embeddings.
+        """
         return cls(
             vertices=np.empty((0, 2)),
             offsets=np.zeros(1, np.int64),
@@ -264,6 +282,13 @@ def with_known_types(type_probs: NDArray[np.float32], types: NDArray[np.uint8]) 
     """Return probabilities, float32 (N, types), where rows that are not all known say that the type is certain.
 
     Where those that are known sum to 1, the others are 0.
+
+    Parameters
+    ----------
+    type_probs : numpy.ndarray
+        float32 (N, types), NaN where it is not known.
+    types : numpy.ndarray
+        uint8 (N,), from 1.
     """
     probs = np.ascontiguousarray(type_probs).copy()
     missing = np.isnan(probs)
@@ -276,6 +301,15 @@ def with_known_types(type_probs: NDArray[np.float32], types: NDArray[np.uint8]) 
 
 def require_types(table: CellTable, type_set: TypeSet, path: Path) -> None:
     """Check that cells are of the types that a file was opened for.
+
+    Parameters
+    ----------
+    table : CellTable
+        Cells to check.
+    type_set : TypeSet
+        What the file was opened for.
+    path : pathlib.Path
+        The file, for the error.
 
     Raises
     ------

@@ -95,7 +95,15 @@ class Classifier(BaseModel):
         return self.of_inputs(inputs_of(before, self.inputs), before.type_probs)
 
     def of_inputs(self, inputs: NDArray[np.float64], type_probs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return probabilities, float64 (N, types), of inputs (N, inputs) and what the network said (N, parent's)."""
+        """Return probabilities, float64 (N, types), of inputs (N, inputs) and what the network said (N, parent's).
+
+        Parameters
+        ----------
+        inputs : numpy.ndarray
+            float64 (N, inputs), in the order of the classifier's names.
+        type_probs : numpy.ndarray
+            float32 (N, parent's types), what the network said.
+        """
         z = self.standardised(inputs)
         # Not a product of matrices: a library's result would depend on how many nuclei it is given at once.
         scores = np.stack([(z * row).sum(axis=1) for row in np.asarray(self.coefficients)], axis=1)
@@ -159,6 +167,13 @@ def before_columns(network_types: TypeSet) -> tuple[str, ...]:
 def as_before(cells: CellTable, network_types: TypeSet) -> CellTable:
     """Return cells as the network named them, of whatever classifier they are now.
 
+    Parameters
+    ----------
+    cells : CellTable
+        With the columns of what the network said.
+    network_types : TypeSet
+        The types that it tells apart.
+
     Raises
     ------
     InputError
@@ -180,6 +195,13 @@ def as_before(cells: CellTable, network_types: TypeSet) -> CellTable:
 
 def inputs_of(before: CellTable, names: Sequence[str]) -> NDArray[np.float64]:
     """Return the inputs of a classifier, float64 (N, inputs).
+
+    Parameters
+    ----------
+    before : CellTable
+        Cells as the network named them.
+    names : sequence of str
+        Which numbers of a nucleus, in the classifier's order.
 
     Raises
     ------
@@ -215,7 +237,15 @@ def vector_names(channels: int) -> tuple[str, ...]:
 
 
 def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Return probabilities of scores, row by row: float64 (n, k)."""
+    """Return probabilities of scores, row by row: float64 (n, k).
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (n, k).
+    temperature : float
+        What scores are divided by.
+    """
     scaled = np.asarray(scores, np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis=1, keepdims=True)

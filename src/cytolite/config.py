@@ -396,7 +396,15 @@ def all_settings(kind: type[Settings] = Settings) -> list[type[Settings]]:
 
 
 def explain(error: ValidationError, kind: type[Settings]) -> str:
-    """Return the first complaint of pydantic as one sentence."""
+    """Return the first complaint of pydantic as one sentence.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of the validation.
+    kind : type
+        The settings that were to be made, for the names that are allowed.
+    """
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or kind.__name__
     if first["type"] == "extra_forbidden":

@@ -342,6 +342,25 @@ def convert(
     """Convert a file of cells to another format; return the number of cells, and what was not taken over as it was.
 
     See `cytolite.interop.convert.convert`.
+
+    Parameters
+    ----------
+    source, target : pathlib.Path
+        Files of cells; the endings say their formats.
+    classes : mapping, optional
+        Of a foreign GeoJSON: classification to type.
+    mpp : float, optional
+        Resolution of a file that does not say it, um per pixel.
+    mapping : mapping, optional
+        Names of the types to names of the types that are wanted.
+    outlines, metadata : bool
+        As of the command.
+    overwrite : bool
+        Replace a target that is there.
+    simplify_um : float, optional
+        Leave out vertices as long as an outline moves by no more.
+    update : Update
+        Is told how much is done.
     """
     from cytolite.config import MPP_MAX, MPP_MIN
     from cytolite.interop.convert import convert as run
@@ -365,6 +384,17 @@ def convert_cohort(
     **options: Any,
 ) -> tuple[int, list[str]]:
     """Convert each result in a folder of results: to ``TARGET/NAME.ENDING``; return as `convert`, of all together.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        Folder of results.
+    target : pathlib.Path
+        Folder of the files.
+    ending : str
+        Of the format, with its point.
+    display : Display
+        Shows progress.
 
     Raises
     ------
@@ -429,7 +459,19 @@ def spatial(
 
 
 def teach(results: Sequence[Path], labels: Sequence[Path], output: Path, settings: TeachSettings) -> Taught:
-    """Teach a model types by labels on results; see `cytolite.teach.run.teach`."""
+    """Teach a model types by labels on results; see `cytolite.teach.run.teach`.
+
+    Parameters
+    ----------
+    results : sequence of pathlib.Path
+        Folders of results.
+    labels : sequence of pathlib.Path
+        Files of labelled nuclei.
+    output : pathlib.Path
+        Folder of the bundle, or a file of suggestions.
+    settings : TeachSettings
+        Everything else.
+    """
     from cytolite.teach.run import teach as run
 
     return run(results, labels, output, settings)
@@ -437,6 +479,17 @@ def teach(results: Sequence[Path], labels: Sequence[Path], output: Path, setting
 
 def suggest_labels(result: Path, output: Path, n: int, slide: Path | None = None) -> tuple[int, list[str]]:
     """Write nuclei worth labelling next as GeoJSON and, if the slide is there, a sheet of their crops beside it.
+
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of a result.
+    output : pathlib.Path
+        GeoJSON file to write.
+    n : int
+        How many nuclei.
+    slide : pathlib.Path, optional
+        Where the slide lies now, if not where it was.
 
     Returns
     -------
@@ -469,7 +522,21 @@ def name_results(
     overwrite: bool = False,
     done: Callable[[Path, int, tuple[str, ...]], None] = lambda folder, n, warnings: None,
 ) -> list[Path]:
-    """Write results again with the names of a taught model; see `cytolite.teach.naming.name_results`."""
+    """Write results again with the names of a taught model; see `cytolite.teach.naming.name_results`.
+
+    Parameters
+    ----------
+    model : str or pathlib.Path
+        A taught bundle, by name or path.
+    results : sequence of pathlib.Path
+        Folders of results.
+    output : pathlib.Path
+        Folder for the new ones.
+    overwrite : bool
+        Replace results that are there.
+    done : callable
+        Is told of each result: its folder, its cells, warnings.
+    """
     from cytolite.teach.naming import name_results as run
 
     return run(model, results, output, overwrite=overwrite, done=done)
@@ -483,7 +550,21 @@ def sheet(
     region: str | None = None,
     columns: int = 16,
 ) -> Path:
-    """Draw crops of the nuclei of each type of a result; return the picture's path."""
+    """Draw crops of the nuclei of each type of a result; return the picture's path.
+
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of a result.
+    output : pathlib.Path, optional
+        Picture to write; beside the result by default.
+    slide : pathlib.Path, optional
+        Where the slide lies now, if not where it was.
+    region : str, optional
+        Nuclei of one region alone, by its name.
+    columns : int
+        Crops of each type.
+    """
     from cytolite.interop.result import Result
     from cytolite.teach.sheet import SHEET_FILE, draw_result
 
@@ -622,7 +703,7 @@ def _counted(items: Iterable[Item], n: int, update: Update) -> Iterator[Item]:
 
 
 def relabel(stores: Sequence[Path], out: Path, settings: RelabelSettings, display: Display = silent) -> Relabelled:
-    """Split coarse classes by classifiers trained on another dataset; see `cytolite.relabel.run.relabel`.
+    """Split coarse labels by classifiers trained on another dataset; see `cytolite.relabel.run.relabel`.
 
     Parameters
     ----------
@@ -701,6 +782,15 @@ def outline(
 def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
     """Train a student on stores, or go on with a run that was stopped; return its last checkpoint.
 
+    Parameters
+    ----------
+    stores : sequence of pathlib.Path
+        What `prepare` wrote.
+    out : pathlib.Path
+        Folder of the run.
+    settings : TrainSettings
+        Everything that determines the network.
+
     Raises
     ------
     InputError
@@ -734,6 +824,13 @@ def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSe
 
 def load_teacher(name: str, threads: int) -> Teacher:
     """Return a run, or a bundle, as a teacher.
+
+    Parameters
+    ----------
+    name : str
+        Of an embedded model, or the folder of a bundle or of a run.
+    threads : int
+        Of a bundle's network.
 
     Raises
     ------
@@ -787,6 +884,19 @@ def export_variant(
 
     The warning is empty where it is known which images those are.
 
+    Parameters
+    ----------
+    model : str
+        Bundle, by name or path.
+    out : pathlib.Path
+        Folder of the variant; names it.
+    kind : {"float16", "int8"}
+        Of its arithmetic.
+    stores : sequence of pathlib.Path
+        What the bundle was trained on.
+    duplicates : pathlib.Path, optional
+        The pairs that its run was given, if it was.
+
     Raises
     ------
     CytoliteError
@@ -819,6 +929,19 @@ def export_ensemble(
 
     The warning is empty where it is known which images those are.
 
+    Parameters
+    ----------
+    models : sequence of str
+        Two bundles or more, by name or path.
+    out : pathlib.Path
+        Folder of the new bundle; names it.
+    model_version : str
+        Of the new bundle.
+    stores : sequence of pathlib.Path
+        What the members were trained on.
+    duplicates : pathlib.Path, optional
+        The pairs that their runs were given, if they were.
+
     Raises
     ------
     CytoliteError
@@ -838,6 +961,15 @@ def _compared(bundle: Bundle, found: Sequence[Comparison], note: str) -> tuple[s
 
 def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> float:
     """Write a run's network as TorchScript; return its largest difference from torch on a held-back image.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder that `train` or `distill` wrote.
+    out : pathlib.Path
+        File to write, ``.pt``.
+    stores : sequence of pathlib.Path
+        Where the run's stores lie now, if they have moved.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from qupath_session import NoGroovyError, qupath
 
 # Packages that a script needs besides those of the base install.
 NEEDED = {
+    "bench_cluster": ["distributed"],
     "bench_cache": ["segmentation_models_pytorch"],
     "bench_decode": ["cellpose"],
     "bench_models": ["segmentation_models_pytorch"],

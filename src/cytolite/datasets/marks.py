@@ -118,6 +118,15 @@ def read_marks(
 
     Marks whose ``type`` is mapped to 0 are left out.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        CSV file.
+    columns : tuple of str
+        Of numbers.
+    types : dict
+        Labels of the file to types.
+
     Raises
     ------
     InputError

@@ -172,7 +172,15 @@ def _as_labels(instance_map: NDArray[np.integer]) -> tuple[NDArray[np.int32], in
 
 
 def checked_flows(flows: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return `flows` as contiguous float32 that fits `foreground`."""
+    """Return `flows` as contiguous float32 that fits `foreground`.
+
+    Parameters
+    ----------
+    flows : numpy.ndarray
+        (2, H, W).
+    foreground : numpy.ndarray
+        bool (H, W).
+    """
     if flows.ndim != 3 or flows.shape[0] != 2 or flows.dtype.kind != "f":
         raise InputError(f"The flows are {flows.dtype} {flows.shape}; give float32 (2, H, W), (dy, dx).")
     if foreground.dtype != np.bool_ or foreground.shape != flows.shape[1:]:

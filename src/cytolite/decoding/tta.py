@@ -23,12 +23,32 @@ def oriented(xp: Any, maps: Any, way: int) -> Any:
 
 
 def upright(xp: Any, maps: Any, way: int) -> Any:
-    """Undo `oriented`."""
+    """Undo `oriented`.
+
+    Parameters
+    ----------
+    xp : Any
+        numpy or torch.
+    maps : Any
+        (B, C, H, W), of an image in this orientation.
+    way : int
+        0 to 7.
+    """
     return xp.rot90(xp.flip(maps, (3,)) if way > 3 else maps, -(way % 4), (2, 3))
 
 
 def flows_upright(xp: Any, flows: Any, way: int) -> Any:
-    """Undo `oriented` for vectors (dy, dx), (B, 2, H, W): they change their place and their direction."""
+    """Undo `oriented` for vectors (dy, dx), (B, 2, H, W): they change their place and their direction.
+
+    Parameters
+    ----------
+    xp : Any
+        numpy or torch.
+    flows : Any
+        (B, 2, H, W), of an image in this orientation.
+    way : int
+        0 to 7.
+    """
     placed = upright(xp, flows, way)
     dy, dx = placed[:, 0], placed[:, 1] * (-1 if way > 3 else 1)
     for _ in range(way % 4):

@@ -101,7 +101,17 @@ class Located:
 
 
 def predict_image(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> ImageNuclei:
-    """Find and name the nuclei of an image; parameters as of `locate`."""
+    """Find and name the nuclei of an image; parameters as of `locate`.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The network.
+    image : numpy.ndarray
+        uint8 (H, W, 3), RGB.
+    mpp : float
+        Resolution of the image, um per pixel.
+    """
     spec = predictor.spec
     uses = spec.classifier is not None and spec.classifier.uses_embeddings
     found = locate(predictor.maps_with_embedding if uses else predictor.maps, spec, image, mpp)

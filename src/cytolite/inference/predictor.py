@@ -153,7 +153,15 @@ class Model:
 
     @classmethod
     def of(cls, bundle: Bundle, settings: SegmentSettings) -> Self:
-        """Return a bundle as settings want it to run; raises what `choose` raises."""
+        """Return a bundle as settings want it to run; raises what `choose` raises.
+
+        Parameters
+        ----------
+        bundle : Bundle
+            The model.
+        settings : SegmentSettings
+            Device, arithmetic and test-time augmentation.
+        """
         arithmetic = choose(bundle, settings.precision, settings.device)
         return cls(bundle, settings.device, settings.tta, arithmetic)
 

@@ -24,7 +24,17 @@ EMBEDDING = "X_embedding"
 
 
 def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[str, Any] | None = None) -> Any:
-    """Return an `anndata.AnnData` of the cells."""
+    """Return an `anndata.AnnData` of the cells.
+
+    Parameters
+    ----------
+    cells : CellTable
+        A row each.
+    region_names : sequence of str
+        What ``cells.regions`` points to.
+    about : dict, optional
+        Of the slide and the model, for ``uns``.
+    """
     import anndata
     import pandas as pd
 
@@ -64,6 +74,13 @@ def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[s
 
 def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
     """Return the cells of what `to_anndata` made, also if rows were dropped or put in another order, and their regions.
+
+    Parameters
+    ----------
+    data : Any
+        An `anndata.AnnData`.
+    where : str
+        What it is, for errors.
 
     Raises
     ------
@@ -126,6 +143,19 @@ def write_h5ad(
     extend: Callable[[Any], None] = lambda data: None,
 ) -> None:
     """Write an ``.h5ad``; it gets its name when it is whole. `extend` may add to the AnnData before.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write.
+    cells : CellTable
+        A row each.
+    region_names : sequence of str
+        What ``cells.regions`` points to.
+    about : dict
+        Of the slide and the model, for ``uns``.
+    extend : callable
+        May add to the AnnData before it is written.
 
     Raises
     ------

@@ -182,6 +182,15 @@ def _target_format(path: Path) -> Format:
 def open_cells(path: Path, classes: Mapping[str, str] | None = None, mpp: float | None = None) -> Iterator[Source]:
     """Open a file of cells, of any format, for reading once.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        File of cells.
+    classes : mapping, optional
+        Of a foreign GeoJSON: classification to type.
+    mpp : float, optional
+        Resolution of a file that does not say it, um per pixel.
+
     Raises
     ------
     InputError

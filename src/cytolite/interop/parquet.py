@@ -57,7 +57,16 @@ def fixed_columns(type_set: TypeSet) -> tuple[str, ...]:
 # Without these there are no cells; all else follows from them or may be unknown.
 _NEEDED = ("geometry", "cell_type")
 _INDEX = "__index_level_0__"  # pandas's row numbers
+<<<<<<< HEAD
 _VECTORS = "embedding"
+=======
+# Of each outline, so that programs find the cells of a place without reading the others: a "covering" of GeoParquet.
+_BOX = "bbox"
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+_BOX_FIELD = pa.field(
+    _BOX, pa.struct([pa.field(edge, pa.float64(), nullable=False) for edge in _EDGES]), nullable=False
+)
+>>>>>>> main
 # A WKB polygon of one ring: byte order, type, number of rings, number of points, then the points.
 _WKB_HEADER, _WKB_POINT = 1 + 4 + 4 + 4, 16
 _WKB_PREFIX = b"\x01" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little")
@@ -69,8 +78,13 @@ class CellsWriter(CellsFile):
     The file gets its name when the block ends; if an exception ends it, there is no file.
 
     Columns: ``cell_id`` (1, 2, ... in order of rows), ``geometry``, ``cell_type``, ``p_<type>`` of each type (sum 1),
+<<<<<<< HEAD
     ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features, and ``embedding``,
     a list of `channels` float16, if there are some.
+=======
+    ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features, ``bbox`` (of the
+    outline: xmin, ymin, xmax, ymax).
+>>>>>>> main
 
     Parameters
     ----------
@@ -110,10 +124,16 @@ class CellsWriter(CellsFile):
         features = (pa.field(name, pa.float32()) for name in self._feature_names)
         types = {} if type_set == DEFAULT else {"types": type_set.describe()}
         own = json.dumps({**(metadata or {}), **types, "regions": self._region_names}).encode()
+<<<<<<< HEAD
         self._channels = channels
         vectors = [pa.field(_VECTORS, pa.list_(pa.float16(), channels), nullable=False)] if channels else []
         columns = [*_fixed_fields(type_set), *features, *vectors]
         self._schema = pa.schema(columns, {b"geo": _geo_metadata(), _METADATA_KEY: own})
+=======
+        self._schema = pa.schema(
+            [*_fixed_fields(type_set), *features, _BOX_FIELD], {b"geo": _geo_metadata(), _METADATA_KEY: own}
+        )
+>>>>>>> main
         self._waiting: list[CellTable] = []
         self._n_waiting = 0
         self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
@@ -126,7 +146,10 @@ class CellsWriter(CellsFile):
             self._schema,
             compression="zstd",
             use_dictionary=["cell_type", "region"],
-            write_statistics=[name for name in self._schema.names if name != "geometry"],
+            write_statistics=[
+                *(name for name in self._schema.names if name not in {"geometry", _BOX}),
+                *(f"{_BOX}.{edge}" for edge in _EDGES),
+            ],
         )
 
     def _finish(self) -> None:
@@ -175,10 +198,12 @@ class CellsWriter(CellsFile):
         rows = slice(start, stop)
         vertices = table.vertices[table.offsets[start] : table.offsets[stop]]
         offsets = table.offsets[start : stop + 1] - table.offsets[start]
-        if len(vertices):
-            x, y = vertices.T  # numpy is far faster along one column than along two
-            box = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
-            self._box = (*map(min, self._box[:2], box[:2]), *map(max, self._box[2:], box[2:]))
+        boxes = _boxes(vertices, offsets)
+        if len(boxes[0]):
+            self._box = (
+                *(min(old, float(new.min())) for old, new in zip(self._box[:2], boxes[:2], strict=True)),
+                *(max(old, float(new.max())) for old, new in zip(self._box[2:], boxes[2:], strict=True)),
+            )
         probs = _summing_to_one(table.type_probs[rows])
         regions = table.regions[rows]
         columns = [
@@ -193,6 +218,7 @@ class CellsWriter(CellsFile):
                 pa.array(regions, mask=regions < 0), pa.array(self._region_names, pa.string())
             ),
             *(pa.array(table.features[name][rows]) for name in self._feature_names),
+            pa.StructArray.from_arrays([pa.array(edge) for edge in boxes], fields=list(_BOX_FIELD.type)),
         ]
         if self._channels and table.embeddings is not None:
             numbers = pa.array(np.ascontiguousarray(table.embeddings[rows]).reshape(-1))
@@ -201,8 +227,21 @@ class CellsWriter(CellsFile):
         return pa.Table.from_arrays(columns, schema=self._schema)
 
 
+def _boxes(vertices: NDArray[np.float64], offsets: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """Return the least and largest x and y of each outline, in the order of `_EDGES`; each float64 (N,)."""
+    if not len(vertices):
+        return [np.empty(0)] * len(_EDGES)
+    x, y = np.ascontiguousarray(vertices.T)
+    return [find.reduceat(axis, offsets[:-1]) for find in (np.minimum, np.maximum) for axis in (x, y)]
+
+
 def _geo_metadata(box: Sequence[float] | None = None) -> bytes:
-    geometry: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None}
+    geometry: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "crs": None,
+        "covering": {"bbox": {edge: [_BOX, edge] for edge in _EDGES}},
+    }
     if box is not None:
         geometry["bbox"] = box
     return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}).encode()
@@ -259,7 +298,7 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
         about = _metadata_of(file)
         region_names, mpp = about["regions"], about.get("mpp")
         type_set = _types_of(file, about)
-        own = {*fixed_columns(type_set), _INDEX}
+        own = {*fixed_columns(type_set), _INDEX, _BOX}
         feature_names = [f.name for f in schema if f.name not in own and _is_number(f.type)]
         _tell_missing(Path(path), schema, feature_names, fixed_columns(type_set))
         empty = True
@@ -353,7 +392,11 @@ def _tell_missing(path: Path, schema: pa.Schema, feature_names: Sequence[str], c
         log.warning("%s lacks the columns %s: what follows from the outlines and types is used.", path, missing)
     if _METADATA_KEY not in (schema.metadata or {}):
         log.warning("%s says neither slide nor model: it was saved again by a program that drops metadata.", path)
+<<<<<<< HEAD
     if others := set(schema.names) - {*columns, *feature_names, _INDEX, _VECTORS}:
+=======
+    if others := set(schema.names) - {*columns, *feature_names, _INDEX, _BOX}:
+>>>>>>> main
         log.warning("%s has columns that are no numbers, which are passed over: %s.", path, sorted(others))
 
 
@@ -460,6 +503,13 @@ def _to_binary(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> pa.Array:
 
 def read_outlines(column: pa.Array, path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return (vertices, offsets) of the open rings of a column of polygons, as well-known binary or text, or GeoArrow.
+
+    Parameters
+    ----------
+    column : pa.Array
+        Of polygons.
+    path : pathlib.Path
+        The file, for errors.
 
     Raises
     ------

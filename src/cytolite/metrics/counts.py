@@ -180,7 +180,17 @@ def count_image(truth: Truth, predicted: Prediction, classes: Classes, mpp: floa
 
 
 def collect(images: Sequence[Mapping[str, str]], counted: Sequence[ImageCounts], classes: Classes) -> Counts:
-    """Return the table of images that were counted one by one; columns that one lacks are empty there."""
+    """Return the table of images that were counted one by one; columns that one lacks are empty there.
+
+    Parameters
+    ----------
+    images : sequence
+        Rows of the image table.
+    counted : sequence of ImageCounts
+        Of each image.
+    classes : Classes
+        That were counted.
+    """
     names = list(dict.fromkeys(["image", "source", *(name for row in images for name in row)]))
     columns = {name: np.array([row.get(name, "") for row in images], dtype=np.str_) for name in names}
     shape = (len(counted), len(classes.names))

@@ -119,6 +119,14 @@ def staged(spec: EncoderSpec, weights: Path | None, stages: tuple[int, ...] | No
 
 
 def copy_tensors(source: nn.Module, target: nn.Module) -> None:
-    """Copy weights and buffers into a part of the same architecture; timm joins "stages.0" to "stages_0" there."""
+    """Copy weights and buffers into a part of the same architecture; timm joins "stages.0" to "stages_0" there.
+
+    Parameters
+    ----------
+    source : nn.Module
+        Whose tensors are taken.
+    target : nn.Module
+        Changed in place.
+    """
     given = {name.replace("_", "."): tensor for name, tensor in source.state_dict().items()}
     target.load_state_dict({name: given[name.replace("_", ".")] for name in target.state_dict()})

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 def make_project(slides: Sequence[str | Path], output: Path) -> Path:
     """Make a QuPath project of slides, without QuPath; return the file to open.
 
+    Parameters
+    ----------
+    slides : sequence of str or pathlib.Path
+        Files or patterns.
+    output : pathlib.Path
+        Folder of the project; new, or empty.
+
     Raises
     ------
     CytoliteError

@@ -89,7 +89,21 @@ class Making:
 
 
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), truth: Sequence[Path] = ()) -> Bundle:
-    """Make a bundle of a training run; see `cytolite.pipeline.export`."""
+    """Make a bundle of a training run; see `cytolite.pipeline.export`.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder that `train` or `distill` wrote.
+    out : pathlib.Path
+        Folder of the bundle; names it.
+    version : str
+        Of the bundle.
+    stores : sequence of pathlib.Path
+        Where the run's stores lie now, if they have moved.
+    truth : sequence of pathlib.Path
+        Stores with the labels to score on, if others.
+    """
     network, settings, trained_on = trained_network(run)
     origin = Origin(list(stores) or trained_on, truth, teacher_of(run))
     training, held_back = split(origin.stores, settings)
@@ -175,6 +189,15 @@ def teacher_of(run: Path) -> str:
 def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: TrainSettings) -> list[Patch]:
     """Return the images held back as other stores label them.
 
+    Parameters
+    ----------
+    held_back : sequence of Patch
+        As the run's stores label them.
+    truth : sequence of pathlib.Path
+        Other stores of the same images.
+    settings : TrainSettings
+        Of the run, which decide the split.
+
     Raises
     ------
     InputError
@@ -192,7 +215,17 @@ def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: Tra
 
 
 def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
-    """What a card states, scored by the functions of `cytolite evaluate` on images held back."""
+    """What a card states, scored by the functions of `cytolite evaluate` on images held back.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the bundle.
+    counts : Counts
+        Of what it finds in the images held back.
+    making : Making
+        What it was made of.
+    """
     training, held_back = making.training, making.held_back
     bootstrap = Bootstrap()
     found = sections(counts, ["source"], bootstrap)
@@ -209,13 +242,31 @@ def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
 
 
 def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:
-    """Predict patches with a bundle, as `segment` does, and count what it found."""
+    """Predict patches with a bundle, as `segment` does, and count what it found.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    patches : sequence of Patch
+        Images with their truth.
+    """
     classes = own_classes()
     return count_cases(cases_of_patches(patches), model_predictions(bundle, classes), classes)
 
 
 def count_located(patches: Sequence[Patch], located: Sequence[Located], temperature: float) -> Counts:
-    """Count nuclei that were found in patches, named with a temperature."""
+    """Count nuclei that were found in patches, named with a temperature.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        Images with their truth.
+    located : sequence of Located
+        The nuclei found in each.
+    temperature : float
+        Of the type logits.
+    """
     found = {(patch.source, patch.name): nuclei for patch, nuclei in zip(patches, located, strict=True)}
 
     def predict(case: Case, labelled: Labelled) -> Prediction:
@@ -236,7 +287,13 @@ def licence_of_weights(sources: Iterable[str]) -> str:
 
 
 def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[SourceRow]:
-    """Count patches and nuclei of each source."""
+    """Count patches and nuclei of each source.
+
+    Parameters
+    ----------
+    training, held_back : sequence of Patch
+        Images with their truth.
+    """
     rows = []
     for name in sorted({p.source for p in training}):
         sides = [[p for p in side if p.source == name] for side in (training, held_back)]
@@ -247,7 +304,15 @@ def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[S
 
 
 def type_rows(section: Section, training: Sequence[Patch], held_back: Sequence[Patch]) -> list[TypeRow]:
-    """Count nuclei of each type, and how often matched ones were named right."""
+    """Count nuclei of each type, and how often matched ones were named right.
+
+    Parameters
+    ----------
+    section : Section
+        Scores over all sources.
+    training, held_back : sequence of Patch
+        Images with their truth.
+    """
     trained, tested = nuclei_per_label(training), nuclei_per_label(held_back)
     rows = []
     for t in CELL_TYPES:
@@ -257,13 +322,29 @@ def type_rows(section: Section, training: Sequence[Patch], held_back: Sequence[P
 
 
 def coarse_counts(training: Sequence[Patch], held_back: Sequence[Patch]) -> dict[int, tuple[int, int]]:
-    """Count nuclei of each coarse label on either side."""
+    """Count nuclei of each coarse label on either side.
+
+    Parameters
+    ----------
+    training, held_back : sequence of Patch
+        Images with their truth.
+    """
     trained, tested = nuclei_per_label(training), nuclei_per_label(held_back)
     return {label: (trained[label], tested[label]) for label in COARSE_LABELS}
 
 
 def commands(settings: TrainSettings, spec: ModelSpec, origin: Origin) -> list[str]:
-    """Return the commands that make this bundle again."""
+    """Return the commands that make this bundle again.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        Of the run.
+    spec : ModelSpec
+        Of the bundle.
+    origin : Origin
+        What the run was made of.
+    """
     stores, truth = ([_as_made(path) for path in paths] for paths in (origin.stores, origin.truth))
     made = [line for lines, _ in (*stores, *truth) for line in lines]
     verb = ["distill", origin.teacher] if isinstance(settings, DistillSettings) else ["train"]

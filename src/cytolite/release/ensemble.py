@@ -136,7 +136,17 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def commands(members: Sequence[Bundle], spec: ModelSpec, duplicates: Path | None = None) -> list[str]:
-    """Return the commands that made the members, and the one that puts them together."""
+    """Return the commands that made the members, and the one that puts them together.
+
+    Parameters
+    ----------
+    members : sequence of Bundle
+        The bundles.
+    spec : ModelSpec
+        Of the ensemble.
+    duplicates : pathlib.Path, optional
+        The pairs that the members' runs were given, if they were.
+    """
     made = [line for member in members for line in member.spec.made_with or (_unknown(member),)]
     first, *others = [member.spec.name for member in members]
     stores = store_names(dict.fromkeys(source for member in members for source in member.spec.data))

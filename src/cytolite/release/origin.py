@@ -34,7 +34,15 @@ class Sides:
 
 
 def record_split(held_back: Sequence[Patch], settings: TrainSettings) -> HeldBack:
-    """Return what a bundle says of the split of its run."""
+    """Return what a bundle says of the split of its run.
+
+    Parameters
+    ----------
+    held_back : sequence of Patch
+        The run's images held back.
+    settings : TrainSettings
+        Of the run.
+    """
     return HeldBack(
         share=settings.held_back,
         seed=settings.seed,

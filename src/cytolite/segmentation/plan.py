@@ -160,6 +160,17 @@ class Plan(Grid):
 def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judged: bool = False) -> Plan:
     """Find the tissue, judge it, if `judged` or if the settings leave out what is no good, and lay out the tiles.
 
+    Parameters
+    ----------
+    slide : Slide
+        Open.
+    bundle : Bundle
+        The model.
+    settings : SegmentSettings
+        Everything else.
+    judged : bool
+        Judge the tissue's quality.
+
     Raises
     ------
     InputError

@@ -89,7 +89,21 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
 
 
 def try_slide(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
-    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `executor`."""
+    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `executor`.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     slide = entry.path
     try:
         return segment_or_skip(entry, folder, model, display, executor)
@@ -109,7 +123,21 @@ def try_slide(entry: Entry, folder: Path, model: Model, display: Display, execut
 def segment_or_skip(
     entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None
 ) -> Outcome:
-    """Segment one slide, unless its result is there already and may stay; what goes wrong is raised."""
+    """Segment one slide, unless its result is there already and may stay; what goes wrong is raised.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     if entry.settings.overwrite or not is_result(folder):
         return work_on(entry, folder, model, display, executor)
     other = _differences(folder, model, entry.settings)
@@ -140,7 +168,21 @@ def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[
 
 
 def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
-    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done."""
+    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     from cytolite.segmentation.opening import open_as_set
     from cytolite.segmentation.slide import segment_slide
 

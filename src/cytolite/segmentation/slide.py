@@ -187,7 +187,15 @@ def _workers(plan: Plan, settings: SegmentSettings) -> int:
 
 
 def batches(tiles: Sequence[Tile], size: int) -> list[list[Tile]]:
-    """Cut `tiles` into runs of at most `size` neighbours of one shape, which the network can take at once."""
+    """Cut `tiles` into runs of at most `size` neighbours of one shape, which the network can take at once.
+
+    Parameters
+    ----------
+    tiles : sequence of Tile
+        In their order.
+    size : int
+        Of a batch, at most.
+    """
     runs = []
     for _, same in groupby(tiles, key=lambda tile: (tile.height, tile.width)):
         while run := list(islice(same, size)):

@@ -62,6 +62,13 @@ def entries_of(slides: Sequence[str | Path], slide_list: Path | None, settings: 
 def folders_of(entries: Sequence[Entry], output: Path) -> list[Path]:
     """Return the folder of each slide's results: of its id, else of its name as `result_folders` has it.
 
+    Parameters
+    ----------
+    entries : sequence of Entry
+        Slides, in their order.
+    output : pathlib.Path
+        Folder of all results.
+
     Raises
     ------
     UsageError

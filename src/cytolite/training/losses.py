@@ -22,7 +22,13 @@ def allowed_table() -> torch.Tensor:
 
 
 def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean of `values` under `weights` of the same shape; 0 where all weights are 0."""
+    """Mean of `values` under `weights` of the same shape; 0 where all weights are 0.
+
+    Parameters
+    ----------
+    values, weights : torch.Tensor
+        Of one shape.
+    """
     return (values * weights).sum() / weights.sum().clamp_min(1e-6)
 
 
@@ -140,7 +146,17 @@ def set_codes(labels: torch.Tensor, nucleus: torch.Tensor) -> torch.Tensor:
 
 
 def set_log_probs(type_logits: torch.Tensor, codes: torch.Tensor, table: torch.Tensor) -> dict[int, torch.Tensor]:
-    """Return, for every code that occurs, the log probability of its set of classes at every pixel, (B, H, W)."""
+    """Return, for every code that occurs, the log probability of its set of classes at every pixel, (B, H, W).
+
+    Parameters
+    ----------
+    type_logits : torch.Tensor
+        float (B, C, H, W).
+    codes : torch.Tensor
+        Labels that occur.
+    table : torch.Tensor
+        bool (labels, C), the classes of each label's set.
+    """
     log_probs = type_logits.log_softmax(1)
     return {code: log_probs[:, table[code]].logsumexp(1) for code in codes.unique().tolist() if code >= 0}
 
@@ -242,6 +258,13 @@ def frequency_weights(counts: Mapping[int, int], power: float = 0.5) -> torch.Te
 
     ``(1 / n_t) ** power``, scaled to mean 1 over the types that occur and held between 0.1 and 10; a type that does not
     occur weighs 1, background as little as the commonest type.
+
+    Parameters
+    ----------
+    counts : mapping
+        Nuclei of each type.
+    power : float
+        How much rarity counts.
     """
     n = torch.tensor([float(counts.get(t, 0)) for t in range(1, N_TYPES + 1)])
     if not bool((n > 0).any()):

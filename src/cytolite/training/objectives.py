@@ -88,14 +88,32 @@ class PaperObjective(nn.Module):
 
 
 def objective(settings: TrainSettings, patches: Sequence[Patch]) -> LightObjective | PaperObjective:
-    """Return the objective that the settings name, with class weights from the patches that train."""
+    """Return the objective that the settings name, with class weights from the patches that train.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        Of the run.
+    patches : sequence of Patch
+        That train.
+    """
     return (PaperObjective if settings.loss == "paper" else LightObjective)(settings, patches)
 
 
 def rare_types(
     kind: str, patches: Sequence[Patch], allowed: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None, float]:
-    """Return the types' weights, float (7,), what is added to their logits, float (7,) or none, and focal's gamma."""
+    """Return the types' weights, float (7,), what is added to their logits, float (7,) or none, and focal's gamma.
+
+    Parameters
+    ----------
+    kind : str
+        Of `TrainSettings.rare_loss`.
+    patches : sequence of Patch
+        That train.
+    allowed : torch.Tensor
+        The classes of each label's set.
+    """
     if kind == "weights":
         return class_weights(patches, allowed), None, 0.0
     counts = nuclei_per_label(patches)
@@ -106,7 +124,15 @@ def rare_types(
 
 
 def class_weights(patches: Sequence[Patch], allowed: torch.Tensor) -> torch.Tensor:
-    """Weights of the seven types, float (7,): fourth root of the inverse share of typed pixels, mean 1, at most 3."""
+    """Weights of the seven types, float (7,): fourth root of the inverse share of typed pixels, mean 1, at most 3.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        That train.
+    allowed : torch.Tensor
+        The classes of each label's set.
+    """
     pixels = np.zeros(256)
     for patch in patches:
         pixels += np.bincount(patch.type_map.ravel(), minlength=256) * patch.mpp**2

@@ -55,7 +55,15 @@ CROP_SETTINGS = {
 
 
 def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch]]:
-    """Return the patches that train and those held back, in the order of the stores."""
+    """Return the patches that train and those held back, in the order of the stores.
+
+    Parameters
+    ----------
+    stores : sequence of pathlib.Path
+        What `prepare` wrote, in their order.
+    settings : TrainSettings
+        Share, seed, fold and near-duplicates.
+    """
     patches = []
     for path in stores:
         with Store(path) as store:
@@ -166,6 +174,19 @@ def fit(
 
     The record is written into `out` with the first step; what fails before that leaves nothing of its own there.
 
+    Parameters
+    ----------
+    task : SupervisedTask
+        What is learnt, with its network.
+    crops : CropDataset
+        What it is learnt from.
+    out : pathlib.Path
+        Folder of the run.
+    settings : TrainSettings
+        Everything else.
+    record : mapping
+        Of the run, written with the first step.
+
     Raises
     ------
     InputError
@@ -229,6 +250,13 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
     """Return the network as it is before the first step: a bundle's or a run's, or with pretrained weights, or random.
 
     Channels last: oneDNN's depthwise kernels train 2.5 times as fast on it (measured on two AVX2 cores).
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        Encoder, decoder and what to start from.
+    crops : CropDataset
+        Gets the network's stride, and gives images to a start from a bundle's graph.
     """
     network = build_network(settings.encoder, settings.decoder, encoder_weights(settings), settings.frozen)
     crops.stride = network.stride

@@ -36,7 +36,15 @@ class Points:
 
 
 def points_of_types(patches: Sequence[Patch], rng: np.random.Generator) -> list[Points]:
-    """Draw up to 64 pixels per type and patch, for crops centred on a type; types that occur nowhere are left out."""
+    """Draw up to 64 pixels per type and patch, for crops centred on a type; types that occur nowhere are left out.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        That train.
+    rng : numpy.random.Generator
+        Of the draws.
+    """
     found = []
     for type_id in range(1, N_TYPES + 1):
         parts, nuclei = [], 0
@@ -55,6 +63,13 @@ def points_of_types(patches: Sequence[Patch], rng: np.random.Generator) -> list[
 
 def source_chances(patches: Sequence[Patch], settings: TrainSettings) -> NDArray[np.float64]:
     """Return the chance of each patch, float64 (n,), sum 1: sources by their share, patches of a source by their area.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        That train.
+    settings : TrainSettings
+        Shares of the sources.
 
     Raises
     ------
@@ -78,7 +93,17 @@ def source_chances(patches: Sequence[Patch], settings: TrainSettings) -> NDArray
 
 
 def point_chances(points: Points, patches: Sequence[Patch], chance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the chance of each pixel of a type, not normalised: a source has its share, however many it has."""
+    """Return the chance of each pixel of a type, not normalised: a source has its share, however many it has.
+
+    Parameters
+    ----------
+    points : Points
+        Of one type.
+    patches : sequence of Patch
+        That train.
+    chance : numpy.ndarray
+        float64 (n,), of each patch.
+    """
     source_of = np.array([p.source for p in patches])
     found = np.zeros(len(points.patch))
     for source in np.unique(source_of[points.patch]):
@@ -185,6 +210,15 @@ def as_tensors(taken: Crop, image: NDArray[np.uint8], mpp: float) -> dict[str, t
     What is known of a pixel decides: flows are learnt where the outline is, nucleus or background where presence is, a
     type as much as it is trusted. Of a nucleus whose type is not trusted the label says no type; of a pixel of which
     nothing is known it is `IGNORE`. `mpp` is that of the labels.
+
+    Parameters
+    ----------
+    taken : Crop
+        A crop.
+    image : numpy.ndarray
+        uint8 (H, W, 3), with its stain and blur varied.
+    mpp : float
+        Resolution of the maps, um per pixel.
     """
     nucleus, typed = taken.instance_map > 0, (taken.trust_map > 0) & (taken.type_map > 0)
     present, outlined = (taken.known_map & bit > 0 for bit in (PRESENCE, OUTLINE))

@@ -183,6 +183,14 @@ class DistillationTask(SupervisedTask):
         return hard | soft, {name: s.hard_weight * weight for name, weight in weights.items()} | soft_weights
 
     def ask(self, batch: Batch, size: tuple[int, ...]) -> Batch:
-        """Return the teacher's soft targets for a batch of crops, on a grid of `size`."""
+        """Return the teacher's soft targets for a batch of crops, on a grid of `size`.
+
+        Parameters
+        ----------
+        batch : Batch
+            Crops.
+        size : tuple of int
+            Height and width of the maps.
+        """
         flows, type_logits = self.teacher(batch["image"], self.settings.mpp, (size[0], size[1]))
         return {"teacher_flows": flows, "teacher_logits": type_logits}

@@ -151,7 +151,15 @@ def folded_weights(bundle: Bundle, purpose: str = "started from", *, scaled: boo
 
 
 def float_constants(graph: onnx.GraphProto, scaled: bool) -> dict[str, NDArray[np.float32]]:
-    """Return the graph's float32 constants by name and, if asked for, the whole numbers that it scales to float32."""
+    """Return the graph's float32 constants by name and, if asked for, the whole numbers that it scales to float32.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        Of the bundle.
+    scaled : bool
+        Take whole numbers that the graph scales, too.
+    """
     given = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     found = {tensor.name: given[tensor.name] for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
     for node in graph.node if scaled else ():
