@@ -70,6 +70,9 @@ class SlideSettings(Settings):
     workers: int | None = Field(
         None, description="Threads that work on tiles; default: one per core, if memory allows."
     )
+    embeddings: bool = Field(
+        False, description="Keep a vector of each nucleus in cells.parquet: what the network makes of it, inside."
+    )
     exclude_artefacts: bool = Field(
         False, description="Search no nuclei, and count no tissue, where it is out of focus, inked, folded or covered."
     )
@@ -265,6 +268,9 @@ class TeachSettings(Settings):
     model: str | None = Field(None, description="Bundle whose network found the nuclei, if not an embedded one.")
     unlabelled: Literal["drop", "keep"] = Field(
         "drop", description="The parent's types without labels are dropped, or keep the probability that it gave them."
+    )
+    embeddings: bool | None = Field(
+        None, description="Use the embeddings of `segment --embeddings`; default: where all results have them."
     )
     version: str = Field("1", description="Version of the new model.")
     seed: int = Field(0, ge=0, description="Of the draws and resamples.")

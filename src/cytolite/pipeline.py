@@ -908,6 +908,20 @@ def export_variant(
     return _compared(*make_variant(load_bundle(model), out, kind, stores, duplicates))
 
 
+def export_embedding(model: str, out: Path, stores: Sequence[Path], duplicates: Path | None = None) -> Bundle:
+    """Write a bundle again so that it gives embeddings, fitted to what its run was trained on.
+
+    Raises
+    ------
+    CytoliteError
+        If there is no such bundle, its graph is of another make, or a store cannot be read.
+    """
+    from cytolite.bundle import load_bundle
+    from cytolite.release.embedding import make_embedding
+
+    return make_embedding(load_bundle(model), out, stores, duplicates)
+
+
 def export_ensemble(
     models: Sequence[str], out: Path, model_version: str, stores: Sequence[Path], duplicates: Path | None = None
 ) -> tuple[str, str]:

@@ -57,8 +57,8 @@ def flows_upright(xp: Any, flows: Any, way: int) -> Any:
 
 
 def mean_over_orientations(
-    xp: Any, predict: Callable[[Any, int], tuple[Any, Any]], images: Any, n: int
-) -> tuple[Any, Any]:
+    xp: Any, predict: Callable[[Any, int], tuple[Any, ...]], images: Any, n: int
+) -> tuple[Any, ...]:
     """Return the mean of the maps of images in the first `n` of the eight orientations, all laid upright.
 
     Parameters
@@ -66,7 +66,7 @@ def mean_over_orientations(
     xp : module
         numpy or torch.
     predict : callable
-        Oriented images, and which orientation it is, to flows (B, 2, h, w) and type logits (B, C, h, w).
+        Oriented images, and which orientation it is, to flows (B, 2, h, w) and others (B, C, h, w).
     images : array
         (B, 3, H, W).
     n : int
@@ -74,6 +74,7 @@ def mean_over_orientations(
     """
     if n == 1:
         return predict(images, 0)
-    maps = [(way, *predict(oriented(xp, images, way), way)) for way in range(n)]
-    flows = xp.stack([flows_upright(xp, found, way) for way, found, _ in maps])
-    return flows.mean(0), xp.stack([upright(xp, found, way) for way, _, found in maps]).mean(0)
+    flows, *others = zip(*(predict(oriented(xp, images, way), way) for way in range(n)), strict=True)
+    laid = [[flows_upright(xp, found, way) for way, found in enumerate(flows)]]
+    laid += [[upright(xp, found, way) for way, found in enumerate(maps)] for maps in others]
+    return tuple(xp.stack(maps).mean(0) for maps in laid)

@@ -2,7 +2,8 @@
 
 One observation per cell: shape and stain are the matrix, everything else is in ``obs``, centroids are in
 ``obsm["spatial"]``, where squidpy looks for them, probabilities in ``obsm["type_probs"]``. Outlines are in
-``uns["outlines"]``, by cell id, so that they are found again after rows were dropped.
+``uns["outlines"]``, by cell id, so that they are found again after rows were dropped. Embeddings, where there are some,
+are in ``obsm["X_embedding"]``, as float32: neighbours are not computed of float16.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from cytolite.cells import CellTable
 from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
 from cytolite.files import NOTICE, whole_path
+
+EMBEDDING = "X_embedding"
 
 
 def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[str, Any] | None = None) -> Any:
@@ -51,7 +54,11 @@ def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[s
         X=matrix,
         obs=obs,
         var=pd.DataFrame(index=list(cells.features)),
-        obsm={"spatial": cells.centroids, "type_probs": cells.type_probs},
+        obsm={
+            "spatial": cells.centroids,
+            "type_probs": cells.type_probs,
+            **({} if cells.embeddings is None else {EMBEDDING: cells.embeddings.astype(np.float32)}),
+        },
         uns={
             "outlines": {"cell_id": ids, "offsets": cells.offsets, "vertices": cells.vertices},
             "cell_type_colors": ["#{:02x}{:02x}{:02x}".format(*t.colour) for t in cells.type_set],
@@ -115,6 +122,7 @@ def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
         regions=every.regions if region is None else region.cat.codes.to_numpy(np.int32),
         features={str(name): np.ascontiguousarray(matrix[:, i]) for i, name in enumerate(data.var_names)},
         type_set=type_set,
+        embeddings=np.asarray(data.obsm[EMBEDDING], np.float16) if EMBEDDING in data.obsm else None,
     )
     return cells, [] if region is None else [str(name) for name in region.cat.categories]
 

@@ -57,12 +57,16 @@ def fixed_columns(type_set: TypeSet) -> tuple[str, ...]:
 # Without these there are no cells; all else follows from them or may be unknown.
 _NEEDED = ("geometry", "cell_type")
 _INDEX = "__index_level_0__"  # pandas's row numbers
+<<<<<<< HEAD
+_VECTORS = "embedding"
+=======
 # Of each outline, so that programs find the cells of a place without reading the others: a "covering" of GeoParquet.
 _BOX = "bbox"
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _BOX_FIELD = pa.field(
     _BOX, pa.struct([pa.field(edge, pa.float64(), nullable=False) for edge in _EDGES]), nullable=False
 )
+>>>>>>> main
 # A WKB polygon of one ring: byte order, type, number of rings, number of points, then the points.
 _WKB_HEADER, _WKB_POINT = 1 + 4 + 4 + 4, 16
 _WKB_PREFIX = b"\x01" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little")
@@ -74,8 +78,13 @@ class CellsWriter(CellsFile):
     The file gets its name when the block ends; if an exception ends it, there is no file.
 
     Columns: ``cell_id`` (1, 2, ... in order of rows), ``geometry``, ``cell_type``, ``p_<type>`` of each type (sum 1),
+<<<<<<< HEAD
+    ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features, and ``embedding``,
+    a list of `channels` float16, if there are some.
+=======
     ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features, ``bbox`` (of the
     outline: xmin, ymin, xmax, ymax).
+>>>>>>> main
 
     Parameters
     ----------
@@ -89,6 +98,8 @@ class CellsWriter(CellsFile):
         JSON values that are stored under the key ``cytolite``: versions, model, um/px, slide size, notice.
     type_set : TypeSet
         Types of the cells; those that are not the default are described in the metadata, as ``types``.
+    channels : int
+        Numbers in the cells' embeddings; 0 if they have none.
 
     Raises
     ------
@@ -103,6 +114,8 @@ class CellsWriter(CellsFile):
         region_names: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
         type_set: TypeSet = DEFAULT,
+        *,
+        channels: int = 0,
     ) -> None:
         super().__init__(path)
         self._type_set = type_set
@@ -111,9 +124,16 @@ class CellsWriter(CellsFile):
         features = (pa.field(name, pa.float32()) for name in self._feature_names)
         types = {} if type_set == DEFAULT else {"types": type_set.describe()}
         own = json.dumps({**(metadata or {}), **types, "regions": self._region_names}).encode()
+<<<<<<< HEAD
+        self._channels = channels
+        vectors = [pa.field(_VECTORS, pa.list_(pa.float16(), channels), nullable=False)] if channels else []
+        columns = [*_fixed_fields(type_set), *features, *vectors]
+        self._schema = pa.schema(columns, {b"geo": _geo_metadata(), _METADATA_KEY: own})
+=======
         self._schema = pa.schema(
             [*_fixed_fields(type_set), *features, _BOX_FIELD], {b"geo": _geo_metadata(), _METADATA_KEY: own}
         )
+>>>>>>> main
         self._waiting: list[CellTable] = []
         self._n_waiting = 0
         self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
@@ -151,6 +171,8 @@ class CellsWriter(CellsFile):
         require_types(table, self._type_set, self.path)
         if missing := [name for name in self._feature_names if len(table) and name not in table.features]:
             raise InputError(f"The cells lack the features {missing}, which {self.path.name} was opened with.")
+        if self._channels and len(table) and (table.embeddings is None or table.embeddings.shape[1] != self._channels):
+            raise InputError(f"The cells lack the embeddings of {self._channels} numbers that {self.path.name} is for.")
         self._waiting.append(table)
         self._n_waiting += len(table)
         if self._n_waiting >= ROW_GROUP:
@@ -198,6 +220,9 @@ class CellsWriter(CellsFile):
             *(pa.array(table.features[name][rows]) for name in self._feature_names),
             pa.StructArray.from_arrays([pa.array(edge) for edge in boxes], fields=list(_BOX_FIELD.type)),
         ]
+        if self._channels and table.embeddings is not None:
+            numbers = pa.array(np.ascontiguousarray(table.embeddings[rows]).reshape(-1))
+            columns.append(pa.FixedSizeListArray.from_arrays(numbers, self._channels))
         self.n_cells += stop - start
         return pa.Table.from_arrays(columns, schema=self._schema)
 
@@ -281,7 +306,9 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
             empty = False
             yield replace(_from_arrow(rows, feature_names, region_names, type_set, Path(path)), mpp=mpp)
         if empty:
-            yield replace(CellTable.empty(feature_names, type_set), region_names=tuple(region_names), mpp=mpp)
+            channels = _channels_of(schema.field(_VECTORS).type) if _VECTORS in schema.names else None
+            nothing = CellTable.empty(feature_names, type_set, channels)
+            yield replace(nothing, region_names=tuple(region_names), mpp=mpp)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -365,7 +392,11 @@ def _tell_missing(path: Path, schema: pa.Schema, feature_names: Sequence[str], c
         log.warning("%s lacks the columns %s: what follows from the outlines and types is used.", path, missing)
     if _METADATA_KEY not in (schema.metadata or {}):
         log.warning("%s says neither slide nor model: it was saved again by a program that drops metadata.", path)
+<<<<<<< HEAD
+    if others := set(schema.names) - {*columns, *feature_names, _INDEX, _VECTORS}:
+=======
     if others := set(schema.names) - {*columns, *feature_names, _INDEX, _BOX}:
+>>>>>>> main
         log.warning("%s has columns that are no numbers, which are passed over: %s.", path, sorted(others))
 
 
@@ -407,7 +438,25 @@ def _from_arrow(
         features={name: numbers(name, pa.float32()) for name in feature_names},
         region_names=tuple(region_names),
         type_set=type_set,
+        embeddings=_vectors(rows.column(_VECTORS), path) if _VECTORS in rows.schema.names else None,
     )
+
+
+def _channels_of(kind: pa.DataType) -> int | None:
+    return int(kind.list_size) if pa.types.is_fixed_size_list(kind) else None
+
+
+def _vectors(column: pa.Array, path: Path) -> NDArray[np.float16]:
+    """Return a column of lists, of fixed or equal length, as float16 (N, channels)."""
+    try:
+        numbers = column.flatten().to_numpy(zero_copy_only=False).astype(np.float16)
+        rows = numbers.reshape(len(column), -1 if len(column) else _channels_of(column.type) or 0)
+        equal = _channels_of(column.type) or set(column.value_lengths().to_pylist()) <= {rows.shape[1]}
+    except (pa.ArrowException, AttributeError, ValueError, TypeError):
+        equal = False
+    if not equal:
+        raise InputError(f"{path}: the column {_VECTORS!r} is {column.type}; lists of as many numbers each are needed.")
+    return rows
 
 
 def _texts(column: pa.Array) -> pa.Array:

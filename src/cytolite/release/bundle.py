@@ -37,6 +37,7 @@ from cytolite.networks.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.provenance import option, options
 from cytolite.release.card import CardFacts, SourceRow, TypeRow, few_examples, render
+from cytolite.release.embedding import with_embedding
 from cytolite.release.onnx_export import export_onnx
 from cytolite.release.origin import record_split
 from cytolite.release.temperature import temperature_over_sources
@@ -135,7 +136,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
         spec = spec.model_copy(update={"made_with": tuple(commands(settings, spec, origin))})
         making = Making(training, [patch for patch in held_back if patch.judged], text)
-        return write_scored(out, onnx_path, spec, making, weights)[0]
+        return with_embedding(write_scored(out, onnx_path, spec, making, weights)[0], training)
 
 
 def write_scored(

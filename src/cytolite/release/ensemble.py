@@ -15,6 +15,7 @@ from cytolite.bundle import Bundle, ModelSpec
 from cytolite.errors import BundleError, UsageError
 from cytolite.provenance import option
 from cytolite.release.bundle import Making, count_bundle, store_names, write_scored
+from cytolite.release.embedding import with_embedding
 from cytolite.release.onnx_export import OUTPUTS
 from cytolite.release.origin import sides_of
 from cytolite.release.variants import Comparison, compare
@@ -87,6 +88,7 @@ def make_ensemble(
         spec = spec.model_copy(update={"made_with": tuple(commands(members, spec, duplicates))})
         making = Making(sides.training, sides.held_back, text, sides.note)
         bundle, counts = write_scored(out, path, spec, making)
+        bundle = with_embedding(bundle, sides.training) if spec.embedding else bundle
     return bundle, compare(count_bundle(members[0], sides.held_back), counts), sides.note
 
 

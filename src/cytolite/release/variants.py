@@ -21,6 +21,7 @@ from cytolite.metrics.counts import Counts
 from cytolite.patches import Patch
 from cytolite.provenance import option
 from cytolite.release.bundle import count_bundle, store_names
+from cytolite.release.embedding import with_embedding
 from cytolite.release.origin import Sides, sides_of
 from cytolite.runtime import onnx_runtime
 from cytolite.training.warm_start import folded_weights
@@ -97,6 +98,7 @@ def make_variant(
         found = compare(count_bundle(bundle, sides.held_back), count_bundle(variant, sides.held_back))
         spec = spec.model_copy(update={"validation": {c.name: round(c.after.value, 4) for c in found}})
         variant = write_bundle(out, path, spec, card(bundle, variant, kind, found, sides=sides))
+        variant = with_embedding(variant, sides.training) if bundle.spec.embedding else variant
     return variant, found, sides.note
 
 

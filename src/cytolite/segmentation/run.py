@@ -55,12 +55,14 @@ def load_model(settings: SegmentSettings) -> Model:
     BundleError
         If there is no such bundle, or it is damaged.
     UsageError, InputError
-        If it cannot run in the precision that is asked for.
+        If it cannot run in the precision that is asked for, or gives no embeddings and they are asked for.
     """
     from cytolite.inference.arithmetic import load_variant
     from cytolite.inference.predictor import Model
 
-    return Model.of(load_variant(settings.model, settings.precision), settings)
+    bundle = load_variant(settings.model, settings.precision)
+    bundle.channels(settings.embeddings)  # told before any slide is looked at
+    return Model.of(bundle, settings)
 
 
 def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
@@ -159,7 +161,10 @@ def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[
         "model": _model_record(model.bundle),
         "roi": _roi_sha256(settings),
     }
-    return [name for name, value in wanted.items() if found.get(name) != value]
+    other = [name for name, value in wanted.items() if found.get(name) != value]
+    # Vectors that nobody asked for are no reason to do anything again.
+    missing = settings.embeddings and not found.get("embeddings", False)
+    return [*other, *(["setting of embeddings"] if missing else [])]
 
 
 def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
