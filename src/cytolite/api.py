@@ -111,7 +111,7 @@ class Model:
         spec = self.bundle.spec
         return f"{self.name} {self.version}: {len(self.types)} types at {self.mpp:g} um/px ({spec.licence})"
 
-    @_with_options("model", "mpp", "device", "precision", "tta", "overwrite", "quiet")
+    @_with_options("model", "mpp", "device", "precision", "tta", "sheet", "overwrite", "quiet")
     def segment(self, image: NDArray[np.uint8] | str | Path, *, mpp: float | None = None, **options: Any) -> CellTable:
         """Find, outline and name the nuclei of an image, a slide or a part of one; nothing is written.
 
@@ -272,7 +272,7 @@ def segment(slide: str | Path, output: str | Path | None = None, **options: Any)
     _settings(options)  # so that every name is checked, also of those that are of no use here
     chosen = {name: options.pop(name) for name in ("device", "precision", "tta") if name in options}
     model = Model(options.pop("model", None), **chosen)
-    for name in ("overwrite", "quiet"):
+    for name in ("sheet", "overwrite", "quiet"):
         options.pop(name, None)
     return model.segment(slide, **options)
 

@@ -36,6 +36,7 @@ class HeldBack(BaseModel):
     share: float = Field(gt=0, lt=1, description="Share of each source's groups.")
     seed: int = Field(description="Of the draw.")
     duplicates: bool = Field(False, description="Whether a list of near-duplicates kept images on one side.")
+    mapping: dict[str, str] = Field({}, description="What types of the stores were called, where otherwise.")
     images_sha256: dict[str, str] = Field({}, description="Of each source: SHA-256 of the names of its images.")
 
 
@@ -215,9 +216,13 @@ def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
 
 
 def model_identity(bundle: Bundle) -> dict[str, str]:
-    """Return what results say of their model: name, version, hash of the weights, and the parent of a taught one."""
+    """Return what results say of their model: name, version, hash of the weights; of a taught one parent and slides.
+
+    Slides that it was taught on are told by their hashes, so that results of these are not scored.
+    """
     spec = bundle.spec
-    parent = {"parent": spec.classifier.parent} if spec.classifier else {}
+    taught = spec.classifier
+    parent = {"parent": taught.parent, "taught_on": " ".join(taught.slides)} if taught else {}
     return {"name": spec.name, "version": spec.version, "onnx_sha256": bundle.sha256, **parent}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cytolite.errors import InputError, UsageError, did_you_mean
-from cytolite.files import read_toml
+from cytolite.files import cell_text, read_toml
 
 FEWEST_TYPES, MOST_TYPES, LONGEST_NAME = 2, 64, 40
 # Words that mean something else where types are named: in files of labels, in tables, as rows of scores.
@@ -223,6 +223,8 @@ def _check_name(name: str) -> None:
         )
     if name != name.lower() or any(c in name for c in '|,;=:"\\'):
         raise InputError(f"{name!r} cannot be a type's name: it is in lower case, without any of | , ; = : and quotes.")
+    if cell_text(name) != name:
+        raise InputError(f"{name!r} cannot be a type's name: a spreadsheet would take it for a formula.")
     if name in _RESERVED:
         raise InputError(f"{name!r} cannot be a type's name: it means something else in tables; choose another.")
 
@@ -298,6 +300,117 @@ LABEL_COLOURS: MappingProxyType[int, tuple[int, int, int]] = MappingProxyType(
     {t.id: t.colour for t in CELL_TYPES}
     | {INFLAMMATORY: (120, 225, 140), EPITHELIAL_OR_NEOPLASTIC: (255, 0, 190), UNKNOWN_NUCLEUS: (45, 45, 45)}
 )
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """What the numbers in type maps mean: 1 to n a type, then sets of types ("one of these"), 0 background.
+
+    Attributes
+    ----------
+    type_set : TypeSet
+        The n types.
+    sets : tuple of tuple of int
+        Ids of the types that labels n + 1, n + 2, ... leave open; the last leaves all open (an unknown nucleus).
+
+    Raises
+    ------
+    InputError
+        If there are more than type maps can tell apart.
+    """
+
+    type_set: TypeSet
+    sets: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if self.unknown >= IGNORE:
+            raise InputError(
+                f"There are {self.unknown} types and sets of types; a type map can tell {IGNORE - 1} apart."
+            )
+
+    @classmethod
+    def of(cls, type_set: TypeSet, sets: Iterable[Iterable[int]] = ()) -> LabelSet:
+        """Return labels for these types and sets of them, and one for a nucleus of unknown type."""
+        every = tuple(range(1, len(type_set) + 1))
+        found = {some for given in sets if len(some := tuple(sorted(set(given)))) > 1} - {every}
+        if type_set == DEFAULT and found <= {tuple(sorted(some)) for some in SEVEN.sets}:
+            return SEVEN
+        return cls(type_set, (*sorted(found), every))
+
+    @property
+    def unknown(self) -> int:
+        """The label of a nucleus of unknown type, which is the largest but `IGNORE`."""
+        return len(self.type_set) + len(self.sets)
+
+    def allowed(self, label: int) -> tuple[int, ...]:
+        """Ids of the types that a label leaves open; none for background and `IGNORE`."""
+        n = len(self.type_set)
+        if 1 <= label <= n:
+            return (label,)
+        return self.sets[label - n - 1] if n < label <= self.unknown else ()
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Every label by the name that it has in tables."""
+        if self.sets == SEVEN.sets and self.type_set == DEFAULT:
+            return dict(LABEL_NAMES)
+        names = {label: " or ".join(self.type_set.names[t - 1] for t in self.allowed(label)) for label in self}
+        return names | {self.unknown: LABEL_NAMES[UNKNOWN_NUCLEUS], IGNORE: LABEL_NAMES[IGNORE]}
+
+    @cached_property
+    def colours(self) -> dict[int, tuple[int, int, int]]:
+        """RGB of every label that is drawn: of a set of types their mean."""
+        if self.sets == SEVEN.sets and self.type_set == DEFAULT:
+            return dict(LABEL_COLOURS)
+        of = self.type_set.colours
+        means = {
+            label: tuple(sum(of[t - 1][c] for t in self.allowed(label)) // len(self.allowed(label)) for c in range(3))
+            for label in self
+        }
+        return {**means, self.unknown: LABEL_COLOURS[UNKNOWN_NUCLEUS]}  # type: ignore[dict-item]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(1, self.unknown + 1))
+
+    def by_names(self, given: str | Sequence[str]) -> int:
+        """Return the label of a type, of a list of types ("one of these"), of "unknown" or of "ignore" (any case).
+
+        Raises
+        ------
+        UsageError
+            If there is no such label.
+        """
+        names = [given] if isinstance(given, str) else [*given]
+        if isinstance(given, str):
+            if group := self.type_set.groups.get(given.lower()):
+                names = [self.type_set[t - 1].name for t in group]
+            for label, known in self.names.items():
+                if known == given.lower():
+                    return label
+        wanted = tuple(sorted({self.type_set.by_name(str(name)).id for name in names}))
+        return next(label for label in self if tuple(sorted(self.allowed(label))) == wanted)
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain values for JSON, which `from_description` reads."""
+        names = self.type_set.names
+        return {"types": self.type_set.describe(), "sets": [[names[t - 1] for t in some] for some in self.sets]}
+
+    @classmethod
+    def from_description(cls, content: Mapping[str, Any]) -> LabelSet:
+        """Return what `describe` gave.
+
+        Raises
+        ------
+        InputError
+            If it is no description of labels.
+        """
+        type_set = TypeSet.from_description(content.get("types"))
+        sets = tuple(tuple(type_set.by_name(name).id for name in some) for some in content.get("sets", ()))
+        found = cls(DEFAULT if type_set == DEFAULT else type_set, sets)
+        return SEVEN if found == SEVEN else found
+
+
+SEVEN = LabelSet(DEFAULT, tuple(tuple(DEFAULT.by_name(name).id for name in names) for names in COARSE_LABELS.values()))
 
 
 def read_types(path: Path) -> TypeSet:

@@ -76,6 +76,9 @@ class SlideSettings(Settings):
     exclude_artefacts: bool = Field(
         False, description="Search no nuclei, and count no tissue, where it is out of focus, inked, folded or covered."
     )
+    sheet: bool = Field(
+        False, description="Draw sheet.png, too: crops of each type, from the surest to the least sure."
+    )
     overwrite: bool = Field(False, description="Replace results that are already there, instead of skipping them.")
     quiet: bool = Field(False, description="No progress, no summary; errors are still printed.")
 
@@ -171,6 +174,12 @@ class TrainSettings(Settings):
     held_back: float = Field(0.2, description="Share of each source's groups that validate.")
     fold: int = Field(0, ge=0, description="Which of these shares, from 0; all of them once are a cross-validation.")
     duplicates: Path | None = Field(None, description="Pairs that must not be split, as `inspect --pairs` writes them.")
+    types: Path | None = Field(
+        None, description="TOML or JSON file of the types to learn, 2 to 64; default: those of the stores."
+    )
+    map: Path | None = Field(
+        None, description='TOML or JSON file: what types of the stores are called, or "unknown", or "ignore".'
+    )
     seed: int = Field(0)
     threads: int = Field(2, description="CPU threads of torch.")
     loaders: int = Field(1, description="Processes that prepare crops.")

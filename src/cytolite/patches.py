@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES
+from cytolite.celltypes import IGNORE, SEVEN, LabelSet
 from cytolite.errors import InputError
 
 # Bits of `Patch.known_map`: what is known of a pixel, and so may be learnt and judged.
@@ -32,7 +32,7 @@ class Patch:
     instance_map : numpy.ndarray
         int32 (H, W); 0 = background, 1..n = nuclei.
     type_map : numpy.ndarray
-        uint8 (H, W); 0 = background, 1..7 = types, coarse labels and ``IGNORE`` as in `cytolite.celltypes`.
+        uint8 (H, W); 0 = background, else labels of a `cytolite.celltypes.LabelSet`, or ``IGNORE``.
     mpp : float
         Resolution, um per pixel.
     source : str
@@ -118,8 +118,13 @@ class Patch:
         doubtful[0] = False
         return np.where(doubtful[self.instance_map] | ground, IGNORE, self.type_map).astype(np.uint8)
 
-    def validate(self) -> None:
+    def validate(self, labels: LabelSet = SEVEN) -> None:
         """Check shapes, dtypes and labels.
+
+        Parameters
+        ----------
+        labels : LabelSet
+            What the type map may hold.
 
         Raises
         ------
@@ -141,7 +146,7 @@ class Patch:
                 raise InputError(f"{where}: the {name.replace('_', ' ')} holds values above {high}.")
         if self.instance_map.min(initial=0) < 0:
             raise InputError(f"{where}: instance ids must not be negative.")
-        allowed = {0, IGNORE, *range(1, N_TYPES + 1), *COARSE_LABELS}
+        allowed = {0, IGNORE, *labels}
         unknown = sorted(set(np.unique(self.type_map).tolist()) - allowed)
         if unknown:
             raise InputError(f"{where}: the type map holds {unknown}; allowed are {sorted(allowed)}.")

@@ -498,8 +498,8 @@ def suggest_labels(result: Path, output: Path, n: int, slide: Path | None = None
     notes : list of str
         Why there is no sheet.
     """
+    from cytolite.drawing.type_sheet import draw_chosen
     from cytolite.interop.result import Result
-    from cytolite.teach.sheet import draw_chosen
     from cytolite.teach.suggest import suggest, write_suggestions
 
     if not output.name.endswith((".geojson", ".json")):
@@ -550,23 +550,10 @@ def sheet(
     region: str | None = None,
     columns: int = 16,
 ) -> Path:
-    """Draw crops of the nuclei of each type of a result; return the picture's path.
-
-    Parameters
-    ----------
-    result : pathlib.Path
-        Folder of a result.
-    output : pathlib.Path, optional
-        Picture to write; beside the result by default.
-    slide : pathlib.Path, optional
-        Where the slide lies now, if not where it was.
-    region : str, optional
-        Nuclei of one region alone, by its name.
-    columns : int
-        Crops of each type.
-    """
+    """Draw crops of the nuclei of each type of a result; return the picture's path."""
+    from cytolite.drawing.type_sheet import draw_result
     from cytolite.interop.result import Result
-    from cytolite.teach.sheet import SHEET_FILE, draw_result
+    from cytolite.interop.result_folder import SHEET_FILE
 
     path = output or result / SHEET_FILE
     draw_result(Result(result), path, slide=slide, region=region, columns=columns)
@@ -627,7 +614,7 @@ def inspect_stores(
         sources, names = stores.texts("source"), stores.texts("name")
         text = describe.describe(stores)
         if sheet is not None:
-            picture = sheets.draw_sheet(stores, sources, stores.numbers("nuclei"))
+            picture = sheets.draw_sheet(stores, sources, stores.numbers("nuclei"), labels=stores.labels)
             with whole_file(sheet) as file:
                 picture.save(file, "PNG")
         if duplicates:
@@ -690,7 +677,7 @@ def prepare(
     tally = Tally()
     with display(dataset, "images") as update:
         patches = _counted(reading, len(reading), update)
-        n = write_store(out, cut(patches, patch, tally) if patch else patches, licence)
+        n = write_store(out, cut(patches, patch, tally) if patch else patches, licence, labels=reading.labels)
     return Prepared(n, tuple(tally.lines() if patch else ()), tuple(reading.notes))
 
 
@@ -768,6 +755,8 @@ def outline(
     bundle = load_bundle(model)
     rows = [SCHEMA.empty_table()]
     with Stores(stores) as opened, display("outlining", "patches") as update:
+        for store in opened.stores:
+            store.of_the_seven("outline")
         out.mkdir(parents=True, exist_ok=True)
         patches = outline_stores(opened.stores, outliner(bundle, tta, threads), rows)
         licences = {source: text for store in opened.stores for source, text in store.licences.items()}
@@ -848,7 +837,8 @@ def load_teacher(name: str, threads: int) -> Teacher:
 
     bundle = load_bundle(name)
     predictor = Predictor(bundle, threads=threads)
-    return maps_teacher(str(bundle.path), bundle.sha256, bundle.spec.mpp, predictor.maps)
+    types = bundle.spec.network_types.names
+    return maps_teacher(str(bundle.path), bundle.sha256, bundle.spec.mpp, predictor.maps, types)
 
 
 def export(run: Path, out: Path, model_version: str, stores: Sequence[Path] = (), truth: Sequence[Path] = ()) -> Bundle:
@@ -978,8 +968,10 @@ def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> flo
     """
     from cytolite.inference.image import model_input
     from cytolite.release.onnx_export import export_torchscript as write
+    from cytolite.training.record import read_record
     from cytolite.training.run import split, trained_network
+    from cytolite.training.vocabulary import Vocabulary
 
     network, settings, trained_on = trained_network(run)
-    patch = split(list(stores) or trained_on, settings)[1][0]
+    patch = split(list(stores) or trained_on, settings, Vocabulary.recorded(read_record(run)))[1][0]
     return write(network, out, model_input(patch.image, patch.mpp, settings.mpp).image[None])

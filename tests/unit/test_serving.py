@@ -27,6 +27,9 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from cytolite import pipeline
+from cytolite.bundle import described, load_bundle, write_taught
+from cytolite.celltypes import DEFAULT, TypeSet
+from cytolite.classifier import Classifier
 from cytolite.config import SegmentSettings
 from cytolite.errors import InputError
 from cytolite.inference.predictor import Model
@@ -104,6 +107,26 @@ def test_a_slide_gives_what_the_command_gives(client, folder, tmp_path):
     [outcome] = pipeline.segment_slides([slide], tmp_path, options)
     assert (outcome.folder / "cells.geojson.gz").read_bytes() == answer.content
     assert outcome.cells == report["cells"] == len(json.loads(gzip.decompress(answer.content))["features"])
+
+
+def test_a_taught_model_is_served_as_it_segments(folder, tmp_path):
+    bundle = load_bundle(fake_bundle(tmp_path / "model").path)
+    types = TypeSet.named(["small", "large"])
+    classifier = Classifier(
+        parent="fake 1", parent_types=tuple(DEFAULT.describe()), inputs=("area_um2",), mean=(20.0,), scale=(10.0,),
+        coefficients=((-1.0,), (1.0,)), intercepts=(0.0, 0.0),
+    )  # fmt: skip
+    spec = bundle.spec.model_dump() | {"name": "sizes", "classifier": classifier.model_dump(), **described(types)}
+    taught = write_taught(tmp_path / "sizes", bundle, type(bundle.spec)(**spec), "", "{}")
+    options = SegmentSettings(workers=1, quiet=True, tissue="all", model=str(taught.path))
+    with JobQueue(Model(taught), options, tmp_path / "jobs") as queue:
+        client = TestClient(make_app(queue, TOKEN, AllowedFolders.of([folder]), LIMIT), headers=KNOWN)
+        report = end_of(client, submit(client, slide=str(folder / "größe 1.tif")))
+    assert report["error"] is None
+    [outcome] = pipeline.segment_slides([folder / "größe 1.tif"], tmp_path / "out", options)
+    served, wanted = (Path(it) / "cells.geojson.gz" for it in (report["result"], outcome.folder))
+    assert served.read_bytes() == wanted.read_bytes()
+    assert {*json.loads((Path(report["result"]) / "summary.json").read_bytes())["total"]["types"]} == {*types.names}
 
 
 def searched_mm2(report) -> float:

@@ -142,7 +142,7 @@ def test_what_is_no_store_is_refused(tmp_path):
         Store(tmp_path / "text.h5")
     with h5py.File(tmp_path / "newer.h5", "w") as file:
         file.attrs["cytolite_store"] = 99
-    with pytest.raises(InputError, match="format 3 or older"):
+    with pytest.raises(InputError, match="format 4 or older"):
         Store(tmp_path / "newer.h5")
 
 

@@ -13,13 +13,14 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cytolite.bundle import load_bundle
+from cytolite.bundle import described, load_bundle, model_identity
 from cytolite.cells import CellTable
 from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.classifier import Classifier, Unlike, as_before, before_columns, inputs_of, slide_hash
 from cytolite.config import SegmentSettings, TeachSettings
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import BundleError, InputError, OutputError, UsageError
+from cytolite.files import sha256_of
 from cytolite.interop.convert import convert
 from cytolite.interop.parquet import CellsWriter, read_cells
 from cytolite.interop.result import Result
@@ -381,6 +382,76 @@ def test_applying_keeps_what_does_not_depend_on_names(painted, taught, tmp_path)
     assert Result(target).run["warnings"] == told[:1]
 
 
+def test_the_overview_of_what_was_named_again_shows_ground_artefacts_and_regions(
+    painted, taught, tmp_path, monkeypatch
+):
+    from cytolite.teach import naming
+
+    folder, *_ = painted
+    source = tmp_path / "slide"
+    shutil.copytree(folder / "result", source)
+    blur = {**feature(box(100, 100, 300, 200), "Artefact"), "properties": {"name": "Artefact: blur"}}
+    (source / "artefacts.geojson").write_bytes(orjson.dumps({"type": "FeatureCollection", "features": [blur]}))
+    roi = tmp_path / "roi.geojson"
+    roi.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": [feature(box(0, 0, 500, 500), "Front")]}))
+    run = Result(source).run
+    run["settings"] = {"tissue": "all", "roi": str(roi)}
+    drawn = []
+    monkeypatch.setattr(naming, "draw_overview", lambda *args, **given: drawn.append(given))
+    for known in (True, False):
+        run["roi_sha256"] = sha256_of(roi) if known else "0" * 64
+        run["slide"]["path"] = str(painted[2]) if known else str(tmp_path / "gone.tif")
+        (source / "run.json").write_text(json.dumps(run))
+        naming.name_results(taught.bundle.path, [source], tmp_path / f"out {known}")
+        given, scale = drawn[-1], drawn[-1]["tissue_scale_px"]
+        assert given["artefacts"]["blur"].sum() * scale**2 == pytest.approx(200 * 100, rel=0.25)  # borders count
+        assert not given["artefacts"]["pen"].any()
+        assert given["tissue"].shape == given["artefacts"]["blur"].shape
+        assert [region.name for region in given["regions"]] == (["Front"] if known else [])
+    assert drawn[0]["tissue"].all()
+    tissue = Result(source).tissue.area
+    assert drawn[1]["tissue"].sum() * drawn[1]["tissue_scale_px"] ** 2 == pytest.approx(tissue, rel=0.25)
+
+
+def test_command_and_python_use_a_taught_bundle_alike_and_a_sheet_is_drawn(painted, taught, tmp_path):
+    from cytolite import load_model
+
+    slide = painted[2]
+    settings = SegmentSettings(model=str(taught.bundle.path), tissue="all", quiet=True, sheet=True)
+    [outcome] = segment_slides([slide], tmp_path / "out", settings)
+    wanted = read_cells(outcome.folder / "cells.parquet")
+    model = load_model(taught.bundle.path)
+    assert model.types == ("large", "small")
+    found = model.segment(slide, tissue="all")
+    np.testing.assert_array_equal(found.types, wanted.types)
+    np.testing.assert_array_equal(found.type_probs, wanted.type_probs)
+    assert found.features.keys() == wanted.features.keys()
+    with Image.open(outcome.folder / "sheet.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert all((pixels == t.colour).all(axis=1).any() for t in taught.bundle.spec.type_set)
+    # A result that is there without the sheet says how to have one.
+    (outcome.folder / "sheet.png").unlink()
+    [skipped] = segment_slides([slide], tmp_path / "out", settings)
+    assert skipped.status == "skipped"
+    assert any("cytolite sheet" in warning for warning in skipped.warnings)
+
+
+@pytest.mark.parametrize(("slide", "warned"), [("taught.tif", False), ("other.tif", True)])
+def test_a_slide_that_gave_labels_is_not_called_unlike(tmp_path, slide, warned):
+    from cytolite.segmentation.writers import write_cells
+
+    spec = load_bundle(fake_bundle(tmp_path / "m").path).spec
+    taught = classifier().model_copy(
+        update={"mean": (500.0,) * len(classifier().mean), "slides": (slide_hash("taught.svs"),)}
+    )
+    spec = type(spec)(**(spec.model_dump() | {"classifier": taught, **described(TWO)}))
+    named = taught.name(squares(60), TWO)
+    _, unusual = write_cells(
+        tmp_path, [named], spec, image="x", regions=(), features=FEATURE_NAMES, about={"slide": slide, "mpp": 0.5}
+    )
+    assert bool(unusual) == warned
+
+
 def test_names_of_the_network_come_back(painted, taught, tmp_path):
     from cytolite.teach.naming import name_results
 
@@ -444,6 +515,16 @@ def test_images_that_taught_are_refused_when_they_are_scored(painted, taught, tm
     with pytest.raises(InputError, match="was taught with labels of 'painted'"):
         cases.count_cases([found["painted"]], predict, classes)
     assert taught.bundle.spec.classifier.slides == (slide_hash("painted.tif"),)
+    # A result of the model knows it too, also when another than the model is asked.
+    about = {"mpp": 0.5, "model": model_identity(taught.bundle)}
+    for name in ("painted", "other"):
+        (tmp_path / "found" / name).mkdir(parents=True)
+        with CellsWriter(tmp_path / "found" / name / "cells.parquet", FEATURE_NAMES, (), about, TWO) as writer:
+            writer.append(squares(2, TWO))
+    of_results = cases.read_predictions(tmp_path / "found", list(found.values()), read_classes(tmp_path / "t.toml"))
+    of_results(found["other"], found["other"].read())
+    with pytest.raises(InputError, match="'sizes' was taught with labels of 'painted'"):
+        of_results(found["painted"], found["painted"].read())
 
 
 def test_bad_lessons_get_a_sentence_and_nothing_is_written(painted, tmp_path):
@@ -580,7 +661,7 @@ def test_suggestions_are_unsure_different_and_apart(tmp_path):
 
 
 def test_a_sheet_shows_each_type_from_the_surest_on(painted, tmp_path):
-    from cytolite.teach.sheet import CROP_PX, draw_result, ranked
+    from cytolite.drawing.type_sheet import CROP_PX, draw_result, ranked
 
     folder, *_ = painted
     result = Result(folder / "result")
@@ -603,7 +684,7 @@ def test_a_sheet_shows_each_type_from_the_surest_on(painted, tmp_path):
 
 
 def test_a_sheet_is_of_the_scene_that_was_segmented(tmp_path):
-    from cytolite.teach.sheet import CROP_PX, draw_result
+    from cytolite.drawing.type_sheet import CROP_PX, draw_result
 
     rng = np.random.default_rng(3)
     scan = paint(*random_nuclei(rng, (300, 300), 60))

@@ -101,6 +101,8 @@ def test_sixty_four_types_get_colours_of_their_own_and_more_are_refused():
         ([{"name": "a"}, {"name": "b|c"}], "without any of"),
         ([{"name": "a"}, {"name": " b"}], "no space around it"),
         ([{"name": "a"}, {"name": "b\n"}], "1 to 40 characters"),
+        ([{"name": "a"}, {"name": "+b"}], "take it for a formula"),
+        ([{"name": "a"}, {"name": "@b"}], "take it for a formula"),
         ([{"name": "a"}, {"name": 3}], "Type 2 has no name"),
         ([{"name": "a"}, {"name": "b", "color": "#fff000"}], "Did you mean 'colour'"),
         ([{"name": "a"}, {"name": "b", "colour": "red"}], "colour 'red' is none"),

@@ -14,7 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from cytolite.celltypes import UNKNOWN_NUCLEUS
+from cytolite.celltypes import SEVEN, UNKNOWN_NUCLEUS, LabelSet
 from cytolite.errors import InputError, UsageError
 from cytolite.files import is_debris, require_regular, sha256_of
 from cytolite.patches import Patch
@@ -35,11 +35,14 @@ class Reading:
         Read one at a time.
     notes : list of str
         What whoever prepares the data should know; whole when all patches are read.
+    labels : LabelSet
+        What the patches' type maps hold.
     """
 
     n: int
     patches: Iterable[Patch]
     notes: list[str] = field(default_factory=list)
+    labels: LabelSet = SEVEN
 
     def __len__(self) -> int:
         return self.n

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cytolite.celltypes import LABEL_NAMES
 from cytolite.datasets.duplicates import Duplicate
-from cytolite.datasets.store import N_LABELS, Stores
+from cytolite.datasets.store import Stores
 
 PAIRS_SHOWN = 20
 
@@ -46,13 +45,14 @@ def _sources(stores: Stores) -> list[tuple[str, ...]]:
 
 
 def _nuclei(stores: Stores) -> list[tuple[str, ...]]:
-    source_of, nuclei = np.array(stores.texts("source")), stores.numbers("nuclei")
+    labels, source_of = stores.labels, np.array(stores.texts("source"))
+    nuclei = stores.numbers("nuclei")
     names = np.unique(source_of).tolist()
     counts = np.stack([nuclei[source_of == name].sum(0) for name in names], axis=1)
     rows: list[tuple[str, ...]] = [("nuclei", *names, "all")]
-    for label in range(1, N_LABELS):
+    for label in labels:
         if counts[label].any():
-            rows.append((LABEL_NAMES[label], *(f"{n:,}" for n in counts[label]), f"{counts[label].sum():,}"))
+            rows.append((labels.names[label], *(f"{n:,}" for n in counts[label]), f"{counts[label].sum():,}"))
     rows.append(("all", *(f"{n:,}" for n in counts.sum(0)), f"{counts.sum():,}"))
     return rows
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cytolite.celltypes import label_by_name
+from cytolite.celltypes import SEVEN, LabelSet
+from cytolite.celltypes import read_types as read_set
 from cytolite.datasets.base import Reading, read_label_folder
 from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import read_toml
 
-KEYS = ("name", "licence", "types")
+KEYS = ("name", "licence", "types", "set")
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,22 @@ class TypesFile:
     licence : str
         Its licence, or "unknown".
     types : dict of int to int
-        The dataset's type ids to the labels of `cytolite.celltypes`.
+        The dataset's type ids to labels.
+    labels : LabelSet
+        What these mean.
     """
 
     name: str
     licence: str
     types: dict[int, int]
+    labels: LabelSet = SEVEN
 
 
 def read_types(path: Path) -> TypesFile:
-    """Read a types file: TOML or JSON with a table ``types`` of ids and names, and perhaps ``name`` and ``licence``.
+    """Read a types file, TOML or JSON: a table ``types`` of ids and names, perhaps ``name``, ``licence`` and ``set``.
+
+    A name is a type's, or a group's or a list of types ("one of these"), "unknown" or "ignore". Types are the seven, or
+    those of the file of types that ``set`` names, beside this file.
 
     Raises
     ------
@@ -46,15 +53,22 @@ def read_types(path: Path) -> TypesFile:
         what = f"holds {unknown[0]!r}" if unknown else "has no table 'types' of ids and names"
         hint = did_you_mean(unknown[0], KEYS) if unknown else ""
         raise UsageError(f"The types file {path} {what}; known are {', '.join(KEYS)}.{hint}")
+    labels, given = SEVEN, content.get("set")
+    if given is not None:
+        # Lists and groups of types become labels of their own.
+        type_set = read_set(path.parent / str(given))
+        lists = [names for names in content["types"].values() if isinstance(names, list)]
+        ids = [[type_set.by_name(str(name)).id for name in names] for names in lists]
+        labels = LabelSet.of(type_set, [*ids, *type_set.groups.values()])
     types = {}
     for key, name in content["types"].items():
         if not key.isdecimal() or not 1 <= int(key) <= 255:
             raise UsageError(f"The types file {path} has the id {key!r}; ids are whole numbers of 1 to 255.")
         try:
-            types[int(key)] = label_by_name(str(name))
+            types[int(key)] = labels.by_names(name if isinstance(name, list) else str(name))
         except InputError as error:
             raise UsageError(f"The types file {path}, id {key}: {error}") from None
-    return TypesFile(str(content.get("name", path.stem)), str(content.get("licence", "unknown")), types)
+    return TypesFile(str(content.get("name", path.stem)), str(content.get("licence", "unknown")), types, labels)
 
 
 def read(folder: Path, types: TypesFile, mpp: float) -> Reading:
@@ -74,4 +88,5 @@ def read(folder: Path, types: TypesFile, mpp: float) -> Reading:
     InputError
         If it is no label folder, or an id occurs that the types file does not name.
     """
-    return read_label_folder(folder, types.types, source=types.name, mpp=mpp)
+    found = read_label_folder(folder, types.types, source=types.name, mpp=mpp)
+    return replace(found, labels=types.labels)

@@ -4,6 +4,7 @@ Layout of format 3: a group per patch, named by its index, with the datasets ``i
 that is enough), ``type_map`` and, of patches that have them, ``known_map`` and ``trust_map`` (gzip, chunks of 256 x 256
 px); the group ``table`` with one dataset per column, so that what is known of all patches is read at once; the file's
 attributes hold format, number, content hash, licences and, of a store made of others, the command that made it.
+Format 4 is the same with other labels than the seven types', described in the attribute ``labels``.
 Format 2, which had neither of the optional maps, and format 1, which kept the columns as attributes of each group, are
 still read.
 """
@@ -22,23 +23,27 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.celltypes import UNKNOWN_NUCLEUS
+from cytolite.celltypes import SEVEN, LabelSet
 from cytolite.datasets.census import nuclei_per_label
 from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.files import whole_path
 from cytolite.patches import Patch
 
-FORMAT = 3
+FORMAT, FORMAT_OF_SEVEN = 4, 3
 ARRAYS = ("image", "instance_map", "type_map")
 OPTIONAL_ARRAYS = ("known_map", "trust_map")
 TEXTS = ("name", "source", "group", "tissue", "fold", "file", "file_sha256")
 TEXTS_OF_FORMAT_1 = TEXTS[:4]
 CHUNK_PX = 256
-N_LABELS = UNKNOWN_NUCLEUS + 1
 
 
 def write_store(
-    path: Path, patches: Iterable[Patch], licences: Mapping[str, str] | None = None, made_with: str = ""
+    path: Path,
+    patches: Iterable[Patch],
+    licences: Mapping[str, str] | None = None,
+    made_with: str = "",
+    *,
+    labels: LabelSet = SEVEN,
 ) -> int:
     """Write patches to a new store; the file appears under its name only when whole.
 
@@ -52,6 +57,8 @@ def write_store(
         Source to licence, for the record.
     made_with : str
         Command that makes the store of others, for the record.
+    labels : LabelSet
+        What the type maps hold.
 
     Returns
     -------
@@ -67,17 +74,22 @@ def write_store(
     """
     if not path.parent.is_dir():
         raise OutputError(f"{path} cannot be written: there is no such folder.")
-    digest, columns = hashlib.sha256(), _Columns()
+    digest, columns = hashlib.sha256(), _Columns(labels)
     with whole_path(path) as part, h5py.File(part, "w", libver="latest") as file:
         for patch in patches:
-            patch.validate()
+            patch.validate(labels)
             columns.add(patch)
             _write_arrays(file.create_group(f"{len(columns) - 1:06d}"), patch)
             _update(digest, patch)
         if not len(columns):
             raise InputError(f"There are no patches to write to {path}.")
         columns.write(file.create_group("table"))
-        file.attrs.update({"cytolite_store": FORMAT, "n": len(columns), "sha256": digest.hexdigest()})
+        described = "" if labels == SEVEN else json.dumps(labels.describe())
+        digest.update(described.encode())
+        if described:
+            file.attrs["labels"] = described
+        written = FORMAT if described else FORMAT_OF_SEVEN
+        file.attrs.update({"cytolite_store": written, "n": len(columns), "sha256": digest.hexdigest()})
         file.attrs["licences"] = json.dumps(dict(licences or {}))
         file.attrs["made_with"] = made_with
     return len(columns)
@@ -111,7 +123,8 @@ def _update(digest: hashlib._Hash, patch: Patch) -> None:
 class _Columns:
     """What is known of each patch beside its arrays, collected while they are written."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: LabelSet) -> None:
+        self.n_labels = labels.unknown + 1
         self.values: defaultdict[str, list[Any]] = defaultdict(list)
         self.seen: set[tuple[str, str]] = set()
 
@@ -127,7 +140,7 @@ class _Columns:
         counts = nuclei_per_label([patch])
         self.values["mpp"].append(float(patch.mpp))
         self.values["shape"].append(patch.image.shape[:2])
-        self.values["nuclei"].append([counts[label] for label in range(N_LABELS)])
+        self.values["nuclei"].append([counts[label] for label in range(self.n_labels)])
 
     def write(self, group: h5py.Group) -> None:
         for key in TEXTS:
@@ -155,6 +168,8 @@ class Store:
         Source to licence, where it was written down.
     made_with : str
         Command that made it of other stores; "" of a data set as its authors publish it.
+    labels : LabelSet
+        What its type maps hold.
 
     Raises
     ------
@@ -178,7 +193,24 @@ class Store:
         self.sha256 = str(self._file.attrs["sha256"])
         self.licences: dict[str, str] = json.loads(str(self._file.attrs.get("licences", "{}")))
         self.made_with = str(self._file.attrs.get("made_with", ""))
+        described = self._file.attrs.get("labels")
+        self.labels = SEVEN if described is None else LabelSet.from_description(json.loads(str(described)))
         self._columns: dict[str, Any] = {}
+
+    def of_the_seven(self, what: str) -> Store:
+        """Return the store, for what knows the seven types alone.
+
+        Raises
+        ------
+        UsageError
+            If its types are others.
+        """
+        if self.labels != SEVEN:
+            raise UsageError(
+                f"{self.path} is of the types {', '.join(self.labels.type_set.names)}, and {what} is for stores of "
+                f"the seven types ({', '.join(SEVEN.type_set.names)})."
+            )
+        return self
 
     def __len__(self) -> int:
         return int(self._file.attrs["n"])
@@ -222,12 +254,12 @@ class Store:
 
     @property
     def nuclei(self) -> NDArray[np.int32]:
-        """Nuclei per patch and label, int32 (n, 11): column 1 to 10 are labels of `cytolite.celltypes`."""
+        """Nuclei per patch and label, int32 (n, labels + 1): column i is label i of `labels`."""
         return self._numbers("nuclei", self._count)
 
     def _count(self, index: int) -> list[int]:
         counts = nuclei_per_label([self[index]])
-        return [counts[label] for label in range(N_LABELS)]
+        return [counts[label] for label in range(self.labels.unknown + 1)]
 
     def _numbers(self, key: str, of_format_1: Any) -> Any:
         if key not in self._columns:
@@ -285,6 +317,22 @@ class Stores(Sequence[Patch]):
             raise IndexError(index)
         k = int(np.searchsorted(self._ends, index, side="right"))
         return self.stores[k][index - int(self._ends[k]) + len(self.stores[k])]
+
+    @property
+    def labels(self) -> LabelSet:
+        """What the type maps of all stores hold.
+
+        Raises
+        ------
+        UsageError
+            If they are of different types.
+        """
+        first = self.stores[0].labels if self.stores else SEVEN
+        if other := next((store for store in self.stores if store.labels != first), None):
+            raise UsageError(
+                f"{self.stores[0].path} and {other.path} are of different types; give one after the other."
+            )
+        return first
 
     def texts(self, key: str) -> list[str]:
         """Return one text of every patch, as `Store.texts`."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from PIL.ImageFont import FreeTypeFont
 
-from cytolite.celltypes import LABEL_COLOURS, LABEL_NAMES
+from cytolite.celltypes import SEVEN, LabelSet
 from cytolite.fonts import drawable, font
 from cytolite.patches import OUTLINE, Patch
 
@@ -23,7 +23,12 @@ DOUBTFUL = (255, 230, 0)
 
 
 def draw_sheet(
-    patches: Sequence[Patch], sources: Sequence[str], nuclei: NDArray[np.int32], seed: int = 0
+    patches: Sequence[Patch],
+    sources: Sequence[str],
+    nuclei: NDArray[np.int32],
+    seed: int = 0,
+    *,
+    labels: LabelSet = SEVEN,
 ) -> Image.Image:
     """Draw windows of up to 30 patches, from each source about as many, each around a nucleus where there is one.
 
@@ -37,6 +42,8 @@ def draw_sheet(
         int32 (n, labels), nuclei per patch and label: a window's nucleus is of a label drawn uniformly.
     seed : int
         The same seed draws the same windows.
+    labels : LabelSet
+        What the type maps hold.
 
     Returns
     -------
@@ -55,9 +62,9 @@ def draw_sheet(
     for k, (index, label) in enumerate(chosen):
         patch = patches[index]
         x, y = GAP_PX + k % columns * pitch[0], GAP_PX + k // columns * pitch[1]
-        sheet.paste(Image.fromarray(paint(window(patch, label, rng))), (x, y + CAPTION_PX))
+        sheet.paste(Image.fromarray(paint(window(patch, label, rng), labels)), (x, y + CAPTION_PX))
         pen.text((x, y), drawable(f"{patch.source}  {patch.name}  {patch.tissue}")[:44], INK, lettering)
-    _draw_legend(pen, lettering, sheet.height - LEGEND_PX, nuclei.sum(0))
+    _draw_legend(pen, lettering, sheet.height - LEGEND_PX, nuclei.sum(0), labels)
     return sheet
 
 
@@ -119,7 +126,7 @@ def window(patch: Patch, label: int, rng: np.random.Generator) -> Patch:
     return replace(patch, image=image, **maps)
 
 
-def paint(patch: Patch) -> NDArray[np.uint8]:
+def paint(patch: Patch, labels: LabelSet = SEVEN) -> NDArray[np.uint8]:
     """Enlarge a window and draw its truth in: uint8 (H * ZOOM, W * ZOOM, 3)."""
     size = [side * ZOOM for side in patch.type_map.shape[::-1]]
     picture = np.array(Image.fromarray(patch.image).resize(size, Image.Resampling.BICUBIC))
@@ -137,17 +144,19 @@ def paint(patch: Patch) -> NDArray[np.uint8]:
         before, after = (np.s_[:-1], np.s_[1:]) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
         edge[before] |= differs
         edge[after] |= differs
-    for label, colour in LABEL_COLOURS.items():
+    for label, colour in labels.colours.items():
         picture[edge & (types == label)] = colour
     picture[edge & (instances > 0) & ((types == 0) | ignored)] = 0
     return picture
 
 
-def _draw_legend(pen: ImageDraw.ImageDraw, lettering: FreeTypeFont, y: int, counts: NDArray[np.int64]) -> None:
+def _draw_legend(
+    pen: ImageDraw.ImageDraw, lettering: FreeTypeFont, y: int, counts: NDArray[np.int64], labels: LabelSet
+) -> None:
     x = float(GAP_PX)
-    for label, colour in LABEL_COLOURS.items():
+    for label, colour in labels.colours.items():
         if counts[label]:
             pen.rectangle((x, y + 4, x + 12, y + 16), colour)
-            text = f"{LABEL_NAMES[label]} {counts[label]:,}"
+            text = f"{labels.names[label]} {counts[label]:,}"
             pen.text((x + 17, y + 3), text, INK, lettering)
             x += 17 + pen.textlength(text, lettering) + 18

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.celltypes import CELL_TYPES
+from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.patches import Patch
 
 SIDE_PX = 400
@@ -17,7 +17,9 @@ SIDE_PX = 400
 OTHER = (120, 120, 120)
 
 
-def draw_patch(patch: Patch, instance_map: NDArray[np.int32], types: NDArray[np.integer]) -> NDArray[np.uint8]:
+def draw_patch(
+    patch: Patch, instance_map: NDArray[np.int32], types: NDArray[np.integer], type_set: TypeSet = DEFAULT
+) -> NDArray[np.uint8]:
     """Return the middle of a patch three times: as it is, with the true and with the predicted outlines.
 
     Parameters
@@ -27,6 +29,8 @@ def draw_patch(patch: Patch, instance_map: NDArray[np.int32], types: NDArray[np.
         int32 (H, W), ids 1..n, the predicted nuclei.
     types : numpy.ndarray
         int (n,), the type of nucleus i + 1.
+    type_set : TypeSet
+        Of the patch and of what is predicted.
 
     Returns
     -------
@@ -39,28 +43,21 @@ def draw_patch(patch: Patch, instance_map: NDArray[np.int32], types: NDArray[np.
     image = patch.image[window]
     panels = [
         image,
-        outlined(image, patch.instance_map[window], true_types),
-        outlined(image, instance_map[window], np.concatenate([[0], types])),
+        outlined(image, patch.instance_map[window], true_types, type_set),
+        outlined(image, instance_map[window], np.concatenate([[0], types]), type_set),
     ]
     gap = np.full((image.shape[0], 6, 3), 255, np.uint8)
     return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], 1)
 
 
 def outlined(
-    image: NDArray[np.uint8], instance_map: NDArray[np.int32], types: NDArray[np.integer]
+    image: NDArray[np.uint8],
+    instance_map: NDArray[np.int32],
+    types: NDArray[np.integer],
+    type_set: TypeSet = DEFAULT,
 ) -> NDArray[np.uint8]:
-    """Return an image with the rim of each nucleus in its type's colour; `types` by id, 0 for background.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        uint8 (H, W, 3).
-    instance_map : numpy.ndarray
-        int32 (H, W), 0 = background.
-    types : numpy.ndarray
-        Of each id, 0 for background.
-    """
-    colours = np.array([OTHER, *(t.colour for t in CELL_TYPES)], np.uint8)
+    """Return an image with the rim of each nucleus in its type's colour; `types` by id, 0 for background."""
+    colours = np.array([OTHER, *(t.colour for t in type_set)], np.uint8)
     smooth = cv2.morphologyEx(instance_map.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     rim = (smooth > 0) & (instance_map > 0)
     drawn = image.copy()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolite.classifier import slide_hash
 from cytolite.datasets.base import read_labels, read_rgb
 from cytolite.datasets.splits import held_back
 from cytolite.errors import InputError, UsageError, did_you_mean
@@ -270,9 +271,7 @@ def model_predictions(
         if labelled.image is None:
             raise InputError(f"{labelled.where} has no image to predict on; put one of the same stem into image/.")
         if taught is not None and taught.was_taught_on(case.name):
-            raise InputError(
-                f"The model {bundle.spec.name!r} was taught with labels of {case.name!r}; score it on other images."
-            )
+            raise _taught(bundle.spec.name, case)
         if resolution is None:
             raise InputError(f"The resolution of {labelled.where} is not known; give it with --mpp.")
         nuclei = predict_image(predictor, labelled.image, resolution)
@@ -298,6 +297,10 @@ def _numbered(found: Prediction, numbers: Sequence[int], classes: Classes) -> Pr
     for column, number in enumerate(numbers):
         probs[:, number - 1] += found.probs[:, column]
     return replace(found, types=types, probs=probs)
+
+
+def _taught(model: str, case: Case) -> InputError:
+    return InputError(f"The model {model!r} was taught with labels of {case.name!r}; score it on other images.")
 
 
 def read_predictions(
@@ -331,7 +334,7 @@ def read_predictions(
         if len(cases) != 1:
             raise InputError(f"{path} is the prediction of one image, and the truth has {len(cases):,}.")
         numbers_of(read_types(path), classes, str(path), mapping)  # before the truth is read
-        return lambda case, labelled: _cells_prediction(path, labelled, classes, mapping)
+        return lambda case, labelled: _cells_prediction(path, case, labelled, classes, mapping=mapping)
     if (path / "inst").is_dir():
         files = {p.stem: p for p in _label_files(path / "inst")}
         _check_names(set(files), cases, path / "inst", whole)
@@ -345,7 +348,9 @@ def read_predictions(
     _check_names(results, cases, path, whole)
     for name in sorted(results):
         numbers_of(read_types(path / name / CELLS_FILE), classes, str(path / name), mapping)
-    return lambda case, labelled: _cells_prediction(path / case.name / CELLS_FILE, labelled, classes, mapping)
+    return lambda case, labelled: _cells_prediction(
+        path / case.name / CELLS_FILE, case, labelled, classes, mapping=mapping
+    )
 
 
 def _columns(image: str, source: str, group: str, tissue: str = "", fold: str = "") -> dict[str, str]:
@@ -414,10 +419,13 @@ def _folder_prediction(path: Path, folder: Path, labelled: Labelled, classes: Cl
 
 
 def _cells_prediction(
-    path: Path, labelled: Labelled, classes: Classes, mapping: Mapping[str, str] | None
+    path: Path, case: Case, labelled: Labelled, classes: Classes, *, mapping: Mapping[str, str] | None
 ) -> Prediction:
     cells, shape = read_cells(path), labelled.instance_map.shape
     about = {"width_px": shape[1], "height_px": shape[0]} | read_metadata(path)
+    model = about.get("model") or {}
+    if slide_hash(case.name) in str(model.get("taught_on", "")).split():
+        raise _taught(str(model["name"]), case)
     width, height = int(about["width_px"]), int(about["height_px"])
     if abs(width * shape[0] - height * shape[1]) > max(width, height):
         raise InputError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cytolite.bundle import SPEC_NAME, Bundle, embedded_names, load_bundle
-from cytolite.celltypes import read_mapping
+from cytolite.celltypes import SEVEN, LabelSet, read_mapping
 from cytolite.config import EvaluateSettings
 from cytolite.drawing.comparison import side_by_side
 from cytolite.errors import OutputError, UsageError, did_you_mean, how_to_install
@@ -90,7 +90,7 @@ def evaluate(
 ) -> list[Section]:
     """Score predictions and write the report; see `cytolite.pipeline.evaluate`."""
     _check_free(out, settings.overwrite)
-    classes = read_classes(settings.types) if settings.types else own_classes()
+    classes = read_classes(settings.types) if settings.types else own_classes(_labels(contest.truths))
     cases = find_cases(contest.truths, settings.mpp)
     if settings.images:
         cases = add_columns(cases, settings.images)
@@ -125,6 +125,20 @@ def evaluate(
             write_counts(part / f"baseline_{COUNTS_NAME}", baseline)
         _write(part, found, bootstrap, about, doubts=doubts, pictures=pictures)
     return found
+
+
+def _labels(truths: Sequence[Path]) -> LabelSet:
+    """Return what type maps of the truth hold: what its stores say, else labels of the seven types."""
+    from cytolite.datasets.store import Stores
+
+    stores = [path for path in truths if path.is_file()]
+    if not stores:
+        return SEVEN
+    with Stores(stores) as opened:
+        labels = opened.labels
+    if len(stores) < len(truths) and labels != SEVEN:
+        raise UsageError("Stores of types of their own and label folders cannot be scored together; do so one by one.")
+    return labels
 
 
 def write_page(path: Path, contest: Contest, settings: EvaluateSettings, found: Sequence[Section], out: Path) -> None:

@@ -13,6 +13,7 @@ RUN_FILE = "run.json"
 CELLS_FILE, GEOJSON_FILE, SUMMARY_FILE, OVERVIEW_FILE, TISSUE_FILE, ARTEFACTS_FILE = (
     "cells.parquet", "cells.geojson.gz", "summary.json", "overview.png", "tissue.geojson", "artefacts.geojson",
 )  # fmt: skip
+SHEET_FILE = "sheet.png"  # on request
 
 
 def results_in(folder: Path, has: str = RUN_FILE) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, TYPE_NAMES, TypeSet, by_name
+from cytolite.celltypes import IGNORE, SEVEN, TYPE_NAMES, LabelSet, TypeSet
 from cytolite.errors import InputError, UsageError, did_you_mean
 from cytolite.files import read_toml
 
@@ -101,10 +101,9 @@ class Classes:
         return cls(tuple(content["types"]), labels, frozenset(content["ignored"]))
 
 
-def own_classes() -> Classes:
-    """Return cytolite's seven types and its coarse labels."""
-    coarse = {label: tuple(by_name(name).id for name in names) for label, names in COARSE_LABELS.items()}
-    return Classes(TYPE_NAMES, {t: (t,) for t in range(1, N_TYPES + 1)} | coarse, frozenset({IGNORE}))
+def own_classes(labels: LabelSet = SEVEN) -> Classes:
+    """Return the types and coarse labels of stores: without `labels` those of the seven."""
+    return Classes(labels.type_set.names, {label: labels.allowed(label) for label in labels}, frozenset({IGNORE}))
 
 
 def read_classes(path: Path) -> Classes:

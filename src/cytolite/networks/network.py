@@ -74,7 +74,7 @@ class NucleusNetwork(nn.Module):
         flows : torch.Tensor
             float (B, 2, H / stride, W / stride), (dy, dx), of unit length inside nuclei.
         type_logits : torch.Tensor
-            float (B, 8, H / stride, W / stride); class 0 is background.
+            float (B, types + 1, H / stride, W / stride); class 0 is background.
         """
         return self.decode(self.encode(image), image)
 
@@ -126,12 +126,12 @@ class CellNetwork(Student):
     widths: tuple[int, ...] = (24, 48, 80, 128)
     depth = 1
 
-    def __init__(self, encoder: str, weights: Path | None = None) -> None:
+    def __init__(self, encoder: str, weights: Path | None = None, n_types: int = N_TYPES) -> None:
         super().__init__()
         self.encoder = Encoder(encoder, weights)
         self.decoder = LightDecoder(self.encoder.channels, self.widths, self.depth)
         self.flow_head = nn.Conv2d(self.decoder.width, 2, 1)
-        self.type_head = nn.Conv2d(self.decoder.width, N_TYPES + 1, 1)
+        self.type_head = nn.Conv2d(self.decoder.width, n_types + 1, 1)
 
 
 class WideCellNetwork(CellNetwork):
@@ -149,13 +149,13 @@ class ShuffleNetwork(Student):
     # It sees 74 px of the maps around a pixel and nothing beyond: with this halo cells do not depend on the tiles.
     tile_px, halo_px = 1024, 80
 
-    def __init__(self, encoder: str, weights: Path | None = None) -> None:
+    def __init__(self, encoder: str, weights: Path | None = None, n_types: int = N_TYPES) -> None:
         super().__init__()
         self.encoder = DenseEncoder(encoder_spec(encoder))
         self.decoder = DenseDecoder(self.encoder.channels)
         # The 2 x 2 pixels of the maps that one pixel of the heads' input stands for have channels of their own.
         self.flow_head = nn.Conv2d(self.decoder.width, 2 * 4, 1)
-        self.type_head = nn.Conv2d(self.decoder.width, (N_TYPES + 1) * 4, 1)
+        self.type_head = nn.Conv2d(self.decoder.width, (n_types + 1) * 4, 1)
 
     def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         flows, type_logits = super().decode(features, image)
@@ -165,13 +165,13 @@ class ShuffleNetwork(Student):
 class UnetrNetwork(NucleusNetwork):
     """The paper's teacher on a vision transformer, or its baseline on a CNN; answers at the resolution that it sees."""
 
-    def __init__(self, encoder: str, weights: Path | None = None) -> None:
+    def __init__(self, encoder: str, weights: Path | None = None, n_types: int = N_TYPES) -> None:
         super().__init__()
         kind = TokenEncoder if encoder_spec(encoder).patch_px else PyramidEncoder
         self.encoder = kind(encoder, weights)
         self.decoder = UnetrDecoder(self.encoder.channels, self.encoder.enlarge)
         self.flow_head = nn.Conv2d(self.decoder.width, 2, 1)
-        self.type_head = nn.Conv2d(self.decoder.width, N_TYPES + 1, 1)
+        self.type_head = nn.Conv2d(self.decoder.width, n_types + 1, 1)
 
     def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         height, width = image.shape[2:]
@@ -206,18 +206,18 @@ class UnetPlusPlusNetwork(NucleusNetwork):
     compared UNet++ on `mobilevitv2_150` is the one that has both within 1%.
     """
 
-    def __init__(self, encoder: str, weights: Path | None = None) -> None:
+    def __init__(self, encoder: str, weights: Path | None = None, n_types: int = N_TYPES) -> None:
         from segmentation_models_pytorch import UnetPlusPlus
 
         super().__init__()
         if encoder_spec(encoder).patch_px:
             raise UsageError(f"The decoder 'unetpp' needs a CNN or a mobile ViT; {encoder} is for 'unetr'.")
-        made = UnetPlusPlus(f"tu-{encoder_spec(encoder).timm_name}", encoder_weights=None, classes=N_TYPES + 3)
+        made = UnetPlusPlus(f"tu-{encoder_spec(encoder).timm_name}", encoder_weights=None, classes=n_types + 3)
         width = made.segmentation_head[0].in_channels
         self.encoder = SmpEncoder(encoder, made.encoder, weights)
         self.decoder = made.decoder
         self.flow_head = nn.Conv2d(width, 2, 3, padding=1)
-        self.type_head = nn.Conv2d(width, N_TYPES + 1, 3, padding=1)
+        self.type_head = nn.Conv2d(width, n_types + 1, 3, padding=1)
 
     def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         height, width = image.shape[2:]
@@ -235,7 +235,12 @@ NETWORKS: dict[Decoder, type[CellNetwork] | type[ShuffleNetwork] | type[UnetrNet
 
 
 def build_network(
-    encoder: str, decoder: Decoder | None = None, weights: Path | None = None, frozen: bool | None = None
+    encoder: str,
+    decoder: Decoder | None = None,
+    weights: Path | None = None,
+    frozen: bool | None = None,
+    *,
+    n_types: int = N_TYPES,
 ) -> NucleusNetwork:
     """Return a network.
 
@@ -249,6 +254,8 @@ def build_network(
         The encoder's pretrained weights, or None to start from scratch.
     frozen : bool, optional
         Whether the encoder stays as it is; by default as the row says.
+    n_types : int
+        Types that it tells apart.
 
     Raises
     ------
@@ -263,5 +270,5 @@ def build_network(
         )
     if issubclass(NETWORKS[decoder], CellNetwork) and spec.patch_px:
         raise UsageError(f"The decoder {decoder!r} needs a CNN; {encoder} is a vision transformer: use 'unetr'.")
-    network = NETWORKS[decoder](encoder, weights)
+    network = NETWORKS[decoder](encoder, weights, n_types)
     return network.freeze() if (spec.frozen if frozen is None else frozen) else network

@@ -69,7 +69,9 @@ def relabel(paths: Sequence[Path], out: Path, settings: RelabelSettings, display
     """
     recipe = read_recipe(settings.recipe)
     with ExitStack() as stack:
-        job = Job(recipe, [stack.enter_context(Store(path)) for path in paths], out, settings, display)
+        job = Job(
+            recipe, [stack.enter_context(Store(path)).of_the_seven("relabel") for path in paths], out, settings, display
+        )
         check_sources(job)
         record = _record(job)
         earlier = _earlier(job, record)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytolite.bundle import ONNX_NAME, WEIGHTS_NAME, Bundle, ModelSpec, write_bundle
-from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
+from cytolite.bundle import ONNX_NAME, WEIGHTS_NAME, Bundle, ModelSpec, described, write_bundle
+from cytolite.celltypes import SEVEN, LabelSet
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.catalogue import DATASETS
 from cytolite.datasets.census import nuclei_per_label
@@ -43,6 +43,7 @@ from cytolite.release.origin import record_split
 from cytolite.release.temperature import temperature_over_sources
 from cytolite.training.record import PLACES, read_record
 from cytolite.training.run import split, trained_network
+from cytolite.training.vocabulary import Vocabulary
 from cytolite.training.warm_start import write_weights
 
 # Share-alike: weights that saw such data carry it, whatever else they saw.
@@ -80,12 +81,15 @@ class Making:
         What the network consists of.
     note : str
         A sentence on what is not known of the images held back; empty if all is.
+    labels : LabelSet
+        What the patches' type maps hold.
     """
 
     training: Sequence[Patch]
     held_back: Sequence[Patch]
     network: str
     note: str = ""
+    labels: LabelSet = SEVEN
 
 
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), truth: Sequence[Path] = ()) -> Bundle:
@@ -106,14 +110,15 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
     """
     network, settings, trained_on = trained_network(run)
     origin = Origin(list(stores) or trained_on, truth, teacher_of(run))
-    training, held_back = split(origin.stores, settings)
+    vocabulary = Vocabulary.recorded(read_record(run))
+    training, held_back = split(origin.stores, settings, vocabulary)
     if truth:
-        held_back = true_labels(held_back, truth, settings)
+        held_back = true_labels(held_back, truth, settings, vocabulary)
     encoder = encoder_spec(settings.encoder)
     spec = ModelSpec(
         name=out.name,
         version=version,
-        colours=tuple(t.colour for t in CELL_TYPES),
+        **described(vocabulary.labels.type_set),
         mpp=settings.mpp,
         stride=network.stride,
         mean=encoder.mean,
@@ -124,7 +129,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         licence=licence_of_weights({p.source for p in training}),
         data=tuple(sorted({p.source for p in training})),
         parameters=sum(p.numel() for p in network.parameters()),
-        held_back=record_split(held_back, settings),
+        held_back=record_split(held_back, settings, vocabulary.mapping),
     )
     with tempfile.TemporaryDirectory() as folder:
         onnx_path, weights = Path(folder) / ONNX_NAME, Path(folder) / WEIGHTS_NAME
@@ -135,7 +140,8 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         decoder = settings.decoder or encoder.decoder
         text = f"{settings.encoder} encoder, {decoder} decoder, flow head and cell-type head"
         spec = spec.model_copy(update={"made_with": tuple(commands(settings, spec, origin))})
-        making = Making(training, [patch for patch in held_back if patch.judged], text)
+        judged = [patch for patch in held_back if patch.judged]
+        making = Making(training, judged, text, labels=vocabulary.labels)
         return with_embedding(write_scored(out, onnx_path, spec, making, weights)[0], training)
 
 
@@ -164,8 +170,8 @@ def write_scored(
     """
     predictor, patches = Predictor(write_bundle(out, onnx_path, spec, ""), threads=2), making.held_back
     located = [locate(predictor.maps, spec, patch.image, patch.mpp) for patch in patches]
-    temperature = temperature_over_sources(patches, located)
-    counts = count_located(patches, located, temperature)
+    temperature = temperature_over_sources(patches, located, making.labels)
+    counts = count_located(patches, located, temperature, making.labels)
     numbers = {name: round(score.value, 4) for name, score in headline(counts).items() if score.defined}
     facts = facts_of(spec, counts, making)
     told = {"validation": numbers, "few_examples": few_examples(facts.types)}
@@ -186,7 +192,9 @@ def teacher_of(run: Path) -> str:
     return Path(first).name
 
 
-def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: TrainSettings) -> list[Patch]:
+def true_labels(
+    held_back: Sequence[Patch], truth: Sequence[Path], settings: TrainSettings, vocabulary: Vocabulary
+) -> list[Patch]:
     """Return the images held back as other stores label them.
 
     Parameters
@@ -203,7 +211,7 @@ def true_labels(held_back: Sequence[Patch], truth: Sequence[Path], settings: Tra
     InputError
         If those stores hold other images back.
     """
-    labelled = split(truth, settings)[1]
+    labelled = split(truth, settings, vocabulary)[1]
     wanted, found = ({(p.source, p.name) for p in patches} for patches in (held_back, labelled))
     if wanted != found:
         source, name = min(wanted ^ found)
@@ -232,8 +240,8 @@ def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
     return CardFacts(
         network=making.network,
         sources=source_rows(training, held_back),
-        types=type_rows(found[0], training, held_back),
-        coarse=coarse_counts(training, held_back),
+        types=type_rows(found[0], making),
+        coarse=coarse_counts(making),
         scores=page.overall_table(found[1:]),
         type_scores={section.title: page.type_table(section) for section in found[1:]},
         intervals=f"{page.interval_text(bootstrap)} {making.note}".strip(),
@@ -241,7 +249,7 @@ def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
     )
 
 
-def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:
+def count_bundle(bundle: Bundle, patches: Sequence[Patch], labels: LabelSet = SEVEN) -> Counts:
     """Predict patches with a bundle, as `segment` does, and count what it found.
 
     Parameters
@@ -251,11 +259,13 @@ def count_bundle(bundle: Bundle, patches: Sequence[Patch]) -> Counts:
     patches : sequence of Patch
         Images with their truth.
     """
-    classes = own_classes()
+    classes = own_classes(labels)
     return count_cases(cases_of_patches(patches), model_predictions(bundle, classes), classes)
 
 
-def count_located(patches: Sequence[Patch], located: Sequence[Located], temperature: float) -> Counts:
+def count_located(
+    patches: Sequence[Patch], located: Sequence[Located], temperature: float, labels: LabelSet = SEVEN
+) -> Counts:
     """Count nuclei that were found in patches, named with a temperature.
 
     Parameters
@@ -272,7 +282,7 @@ def count_located(patches: Sequence[Patch], located: Sequence[Located], temperat
     def predict(case: Case, labelled: Labelled) -> Prediction:
         return as_prediction(found[case.columns["source"], case.name].named(temperature))
 
-    return count_cases(cases_of_patches(patches), predict, own_classes())
+    return count_cases(cases_of_patches(patches), predict, own_classes(labels))
 
 
 def licence_of(source: str) -> str:
@@ -303,7 +313,7 @@ def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[S
     return rows
 
 
-def type_rows(section: Section, training: Sequence[Patch], held_back: Sequence[Patch]) -> list[TypeRow]:
+def type_rows(section: Section, making: Making) -> list[TypeRow]:
     """Count nuclei of each type, and how often matched ones were named right.
 
     Parameters
@@ -313,24 +323,29 @@ def type_rows(section: Section, training: Sequence[Patch], held_back: Sequence[P
     training, held_back : sequence of Patch
         Images with their truth.
     """
-    trained, tested = nuclei_per_label(training), nuclei_per_label(held_back)
+    trained, tested = nuclei_per_label(making.training), nuclei_per_label(making.held_back)
     rows = []
-    for t in CELL_TYPES:
+    for t in making.labels.type_set:
         shares = (page.cell(section.find(f"type_{what}_pooled", t.name)) for what in ("recall", "precision"))
-        rows.append(TypeRow(trained[t.id], tested[t.id], *shares))
+        rows.append(TypeRow(t.name, trained[t.id], tested[t.id], *shares))
     return rows
 
 
-def coarse_counts(training: Sequence[Patch], held_back: Sequence[Patch]) -> dict[int, tuple[int, int]]:
-    """Count nuclei of each coarse label on either side.
+def coarse_counts(making: Making) -> dict[str, tuple[int, int]]:
+    """Count nuclei of each set of types ("one of these") on either side, by the names of its types.
 
     Parameters
     ----------
     training, held_back : sequence of Patch
         Images with their truth.
     """
-    trained, tested = nuclei_per_label(training), nuclei_per_label(held_back)
-    return {label: (trained[label], tested[label]) for label in COARSE_LABELS}
+    trained, tested = nuclei_per_label(making.training), nuclei_per_label(making.held_back)
+    labels = making.labels
+    names = {
+        label: " or ".join(labels.type_set.names[t - 1] for t in labels.allowed(label))
+        for label in range(len(labels.type_set) + 1, labels.unknown)
+    }
+    return {name: (trained[label], tested[label]) for label, name in names.items()}
 
 
 def commands(settings: TrainSettings, spec: ModelSpec, origin: Origin) -> list[str]:

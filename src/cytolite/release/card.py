@@ -6,8 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cytolite.bundle import ModelSpec
-from cytolite.celltypes import CELL_TYPES, COARSE_LABELS
+from cytolite.celltypes import DEFAULT
 
+# What users should know of a source's labels.
+_KNOWN_OF = {
+    "pannuke": "PanNuke's instances here were split by watershed, its types are the official ones.",
+    "monusac": "MoNuSAC's macrophages are outlined as whole cells and taught the type alone.",
+}
 # A type with fewer nuclei than this in training or in validation is named as not to be relied on.
 FEW_NUCLEI = 300
 
@@ -27,6 +32,7 @@ class SourceRow:
 class TypeRow:
     """One type: nuclei that trained and tested it, and how often its name was right among matched nuclei."""
 
+    name: str
     trained: int
     tested: int
     recall: str
@@ -44,8 +50,8 @@ class CardFacts:
     sources : sequence of SourceRow
     types : sequence of TypeRow
         In the order of the types' ids.
-    coarse : mapping of int to tuple of int
-        Coarse label to nuclei that trained and tested with it.
+    coarse : mapping of str to tuple of int
+        Names of a coarse label's types to nuclei that trained and tested with it.
     scores : str
         Table of the scores of each source, Markdown.
     type_scores : mapping of str to str
@@ -59,7 +65,7 @@ class CardFacts:
     network: str
     sources: Sequence[SourceRow]
     types: Sequence[TypeRow]
-    coarse: Mapping[int, tuple[int, int]]
+    coarse: Mapping[str, tuple[int, int]]
     scores: str
     type_scores: Mapping[str, str]
     intervals: str
@@ -67,16 +73,8 @@ class CardFacts:
 
 
 def render(spec: ModelSpec, facts: CardFacts) -> str:
-    """Return the card as Markdown.
-
-    Parameters
-    ----------
-    spec : ModelSpec
-        Of the bundle.
-    facts : CardFacts
-        What the card tells.
-    """
-    parts = [_head(spec, facts), _scores(facts), _types(facts), _sources(facts), _limits(facts), _making(facts)]
+    """Return the card as Markdown."""
+    parts = [_head(spec, facts), _scores(facts), _types(facts), _sources(facts), _limits(spec, facts), _making(facts)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -119,15 +117,8 @@ to each source's nuclei in these same images.""",
 
 
 def _types(facts: CardFacts) -> str:
-    rows = [
-        [cell_type.name, f"{row.trained:,}", f"{row.tested:,}", row.recall, row.precision]
-        for cell_type, row in zip(CELL_TYPES, facts.types, strict=True)
-    ]
-    coarse = "; ".join(
-        f'{trained:,} and {tested:,} as "{" or ".join(COARSE_LABELS[label])}"'
-        for label, (trained, tested) in facts.coarse.items()
-        if len(COARSE_LABELS[label]) < len(CELL_TYPES)
-    )
+    rows = [[row.name, f"{row.trained:,}", f"{row.tested:,}", row.recall, row.precision] for row in facts.types]
+    coarse = "; ".join(f'{trained:,} and {tested:,} as "{names}"' for names, (trained, tested) in facts.coarse.items())
     table = _table(["type", "nuclei trained", "nuclei tested", "recall of the name", "precision of the name"], rows)
     return f"""## Types
 
@@ -147,25 +138,27 @@ def _sources(facts: CardFacts) -> str:
 
 def few_examples(types: Sequence[TypeRow]) -> dict[str, tuple[int, int]]:
     """Return the types with too few nuclei to be relied on, with how many trained and tested."""
-    return {
-        cell_type.name: (row.trained, row.tested)
-        for cell_type, row in zip(CELL_TYPES, types, strict=True)
-        if min(row.trained, row.tested) < FEW_NUCLEI
-    }
+    return {row.name: (row.trained, row.tested) for row in types if min(row.trained, row.tested) < FEW_NUCLEI}
 
 
-def _limits(facts: CardFacts) -> str:
+def _limits(spec: ModelSpec, facts: CardFacts) -> str:
     few = [
         f"{name} ({trained:,} trained, {tested:,} tested)"
         for name, (trained, tested) in few_examples(facts.types).items()
     ]
+    others = "Plasma cells, mitoses and other types" if spec.type_set == DEFAULT else "Types"
+    # What is known of the public sources that nuclei of these may come from.
+    of_sources = [text for source, text in _KNOWN_OF.items() if source in spec.data]
+    known = "".join(f"- {text}\n" for text in of_sources)
     return f"""## Limits
 
 - Types with few examples, whose names and counts are not to be relied on: {", ".join(few) or "none"}.
-- Plasma cells, mitoses and other types outside the seven are given the nearest of them.
-- PanNuke's instances here were split by watershed, its types are the official ones; MoNuSAC's macrophages are outlined
-  as whole cells and taught the type alone.
-- Not tested on frozen sections, cytology, other stains, or scanners unlike those of the data."""
+- {others} outside the {_count(len(spec.types))} are given the nearest of them.
+{known}- Not tested on frozen sections, cytology, other stains, or scanners unlike those of the data."""
+
+
+def _count(n: int) -> str:
+    return "seven" if n == len(DEFAULT) else str(n)
 
 
 def _making(facts: CardFacts) -> str:

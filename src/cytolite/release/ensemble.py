@@ -86,10 +86,10 @@ def make_ensemble(
         onnx.save(merged(models), str(path))
         text = "mean of " + " and ".join(f"{spec.name} {spec.version}" for spec in specs)
         spec = spec.model_copy(update={"made_with": tuple(commands(members, spec, duplicates))})
-        making = Making(sides.training, sides.held_back, text, sides.note)
+        making = Making(sides.training, sides.held_back, text, sides.note, sides.labels)
         bundle, counts = write_scored(out, path, spec, making)
         bundle = with_embedding(bundle, sides.training) if spec.embedding else bundle
-    return bundle, compare(count_bundle(members[0], sides.held_back), counts), sides.note
+    return bundle, compare(count_bundle(members[0], sides.held_back, sides.labels), counts), sides.note
 
 
 def merged(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:

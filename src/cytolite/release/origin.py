@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cytolite.bundle import Bundle, HeldBack
+from cytolite.celltypes import LabelSet
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError, UsageError
 from cytolite.patches import Patch
 from cytolite.training.run import split
+from cytolite.training.vocabulary import Vocabulary, labels_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Sides:
     Attributes
     ----------
     training, held_back : sequence of Patch
+    labels : LabelSet
+        What their type maps hold.
     record : HeldBack or None
         How the original was split; None if it is not known.
     note : str
@@ -29,11 +33,12 @@ class Sides:
 
     training: Sequence[Patch]
     held_back: Sequence[Patch]
+    labels: LabelSet
     record: HeldBack | None
     note: str
 
 
-def record_split(held_back: Sequence[Patch], settings: TrainSettings) -> HeldBack:
+def record_split(held_back: Sequence[Patch], settings: TrainSettings, mapping: Mapping[str, str] = {}) -> HeldBack:
     """Return what a bundle says of the split of its run.
 
     Parameters
@@ -47,6 +52,7 @@ def record_split(held_back: Sequence[Patch], settings: TrainSettings) -> HeldBac
         share=settings.held_back,
         seed=settings.seed,
         duplicates=settings.duplicates is not None,
+        mapping=dict(mapping),
         images_sha256=_hashes(held_back),
     )
 
@@ -82,7 +88,9 @@ def sides_of(members: Sequence[Bundle], stores: Sequence[Path], duplicates: Path
         do = "give it with --duplicates" if one.duplicates else "leave out --duplicates"
         raise UsageError(f"The run that {known[0][0]} came from {had}, which decides what it held back; {do}.")
     share, seed = (TrainSettings().held_back, TrainSettings().seed) if one is None else (one.share, one.seed)
-    training, held_back = split(stores, TrainSettings(held_back=share, seed=seed, duplicates=duplicates))
+    mapping = {} if one is None else one.mapping
+    vocabulary = Vocabulary.of(labels_of(stores), members[0].spec.network_types, mapping)
+    training, held_back = split(stores, TrainSettings(held_back=share, seed=seed, duplicates=duplicates), vocabulary)
     hashes = _hashes(held_back)
     for name, record in known:
         differing = [s for s, sha256 in hashes.items() if record.images_sha256.get(s, sha256) != sha256]
@@ -92,7 +100,11 @@ def sides_of(members: Sequence[Bundle], stores: Sequence[Path], duplicates: Path
                 "been trained on them. Give the stores, and the --duplicates, that it was trained with."
             )
     return Sides(
-        training, held_back, one, _note([member.spec.name for member in members if member.spec.held_back is None])
+        training,
+        held_back,
+        vocabulary.labels,
+        one,
+        _note([member.spec.name for member in members if member.spec.held_back is None]),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolite.celltypes import SEVEN, LabelSet
 from cytolite.inference.image import Located
 from cytolite.metrics.matching import match
 from cytolite.patches import Patch
@@ -36,7 +37,7 @@ class Fit:
     n: int
 
 
-def fit_temperature(patches: Sequence[Patch], located: Sequence[Located]) -> Fit:
+def fit_temperature(patches: Sequence[Patch], located: Sequence[Located], labels: LabelSet = SEVEN) -> Fit:
     """Fit the temperature that a nucleus's logits are divided by (Guo et al. 2017) before they become probabilities.
 
     What is fitted is what the user gets: the mean of the softened probabilities over a nucleus's pixels, for nuclei
@@ -48,8 +49,11 @@ def fit_temperature(patches: Sequence[Patch], located: Sequence[Located]) -> Fit
         Held back from training.
     located : sequence of Located
         The nuclei that the network finds in each.
+    labels : LabelSet
+        What the patches' type maps hold.
     """
-    parts = [_likelihoods(*pair) for pair in zip(patches, located, strict=True)]
+    allowed = allowed_table(labels).numpy()
+    parts = [_likelihoods(*pair, allowed) for pair in zip(patches, located, strict=True)]
     likelihood = np.concatenate([*parts, np.empty((0, len(TEMPERATURES) + 1))])
     if not len(likelihood):
         return Fit(1.0, 0.0, 0.0, 0)
@@ -58,7 +62,7 @@ def fit_temperature(patches: Sequence[Patch], located: Sequence[Located]) -> Fit
     return Fit(round(float(TEMPERATURES[best]), 4), float(loss[-1]), float(loss[best]), len(likelihood))
 
 
-def temperature_over_sources(patches: Sequence[Patch], located: Sequence[Located]) -> float:
+def temperature_over_sources(patches: Sequence[Patch], located: Sequence[Located], labels: LabelSet = SEVEN) -> float:
     """Return the median of the sources' temperatures, each fitted alone; 1 where no source can tell.
 
     One source whose types the model does not know would otherwise soften what it says of all others: its mistakes are
@@ -74,15 +78,16 @@ def temperature_over_sources(patches: Sequence[Patch], located: Sequence[Located
     by_source: dict[str, list[tuple[Patch, Located]]] = {}
     for pair in zip(patches, located, strict=True):
         by_source.setdefault(pair[0].source, []).append(pair)
-    fits = [fit_temperature(*zip(*pairs, strict=True)) for pairs in by_source.values()]
+    sides = [zip(*pairs, strict=True) for pairs in by_source.values()]
+    fits = [fit_temperature(patches, nuclei, labels) for patches, nuclei in sides]
     return round(float(np.median([fit.temperature for fit in fits if fit.n] or [1.0])), 4)
 
 
-def _likelihoods(patch: Patch, located: Located) -> NDArray[np.float64]:
+def _likelihoods(patch: Patch, located: Located, table: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Probability of each matched nucleus's true type at every temperature tried, and in the last column at 1."""
     found = match(patch.instance_map, located.instance_map)
     ids, first = np.unique(patch.instance_map, return_index=True)
-    allowed = allowed_table().numpy()[patch.judged_types().ravel()[first][np.searchsorted(ids, found.true_ids)]]
+    allowed = table[patch.judged_types().ravel()[first][np.searchsorted(ids, found.true_ids)]]
     known = allowed.any(1) & ~allowed.all(1)
     columns = []
     for temperature in (*TEMPERATURES, 1.0):

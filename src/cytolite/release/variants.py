@@ -95,7 +95,7 @@ def make_variant(
         made_with = (*bundle.spec.made_with, command)
         spec = bundle.spec.model_copy(update={"name": out.name, "made_with": made_with})
         variant = write_bundle(out, path, spec, "")
-        found = compare(count_bundle(bundle, sides.held_back), count_bundle(variant, sides.held_back))
+        found = compare(*(count_bundle(one, sides.held_back, sides.labels) for one in (bundle, variant)))
         spec = spec.model_copy(update={"validation": {c.name: round(c.after.value, 4) for c in found}})
         variant = write_bundle(out, path, spec, card(bundle, variant, kind, found, sides=sides))
         variant = with_embedding(variant, sides.training) if bundle.spec.embedding else variant

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cytolite import machine
 from cytolite.config import SegmentSettings
 from cytolite.errors import CytoliteError, SlideError
+from cytolite.interop.result_folder import SHEET_FILE
 from cytolite.names import as_text, one_line
 from cytolite.progress import Display
 from cytolite.provenance import fingerprint, versions_here
@@ -142,9 +143,12 @@ def segment_or_skip(
         return work_on(entry, folder, model, display, executor)
     other = _differences(folder, model, entry.settings)
     warning = f"the result that is there was made with another {' and another '.join(other)}; --overwrite makes it anew"
+    warnings = [warning] if other else []
+    if entry.settings.sheet and not (folder / SHEET_FILE).is_file():
+        warnings.append(f"the result that is there has no {SHEET_FILE}; `cytolite sheet {folder}` draws it")
     record = read_record(folder)
     cells, area_mm2 = record.get("cells", 0), record.get("tissue_mm2", 0.0)
-    return Outcome(entry.path, folder, "skipped", "", (warning,) if other else (), cells, area_mm2)
+    return Outcome(entry.path, folder, "skipped", "", tuple(warnings), cells, area_mm2)
 
 
 def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[str]:
@@ -168,21 +172,9 @@ def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[
 
 
 def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
-    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done.
-
-    Parameters
-    ----------
-    entry : Entry
-        The slide and its settings.
-    folder : pathlib.Path
-        Of its result.
-    model : Model
-        From `load_model`.
-    display : Display
-        Shows progress.
-    executor : Executor, optional
-        Where its tiles are done.
-    """
+    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done."""
+    from cytolite.drawing.type_sheet import draw_sheet
+    from cytolite.interop.result import Result
     from cytolite.segmentation.opening import open_as_set
     from cytolite.segmentation.slide import segment_slide
 
@@ -197,6 +189,8 @@ def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor
             opened, folder, model.bundle, settings, record=record, update=update, predictor=lambda: model.predictor,
             executor=executor,
         )  # fmt: skip
+        if settings.sheet and result.n_cells:
+            draw_sheet(Result(folder), opened, folder / SHEET_FILE)
     seconds = time.perf_counter() - start
     notes = tuple(warning.message for warning in result.warnings)
     return Outcome(slide, folder, "done", "", notes, result.n_cells, result.tissue_mm2, seconds)

@@ -149,7 +149,9 @@ def write_cells(
         Numbers in the vectors of the cells, if they have some.
     """
     types, classifier = spec.type_set, spec.classifier
-    counter, unlike = SummaryCounter(regions, types), Unlike(classifier) if classifier else None
+    # A slide that gave labels was looked at; it may differ from the mean of all that did.
+    judged = classifier is not None and not classifier.was_taught_on(str(about.get("slide", image)))
+    counter, unlike = SummaryCounter(regions, types), Unlike(classifier) if classifier and judged else None
     columns = [*features, *before_columns(spec.network_types)] if classifier else features
     with ExitStack() as stack:
         parquet = stack.enter_context(

@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
+import shapely
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from shapely.geometry import shape as shape_of
 
 from cytolite.bundle import Bundle, load_bundle, model_identity
 from cytolite.classifier import as_before, before_columns
 from cytolite.drawing.overview import draw_overview
 from cytolite.errors import CytoliteError, InputError, OutputError, UsageError
-from cytolite.files import write_text
+from cytolite.files import sha256_of, write_text
 from cytolite.interop.parquet import iter_cells, read_metadata
 from cytolite.interop.result import Result
 from cytolite.interop.result_folder import (
@@ -28,9 +33,12 @@ from cytolite.interop.result_folder import (
     SUMMARY_FILE,
     TISSUE_FILE,
 )
+from cytolite.interop.roi import Region, read_regions
 from cytolite.interop.summary import Area, write_summary_csv, write_summary_json
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.writers import write_cells
+from cytolite.slides.quality import KINDS
+from cytolite.slides.tissue import TissueMask, find_tissue
 
 _THUMBNAIL_PX = 2000
 
@@ -158,21 +166,58 @@ def _draw(folder: Path, result: Result, bundle: Bundle, area: Area, warnings: Se
     width, height = result.size_px
     scale = max(1.0, max(width, height) / _THUMBNAIL_PX)
     thumbnail = np.full((int(np.ceil(height / scale)), int(np.ceil(width / scale)), 3), 255, np.uint8)
-    title = result.slide
+    title, searched = result.slide, None
     try:
         with result.open_slide() as slide:
             thumbnail, scale = slide.thumbnail(_THUMBNAIL_PX), slide.thumbnail_scale(_THUMBNAIL_PX)
+            searched = TissueMask.whole(slide) if _of_settings(result, "tissue") == "all" else find_tissue(slide)[0]
     except (CytoliteError, KeyError, OSError):
         title += " (the slide is not where it was)"
+    mask, mask_scale = (searched.mask, searched.scale_px) if searched else (_painted(result, scale, TISSUE_FILE), scale)
+    artefacts = {kind: _painted(result, mask_scale, ARTEFACTS_FILE, kind, mask.shape) for kind in KINDS}
+    if _of_settings(result, "exclude_artefacts"):
+        mask = mask & ~np.logical_or.reduce([*artefacts.values()])
     draw_overview(
         folder / OVERVIEW_FILE,
         thumbnail,
         scale,
         iter_cells(folder / CELLS_FILE),
         mpp=result.mpp,
+        tissue=mask,
+        tissue_scale_px=mask_scale,
+        artefacts=artefacts,
+        regions=_regions(result),
         tissue_mm2=area.tissue_mm2,
         title=title,
         footer=f"{bundle.spec.name} {bundle.spec.version}",
         warnings=warnings,
         type_set=bundle.spec.type_set,
     )
+
+
+def _of_settings(result: Result, name: str) -> Any:
+    return result.run.get("settings", {}).get(name)
+
+
+def _regions(result: Result) -> Sequence[Region]:
+    """Return the regions that were worked on, if their file is where it was, and as it was."""
+    path = _of_settings(result, "roi")
+    if not path or not Path(path).is_file() or sha256_of(Path(path)) != result.run.get("roi_sha256"):
+        return ()
+    return read_regions(Path(path))
+
+
+def _painted(
+    result: Result, scale: float, name: str, kind: str = "", shape: tuple[int, ...] | None = None
+) -> NDArray[np.bool_]:
+    """Return the areas of one of a result's outlines as a mask, bool (h, w): all of them, or those of a kind."""
+    height, width = shape or (int(np.ceil(side / scale)) for side in result.size_px[::-1])
+    mask = Image.new("1", (width, height))
+    pen, path = ImageDraw.Draw(mask), result.folder / name
+    features = orjson.loads(path.read_bytes())["features"] if path.is_file() else []
+    for feature in features:
+        if not kind or feature["properties"]["name"].endswith(f": {kind}"):
+            for part in shapely.get_parts(shape_of(feature["geometry"])):
+                for ring, value in ((part.exterior, 1), *((hole, 0) for hole in part.interiors)):
+                    pen.polygon([(x / scale, y / scale) for x, y in ring.coords], fill=value)
+    return np.asarray(mask)

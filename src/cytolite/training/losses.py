@@ -8,16 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
-from cytolite.celltypes import COARSE_LABELS, IGNORE, N_TYPES, allowed_types
-
-N_LABELS = 1 + N_TYPES + len(COARSE_LABELS)
+from cytolite.celltypes import IGNORE, N_TYPES, SEVEN, LabelSet
 
 
-def allowed_table() -> torch.Tensor:
-    """Return bool (256, 7): which types a label of a type map leaves open; none for background and ignored."""
-    table = torch.zeros(256, N_TYPES, dtype=torch.bool)
-    for label in [*range(1, N_TYPES + 1), *COARSE_LABELS]:
-        table[label, [t - 1 for t in allowed_types(label)]] = True
+def allowed_table(labels: LabelSet = SEVEN) -> torch.Tensor:
+    """Return bool (256, types): which types a label of a type map leaves open; none for background and ignored."""
+    table = torch.zeros(256, len(labels.type_set), dtype=torch.bool)
+    for label in labels:
+        table[label, [t - 1 for t in labels.allowed(label)]] = True
     return table
 
 
@@ -46,7 +44,7 @@ def flow_loss(flows: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) 
 
 
 def nucleus_logit(type_logits: torch.Tensor) -> torch.Tensor:
-    """Log odds of nucleus against background, (B, H, W), from (B, 8, H, W): logsumexp of the types minus background."""
+    """Log odds of nucleus against background, (B, H, W), from (B, types + 1, H, W): logsumexp of types minus it."""
     return type_logits[:, 1:].logsumexp(1) - type_logits[:, 0]
 
 
@@ -56,7 +54,7 @@ def nucleus_loss(type_logits: torch.Tensor, nucleus: torch.Tensor, weights: torc
     Parameters
     ----------
     type_logits : torch.Tensor
-        float (B, 8, H, W).
+        float (B, types + 1, H, W).
     nucleus : torch.Tensor
         bool (B, H, W).
     weights : torch.Tensor
@@ -81,21 +79,21 @@ def type_loss(
 ) -> torch.Tensor:
     """Cross-entropy of the type of nucleus pixels, where a coarse label asks only for its set.
 
-    For a pixel with the allowed set A the loss is ``-log(sum_{t in A} p_t)``, p being the softmax over the seven types
+    For a pixel with the allowed set A the loss is ``-log(sum_{t in A} p_t)``, p being the softmax over the types
     alone: what is background is `nucleus_loss`'s affair, and a nucleus of unknown type costs nothing.
 
     Parameters
     ----------
     type_logits : torch.Tensor
-        float (B, 8, H, W).
+        float (B, types + 1, H, W).
     labels : torch.Tensor
-        int (B, H, W), labels of `cytolite.celltypes`.
+        int (B, H, W), labels of a `cytolite.celltypes.LabelSet`.
     allowed : torch.Tensor
-        bool (256, 7), from `allowed_table`.
+        bool (256, types), from `allowed_table`.
     weights : torch.Tensor
         float (B, H, W); taken as 0 where the label names no types.
     log_prior : torch.Tensor, optional
-        float (7,), added to the logits (logit adjustment, Menon et al. 2021): what the network then says without it
+        float (types,), added to the logits (logit adjustment, Menon et al. 2021): what the network then says without it
         is what it would say if all types were equally frequent.
     gamma : float
         The loss is multiplied by ``(1 - p)^gamma`` (Lin et al. 2017), p being the probability of the allowed set.
@@ -113,18 +111,20 @@ def type_loss(
     return weighted_mean(loss, weights * known)
 
 
-def set_table() -> torch.Tensor:
-    """Return bool (2 * 11, 8): which classes, background first, the codes of `set_codes` leave open."""
-    table = torch.zeros(2 * N_LABELS, 1 + N_TYPES, dtype=torch.bool)
+def set_table(of: LabelSet = SEVEN) -> torch.Tensor:
+    """Return bool (2 * (labels + 1), types + 1): which classes, background first, codes of `set_codes` leave open."""
+    n_labels = 1 + of.unknown
+    table = torch.zeros(2 * n_labels, 1 + len(of.type_set), dtype=torch.bool)
     table[0, 0] = True
-    for label in range(1, N_LABELS):
-        table[[label, label + N_LABELS], 1:] = allowed_table()[label]
-    table[N_LABELS:, 0] = True
+    allowed = allowed_table(of)
+    for label in of:
+        table[[label, label + n_labels], 1:] = allowed[label]
+    table[n_labels:, 0] = True
     return table
 
 
-def set_codes(labels: torch.Tensor, nucleus: torch.Tensor) -> torch.Tensor:
-    """Code what is known of each pixel's class among background and the seven types.
+def set_codes(labels: torch.Tensor, nucleus: torch.Tensor, of: LabelSet = SEVEN) -> torch.Tensor:
+    """Code what is known of each pixel's class among background and the types.
 
     A pixel of a nucleus is one of its label's types. A typed pixel outside every nucleus belongs to a cell whose
     outline is not known: it is one of its label's types, or background. Of an `IGNORE` pixel nothing is known.
@@ -132,16 +132,18 @@ def set_codes(labels: torch.Tensor, nucleus: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     labels : torch.Tensor
-        int (B, H, W), labels of `cytolite.celltypes`.
+        int (B, H, W), labels of a `cytolite.celltypes.LabelSet`.
     nucleus : torch.Tensor
         bool (B, H, W).
+    of : LabelSet
+        What the labels mean.
 
     Returns
     -------
     torch.Tensor
         int64 (B, H, W), a row of `set_table`, or -1 where nothing is known.
     """
-    codes = labels.long() + N_LABELS * ((labels > 0) & ~nucleus)
+    codes = labels.long() + (1 + of.unknown) * ((labels > 0) & ~nucleus)
     return torch.where(labels == IGNORE, -1, codes)
 
 
@@ -187,7 +189,7 @@ def smoothed_cross_entropy(
     Parameters
     ----------
     type_logits : torch.Tensor
-        float (B, 8, H, W).
+        float (B, types + 1, H, W).
     codes : torch.Tensor
         int64 (B, H, W), from `set_codes`.
     table : torch.Tensor
@@ -214,7 +216,7 @@ def spectral_decoupling(type_logits: torch.Tensor, weights: torch.Tensor) -> tor
     Parameters
     ----------
     type_logits : torch.Tensor
-        float (B, 8, H, W).
+        float (B, types + 1, H, W).
     weights : torch.Tensor
         float (B, H, W); 0 where nothing is known.
     """
@@ -235,11 +237,11 @@ def focal_loss(
     Parameters
     ----------
     type_logits : torch.Tensor
-        float (B, 8, H, W).
+        float (B, types + 1, H, W).
     codes, table : torch.Tensor
         From `set_codes` and `set_table`.
     class_weights : torch.Tensor
-        float (8,), alpha of each class; a set's is the mean of its classes'.
+        float (types + 1,), alpha of each class; a set's is the mean of its classes'.
     weights : torch.Tensor
         float (B, H, W); taken as 0 where nothing is known.
     gamma : float
@@ -253,8 +255,8 @@ def focal_loss(
     return weighted_mean(loss, weights * (codes >= 0))
 
 
-def frequency_weights(counts: Mapping[int, int], power: float = 0.5) -> torch.Tensor:
-    """Weights of background and the seven types, float (8,), from how many nuclei there are of each.
+def frequency_weights(counts: Mapping[int, int], power: float = 0.5, n_types: int = N_TYPES) -> torch.Tensor:
+    """Weights of background and the types, float (types + 1,), from how many nuclei there are of each.
 
     ``(1 / n_t) ** power``, scaled to mean 1 over the types that occur and held between 0.1 and 10; a type that does not
     occur weighs 1, background as little as the commonest type.
@@ -266,9 +268,9 @@ def frequency_weights(counts: Mapping[int, int], power: float = 0.5) -> torch.Te
     power : float
         How much rarity counts.
     """
-    n = torch.tensor([float(counts.get(t, 0)) for t in range(1, N_TYPES + 1)])
+    n = torch.tensor([float(counts.get(t, 0)) for t in range(1, n_types + 1)])
     if not bool((n > 0).any()):
-        return torch.ones(1 + N_TYPES)
+        return torch.ones(1 + n_types)
     raw = n.clamp_min(1) ** -power
     types = torch.where(n > 0, (raw / raw[n > 0].mean()).clamp(0.1, 10), torch.ones_like(n))
     return torch.cat([types[n > 0].min()[None], types])
@@ -301,7 +303,7 @@ def distillation_loss(
     Parameters
     ----------
     student_logits, teacher_logits : torch.Tensor
-        float (B, 8, H, W).
+        float (B, types + 1, H, W).
     weights : torch.Tensor
         float (B, H, W); 0 where nothing shall be learnt.
     temperature : float

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cytolite.celltypes import N_TYPES
+from cytolite.celltypes import SEVEN, LabelSet
 from cytolite.config import TrainSettings
 from cytolite.datasets.census import nuclei_per_label
 from cytolite.patches import Patch
@@ -32,14 +32,14 @@ Batch = Mapping[str, torch.Tensor]
 class LightObjective(nn.Module):
     """Flows, nucleus against background, and types within nuclei: what the light student is trained on."""
 
-    def __init__(self, settings: TrainSettings, patches: Sequence[Patch]) -> None:
+    def __init__(self, settings: TrainSettings, patches: Sequence[Patch], labels: LabelSet = SEVEN) -> None:
         super().__init__()
         self.weights = {
             "flow": settings.flow_weight,
             "nucleus": settings.nucleus_weight,
             "type": settings.type_weight,
         }
-        allowed = allowed_table()
+        allowed = allowed_table(labels)
         self.register_buffer("allowed", allowed, persistent=False)
         weights, log_prior, self.gamma = rare_types(settings.rare_loss, patches, allowed)
         # A coarse label weighs as the mean of its types.
@@ -62,21 +62,22 @@ class LightObjective(nn.Module):
 class PaperObjective(nn.Module):
     """Flows, and cross-entropy and focal loss over background and types (section 3 of the paper)."""
 
-    def __init__(self, settings: TrainSettings, patches: Sequence[Patch]) -> None:
+    def __init__(self, settings: TrainSettings, patches: Sequence[Patch], labels: LabelSet = SEVEN) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.labels = settings, labels
         self.weights = {
             "flow": settings.flow_weight,
             "cross_entropy": settings.type_weight,
             "decoupling": settings.type_weight * settings.decoupling_weight,
             "focal": settings.focal_weight,
         }
-        self.register_buffer("table", set_table(), persistent=False)
-        self.register_buffer("class_weights", frequency_weights(nuclei_per_label(patches)), persistent=False)
+        self.register_buffer("table", set_table(labels), persistent=False)
+        counts = frequency_weights(nuclei_per_label(patches), n_types=len(labels.type_set))
+        self.register_buffer("class_weights", counts, persistent=False)
 
     def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the losses by name, not weighted yet."""
-        codes = set_codes(batch["labels"].long(), batch["nucleus"])
+        codes = set_codes(batch["labels"].long(), batch["nucleus"], self.labels)
         known = batch["class_weight"]
         sigma, gamma = self.settings.smoothing_px, self.settings.focal_gamma
         return {
@@ -87,7 +88,9 @@ class PaperObjective(nn.Module):
         }
 
 
-def objective(settings: TrainSettings, patches: Sequence[Patch]) -> LightObjective | PaperObjective:
+def objective(
+    settings: TrainSettings, patches: Sequence[Patch], labels: LabelSet = SEVEN
+) -> LightObjective | PaperObjective:
     """Return the objective that the settings name, with class weights from the patches that train.
 
     Parameters
@@ -97,42 +100,24 @@ def objective(settings: TrainSettings, patches: Sequence[Patch]) -> LightObjecti
     patches : sequence of Patch
         That train.
     """
-    return (PaperObjective if settings.loss == "paper" else LightObjective)(settings, patches)
+    return (PaperObjective if settings.loss == "paper" else LightObjective)(settings, patches, labels)
 
 
 def rare_types(
     kind: str, patches: Sequence[Patch], allowed: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None, float]:
-    """Return the types' weights, float (7,), what is added to their logits, float (7,) or none, and focal's gamma.
-
-    Parameters
-    ----------
-    kind : str
-        Of `TrainSettings.rare_loss`.
-    patches : sequence of Patch
-        That train.
-    allowed : torch.Tensor
-        The classes of each label's set.
-    """
+    """Return the types' weights, float (types,), what is added to their logits, or none, and focal's gamma."""
     if kind == "weights":
         return class_weights(patches, allowed), None, 0.0
     counts = nuclei_per_label(patches)
-    n = torch.tensor([float(counts.get(t, 0)) for t in range(1, N_TYPES + 1)])
+    n = torch.tensor([float(counts.get(t, 0)) for t in range(1, allowed.shape[1] + 1)])
     if kind == "focal":
         return effective_number_weights(n), None, 2.0
-    return torch.ones(N_TYPES), ((n + 1) / (n + 1).sum()).log(), 0.0
+    return torch.ones(len(n)), ((n + 1) / (n + 1).sum()).log(), 0.0
 
 
 def class_weights(patches: Sequence[Patch], allowed: torch.Tensor) -> torch.Tensor:
-    """Weights of the seven types, float (7,): fourth root of the inverse share of typed pixels, mean 1, at most 3.
-
-    Parameters
-    ----------
-    patches : sequence of Patch
-        That train.
-    allowed : torch.Tensor
-        The classes of each label's set.
-    """
+    """Weights of the types, float (types,): fourth root of the inverse share of typed pixels, mean 1, at most 3."""
     pixels = np.zeros(256)
     for patch in patches:
         pixels += np.bincount(patch.type_map.ravel(), minlength=256) * patch.mpp**2

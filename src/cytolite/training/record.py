@@ -16,6 +16,8 @@ from cytolite.renamed import settings_of_today
 RECORD = "settings.json"
 # Settings that say where things are, not what comes out.
 PLACES = {"cache", "weights"}
+# Files whose content is in the record.
+FILES = {"types", "map"}
 
 
 def store_hashes(stores: Sequence[Path]) -> list[dict[str, str]]:
@@ -28,7 +30,7 @@ def store_hashes(stores: Sequence[Path]) -> list[dict[str, str]]:
 
 
 def make_record(
-    out: Path, stores: Sequence[Path], settings: TrainSettings, **sources: Mapping[str, object] | None
+    out: Path, stores: Sequence[Path], settings: TrainSettings, **sources: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return the record of a run, and check that its folder holds no other; `write_record` is for the first step.
 
@@ -106,7 +108,7 @@ def recorded_settings(record: dict[str, Any]) -> TrainSettings:
 
 def identity(record: dict[str, Any]) -> dict[str, Any]:
     """Return what must not change when a run is taken up again: stores may have moved, their content may not."""
-    settings = recorded_settings(record).model_dump(mode="json", exclude=PLACES)
+    settings = recorded_settings(record).model_dump(mode="json", exclude=PLACES | FILES)
     hashes = [store["sha256"] for store in record["stores"]]
-    others = {name: record.get(name, {}).get("sha256") for name in ("teacher", "encoder")}
+    others = {name: record.get(name, {}).get("sha256") for name in ("teacher", "encoder", "types")}
     return {"settings": settings, "stores": hashes, **others}

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from cytolite.bundle import load_bundle
+from cytolite.celltypes import TypeSet
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.datasets.duplicates import read_pairs
 from cytolite.datasets.splits import held_back
@@ -40,7 +41,8 @@ from cytolite.training.sampling import CropDataset
 from cytolite.training.soft_targets import SoftTargets
 from cytolite.training.tasks import FROZEN_KEYS, DistillationTask, SupervisedTask
 from cytolite.training.teacher import Ensemble, Teacher, ensemble, network_teacher
-from cytolite.training.warm_start import start_from
+from cytolite.training.vocabulary import Vocabulary, vocabulary_of
+from cytolite.training.warm_start import is_head, start_from, type_rows
 
 CHECKPOINT = "checkpoints/last.ckpt"
 PICTURES = "pictures"
@@ -54,8 +56,12 @@ CROP_SETTINGS = {
 }  # fmt: skip
 
 
-def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch]]:
-    """Return the patches that train and those held back, in the order of the stores.
+def split(
+    stores: Sequence[Path], settings: TrainSettings, vocabulary: Vocabulary | None = None
+) -> tuple[list[Patch], list[Patch]]:
+    """Return the patches that train and those held back, in the order of the stores, with the run's labels.
+
+    Without a vocabulary it is the one that the settings ask for.
 
     Parameters
     ----------
@@ -64,10 +70,11 @@ def split(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch],
     settings : TrainSettings
         Share, seed, fold and near-duplicates.
     """
+    chosen = vocabulary or vocabulary_of(stores, settings)
     patches = []
     for path in stores:
         with Store(path) as store:
-            patches += list(store)
+            patches += chosen.translated(store, store.labels, str(path))
     sources, groups = [p.source for p in patches], [p.group for p in patches]
     pairs = read_pairs(settings.duplicates, sources, [p.name for p in patches]) if settings.duplicates else []
     out = held_back(sources, groups, settings.held_back, settings.seed, pairs, fold=settings.fold)
@@ -111,20 +118,22 @@ def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
     Raises
     ------
     InputError
-        If `out` holds a run of other settings or of other stores, or the encoder's weights cannot be had.
+        If `out` holds a run of other settings, types or stores, or the encoder's weights cannot be had.
     """
     _check_cache(settings)
     if settings.cache is not None and not _is_frozen(settings):
         raise UsageError(
             f"The encoder {settings.encoder} is trained, so its maps cannot be cached: set frozen or no cache."
         )
-    record = make_record(out, stores, settings, encoder=_encoder_record(settings))
-    training, validation, crops = _prepare(stores, settings)
+    vocabulary = vocabulary_of(stores, settings)
+    record = make_record(out, stores, settings, encoder=_encoder_record(settings), types=vocabulary.record())
+    training, validation, crops = _prepare(stores, settings, vocabulary)
     network = first_network(settings, crops)
     if settings.cache is not None:
         crops.cache = _cache(settings, stores, network.stride, encoder=tensors_hash(network.encoder))
         _fill(crops, settings, lambda batch: _maps(network, batch))
-    task = SupervisedTask(network, settings, objective(settings, training), validation, out / PICTURES)
+    losses = objective(settings, training, vocabulary.labels)
+    task = SupervisedTask(network, settings, losses, validation, out / PICTURES, labels=vocabulary.labels)
     return fit(task, crops, out, settings, record)
 
 
@@ -145,14 +154,27 @@ def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, sett
     """
     asked = ensemble(teachers, settings.teacher_scales, settings.teacher_tta)
     source = {"paths": asked.names, "sha256": asked.sha256}
-    record = make_record(out, stores, settings, teacher=source, encoder=_encoder_record(settings))
-    training, validation, crops = _prepare(stores, settings)
+    vocabulary = vocabulary_of(stores, settings)
+    _check_types(teachers, vocabulary.labels.type_set)
+    encoder, types = _encoder_record(settings), vocabulary.record()
+    record = make_record(out, stores, settings, teacher=source, encoder=encoder, types=types)
+    training, validation, crops = _prepare(stores, settings, vocabulary)
     network = first_network(settings, crops)
     if settings.teacher_image == "clean":
         crops.soft_targets = _soft_targets(asked, stores, out, settings, network.stride)
         crops.soft_targets.fill(training, asked, _fastest_device())
-    task = DistillationTask(asked, network, settings, objective(settings, training), validation, out / PICTURES)
+    losses = objective(settings, training, vocabulary.labels)
+    task = DistillationTask(asked, network, settings, losses, validation, out / PICTURES, labels=vocabulary.labels)
     return fit(task, crops, out, settings, record)
+
+
+def _check_types(teachers: Sequence[Teacher], type_set: TypeSet) -> None:
+    for teacher in teachers:
+        if teacher.types != type_set.names:
+            raise UsageError(
+                f"The teacher {teacher.name} tells apart {', '.join(teacher.types)}, and the student shall learn "
+                f"{', '.join(type_set.names)}; take a teacher of these types, or give its own with --types and --map."
+            )
 
 
 class RecordAtFirstStep(Callback):
@@ -258,19 +280,24 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
     crops : CropDataset
         Gets the network's stride, and gives images to a start from a bundle's graph.
     """
-    network = build_network(settings.encoder, settings.decoder, encoder_weights(settings), settings.frozen)
+    weights, types = encoder_weights(settings), crops.labels.type_set.names
+    network = build_network(settings.encoder, settings.decoder, weights, settings.frozen, n_types=len(types))
     crops.stride = network.stride
     if settings.start is not None and (Path(settings.start) / RECORD).exists():
-        other = trained_network(Path(settings.start))[0]
-        if {k: v.shape for k, v in other.state_dict().items()} != {k: v.shape for k, v in network.state_dict().items()}:
+        start = Path(settings.start)
+        given = trained_network(start)[0].state_dict()
+        were = Vocabulary.recorded(read_record(start)).labels.type_set.names
+        given |= {name: type_rows(network, name, given[name], were, types) for name in given if is_head(name)}
+        if {k: v.shape for k, v in given.items()} != {k: v.shape for k, v in network.state_dict().items()}:
             raise UsageError(
                 f"The run {settings.start} cannot be started from: its network is another; use the encoder and the "
                 "decoder that it was made with."
             )
-        network.load_state_dict(other.state_dict())
+        network.load_state_dict(given)
     elif settings.start is not None:
         bundle = load_bundle(settings.start)
-        start_from(network, bundle, lambda: torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)]))
+        images = lambda: torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])  # noqa: E731
+        start_from(network, bundle, images, types)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -301,7 +328,8 @@ def trained_network(out: Path) -> tuple[NucleusNetwork, TrainSettings, list[Path
         raise UsageError(f"{out} holds no finished epoch of a run; let `cytolite train` go on.")
     settings = recorded_settings(record)
     weights = _recorded_weights(record.get("encoder"), settings)
-    network = build_network(settings.encoder, settings.decoder, weights, settings.frozen)
+    n_types = len(Vocabulary.recorded(record).labels.type_set)
+    network = build_network(settings.encoder, settings.decoder, weights, settings.frozen, n_types=n_types)
     state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=False)["state_dict"]
     average = FROZEN_KEYS[1].removesuffix("encoder.")
     given = {k.removeprefix(average): v for k, v in state.items() if k.startswith(average)}
@@ -314,7 +342,8 @@ def trained_network(out: Path) -> tuple[NucleusNetwork, TrainSettings, list[Path
 def run_teacher(out: Path) -> Teacher:
     """Return a run's averaged network as a teacher."""
     network, settings, _ = trained_network(out)
-    return network_teacher(str(out), tensors_hash(network), settings.mpp, network)
+    types = Vocabulary.recorded(read_record(out)).labels.type_set.names
+    return network_teacher(str(out), tensors_hash(network), settings.mpp, network, types)
 
 
 def _check_cache(settings: TrainSettings) -> None:
@@ -322,12 +351,14 @@ def _check_cache(settings: TrainSettings) -> None:
         raise UsageError("A cache needs crops that come again: set fixed_crops to their number, 10000 for example.")
 
 
-def _prepare(stores: Sequence[Path], settings: TrainSettings) -> tuple[list[Patch], list[Patch], CropDataset]:
-    training, held_out = split(stores, settings)
+def _prepare(
+    stores: Sequence[Path], settings: TrainSettings, vocabulary: Vocabulary
+) -> tuple[list[Patch], list[Patch], CropDataset]:
+    training, held_out = split(stores, settings, vocabulary)
     validation = [patch for patch in held_out if patch.judged]
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
     torch.set_num_threads(settings.threads)
-    return training, validation, CropDataset(training, settings, stride=1)
+    return training, validation, CropDataset(training, settings, stride=1, labels=vocabulary.labels)
 
 
 def _cache(settings: TrainSettings, stores: Sequence[Path], stride: int, **others: Any) -> CropCache:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from cytolite.celltypes import IGNORE, N_TYPES, UNKNOWN_NUCLEUS
+from cytolite.celltypes import IGNORE, N_TYPES, SEVEN, UNKNOWN_NUCLEUS, LabelSet
 from cytolite.config import TrainSettings
 from cytolite.errors import InputError
 from cytolite.patches import FULL_TRUST, OUTLINE, PRESENCE, Patch
@@ -35,7 +35,7 @@ class Points:
     nuclei: int
 
 
-def points_of_types(patches: Sequence[Patch], rng: np.random.Generator) -> list[Points]:
+def points_of_types(patches: Sequence[Patch], rng: np.random.Generator, n_types: int = N_TYPES) -> list[Points]:
     """Draw up to 64 pixels per type and patch, for crops centred on a type; types that occur nowhere are left out.
 
     Parameters
@@ -46,7 +46,7 @@ def points_of_types(patches: Sequence[Patch], rng: np.random.Generator) -> list[
         Of the draws.
     """
     found = []
-    for type_id in range(1, N_TYPES + 1):
+    for type_id in range(1, n_types + 1):
         parts, nuclei = [], 0
         for i, patch in enumerate(patches):
             flat = np.flatnonzero(patch.type_map == type_id)
@@ -125,6 +125,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         Of the network: pixels of the image per pixel of the truth.
     per_step : int
         Batches that make one step, over all devices.
+    labels : LabelSet
+        What the patches' type maps hold.
 
     Attributes
     ----------
@@ -134,16 +136,25 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         What a teacher said of the patches; a crop comes with its part.
     """
 
-    def __init__(self, patches: Sequence[Patch], settings: TrainSettings, stride: int, per_step: int = 1) -> None:
+    def __init__(
+        self,
+        patches: Sequence[Patch],
+        settings: TrainSettings,
+        stride: int,
+        per_step: int = 1,
+        *,
+        labels: LabelSet = SEVEN,
+    ) -> None:
         self.patches = patches
         self.settings = settings
         self.stride = stride
         self.per_step = per_step
+        self.labels = labels
         self.first = 0
         self.cache: CropCache | None = None
         self.soft_targets: SoftTargets | None = None
         self.chance = source_chances(patches, settings)
-        found = points_of_types(patches, np.random.default_rng(settings.seed))
+        found = points_of_types(patches, np.random.default_rng(settings.seed), len(labels.type_set))
         chances = [point_chances(points, patches, self.chance) for points in found]
         self.points = [points for points, chance in zip(found, chances, strict=True) if chance.any()]
         self.point_ends = [np.cumsum(chance) / chance.sum() for chance in chances if chance.any()]
@@ -181,7 +192,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         taken = crop(patch, matrix, self.settings.crop_px, self.stride)
         s = self.settings
         image = degrade(jitter_stain(taken.image, rng, s.stain_jitter), rng, s.blur_share, s.blur_px)
-        item = as_tensors(taken, image, self.settings.mpp * self.stride)
+        item = as_tensors(taken, image, self.settings.mpp * self.stride, self.labels.unknown)
         if self.soft_targets is None:
             return item
         return item | self.soft_targets.read(i, patch.image.shape, rescale(matrix, self.stride), side)
@@ -204,25 +215,18 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         return chosen, x, y
 
 
-def as_tensors(taken: Crop, image: NDArray[np.uint8], mpp: float) -> dict[str, torch.Tensor]:
+def as_tensors(
+    taken: Crop, image: NDArray[np.uint8], mpp: float, unknown: int = UNKNOWN_NUCLEUS
+) -> dict[str, torch.Tensor]:
     """Return what the losses need: image, flows, labels, and per-pixel weights of outline, presence and type.
 
     What is known of a pixel decides: flows are learnt where the outline is, nucleus or background where presence is, a
     type as much as it is trusted. Of a nucleus whose type is not trusted the label says no type; of a pixel of which
-    nothing is known it is `IGNORE`. `mpp` is that of the labels.
-
-    Parameters
-    ----------
-    taken : Crop
-        A crop.
-    image : numpy.ndarray
-        uint8 (H, W, 3), with its stain and blur varied.
-    mpp : float
-        Resolution of the maps, um per pixel.
+    nothing is known it is `IGNORE`. `mpp` is that of the labels, `unknown` the label of a nucleus of unknown type.
     """
     nucleus, typed = taken.instance_map > 0, (taken.trust_map > 0) & (taken.type_map > 0)
     present, outlined = (taken.known_map & bit > 0 for bit in (PRESENCE, OUTLINE))
-    labels = np.where(typed, taken.type_map, np.where(present, np.where(nucleus, UNKNOWN_NUCLEUS, 0), IGNORE))
+    labels = np.where(typed, taken.type_map, np.where(present, np.where(nucleus, unknown, 0), IGNORE))
     area_um2 = np.bincount(taken.instance_map.ravel())[taken.instance_map] * mpp**2
     weight = np.where(nucleus, np.clip(np.sqrt(REFERENCE_AREA_UM2 / np.maximum(area_um2, 1)), 0.5, 2), 1)
     trust = taken.trust_map / FULL_TRUST

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cytolite.celltypes import IGNORE
+from cytolite.celltypes import IGNORE, SEVEN, LabelSet
 from cytolite.config import DistillSettings, TrainSettings
 from cytolite.drawing.training_picture import draw_patch, save_picture
 from cytolite.metrics.bootstrap import headline
@@ -42,6 +42,8 @@ class SupervisedTask(lightning.LightningModule):
         Whole held-back images.
     pictures : Path or None
         Folder for a picture of predictions per epoch.
+    labels : LabelSet
+        What the patches' type maps hold.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class SupervisedTask(lightning.LightningModule):
         objective: LightObjective | PaperObjective,
         validation: Sequence[Patch],
         pictures: Path | None = None,
+        *,
+        labels: LabelSet = SEVEN,
     ) -> None:
         super().__init__()
         self.network = network
@@ -59,6 +63,7 @@ class SupervisedTask(lightning.LightningModule):
         self.objective = objective
         self.validation = validation
         self.pictures = pictures
+        self.labels = labels
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         flows, type_logits = self.predict(batch)
@@ -112,9 +117,9 @@ class SupervisedTask(lightning.LightningModule):
         def keep(patch: Patch, instances: Any, types: Any) -> None:
             """The first image of each source is drawn."""
             if patch.source not in rows:
-                rows[patch.source] = draw_patch(patch, instances, types)
+                rows[patch.source] = draw_patch(patch, instances, types, self.labels.type_set)
 
-        found = headline(score_network(self.exported(), self.validation, self.settings.mpp, keep))
+        found = headline(score_network(self.exported(), self.validation, self.settings.mpp, self.labels, keep))
         self.log_dict({f"val/{name}": score.value for name, score in found.items()})
         # What early stopping watches: the mean over sources.
         self.log("val/score", float(np.nanmean([score.value for score in found.values()])))
@@ -156,14 +161,16 @@ class DistillationTask(SupervisedTask):
     ----------
     teacher : callable
         Asked at every step, unless a batch brings its soft targets along.
-    network, settings, objective, validation, pictures
+    network, settings, objective, validation, pictures, labels
         As of `SupervisedTask`.
     """
 
     settings: DistillSettings
 
-    def __init__(self, teacher: Asked, network: NucleusNetwork, settings: DistillSettings, *args: Any) -> None:
-        super().__init__(network, settings, *args)
+    def __init__(
+        self, teacher: Asked, network: NucleusNetwork, settings: DistillSettings, *args: Any, **options: Any
+    ) -> None:
+        super().__init__(network, settings, *args, **options)
         self.teacher = teacher
 
     def losses(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
+from cytolite.celltypes import TYPE_NAMES
 from cytolite.decoding.tta import mean_over_orientations
 from cytolite.networks.network import ALIGN_PX, NucleusNetwork
 
@@ -33,12 +34,15 @@ class Teacher:
         Resolution of the images it sees, um per pixel.
     predict : callable
         uint8 (B, 3, H, W), sides multiples of 32, to flows and type logits, at whatever stride.
+    types : tuple of str
+        That it tells apart.
     """
 
     name: str
     sha256: str
     mpp: float
     predict: Callable[[torch.Tensor], Maps]
+    types: tuple[str, ...] = TYPE_NAMES
 
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, mpp: float, size: tuple[int, int]) -> Maps:
@@ -59,7 +63,7 @@ class Teacher:
         Returns
         -------
         flows, type_logits : torch.Tensor
-            float (B, 2, h, w) and (B, 8, h, w).
+            float (B, 2, h, w) and (B, types + 1, h, w).
         """
         seen, (height, width) = self._seen(image, mpp)
         flows, type_logits = self.predict(seen)
@@ -142,7 +146,9 @@ def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=size[0] < maps.shape[2])
 
 
-def network_teacher(name: str, sha256: str, mpp: float, network: NucleusNetwork) -> Teacher:
+def network_teacher(
+    name: str, sha256: str, mpp: float, network: NucleusNetwork, types: tuple[str, ...] = TYPE_NAMES
+) -> Teacher:
     """Return a network as a teacher; it goes to the device of the images that it is shown.
 
     Parameters
@@ -161,7 +167,7 @@ def network_teacher(name: str, sha256: str, mpp: float, network: NucleusNetwork)
     def predict(image: torch.Tensor) -> Maps:
         return network.to(image.device)(image)
 
-    return Teacher(name, sha256, mpp, predict)
+    return Teacher(name, sha256, mpp, predict, types)
 
 
 def maps_teacher(
@@ -169,6 +175,7 @@ def maps_teacher(
     sha256: str,
     mpp: float,
     maps: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]],
+    types: tuple[str, ...] = TYPE_NAMES,
 ) -> Teacher:
     """Return a bundle as a teacher; `maps` is that of its `Predictor`: uint8 (B, H, W, 3) to flows and type logits.
 
@@ -189,4 +196,4 @@ def maps_teacher(
         flows, type_logits = (torch.from_numpy(found).to(image.device) for found in maps(given))
         return flows, type_logits
 
-    return Teacher(name, sha256, mpp, predict)
+    return Teacher(name, sha256, mpp, predict, types)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytolite.celltypes import SEVEN, LabelSet
 from cytolite.decoding.instances import Defaults
 from cytolite.inference.image import ImageNuclei, locate
 from cytolite.metrics.classes import own_classes
@@ -30,22 +31,11 @@ def score_network(
     network: NucleusNetwork,
     patches: Sequence[Patch],
     mpp: float,
+    labels: LabelSet = SEVEN,
     seen: Callable[[Patch, NDArray[np.int32], NDArray[np.uint8]], None] = lambda *_: None,
 ) -> Counts:
-    """Predict each patch at the network's resolution, `mpp`, and count at the truth's own; `seen` is shown each.
-
-    Parameters
-    ----------
-    network : NucleusNetwork
-        To be judged.
-    patches : sequence of Patch
-        Images with their truth.
-    mpp : float
-        Resolution that the network sees, um per pixel.
-    seen : callable
-        Is shown each patch, its instance map and the types of the nuclei.
-    """
-    classes, counted = own_classes(), []
+    """Predict each patch at the network's resolution, `mpp`, and count at the truth's own; `seen` is shown each."""
+    classes, counted = own_classes(labels), []
     for patch in patches:
         nuclei = predict_patch(network, patch, mpp)
         truth = true_nuclei(patch.instance_map, patch.judged_types(), classes, patch.name)

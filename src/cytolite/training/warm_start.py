@@ -9,7 +9,7 @@ bundle does, and trains as one whose running averages are settled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,9 @@ from cytolite.networks.network import NucleusNetwork, Student
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-def start_from(network: NucleusNetwork, bundle: Bundle, images: Callable[[], torch.Tensor]) -> None:
+def start_from(
+    network: NucleusNetwork, bundle: Bundle, images: Callable[[], torch.Tensor], types: Sequence[str] | None = None
+) -> None:
     """Give `network` the weights of a bundle.
 
     Parameters
@@ -42,17 +44,20 @@ def start_from(network: NucleusNetwork, bundle: Bundle, images: Callable[[], tor
         Exported by `cytolite.release.onnx_export`.
     images : callable
         Returns real images, uint8 (B, 3, H, W), from which batch norms' statistics are taken where the bundle has none.
+    types : sequence of str, optional
+        That the network tells apart, if they are not the bundle's: of those that both have, the head's weights are
+        taken too.
 
     Raises
     ------
     BundleError
         If the bundle's network is of another architecture, or its graph holds no float32 weights.
     """
-    path = bundle.path / WEIGHTS_NAME
+    path, were = bundle.path / WEIGHTS_NAME, bundle.spec.network_types.names
     if path.is_file():
-        _load(network, path, bundle.spec.name)
+        _load(network, path, bundle.spec.name, (were, types or were))
     elif isinstance(network, Student):
-        start_from_graph(network, bundle, images())
+        start_from_graph(network, bundle, images(), types or were)
     else:
         raise BundleError(
             f"The model {bundle.spec.name!r} cannot be started from: it has no {WEIGHTS_NAME}, and graphs of this "
@@ -73,11 +78,12 @@ def write_weights(network: NucleusNetwork, path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, str(path))
 
 
-def _load(network: NucleusNetwork, path: Path, name: str) -> None:
+def _load(network: NucleusNetwork, path: Path, name: str, types: tuple[Sequence[str], Sequence[str]]) -> None:
     try:
         given = load_file(str(path))
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path} cannot be read ({error}); copy or export the bundle again.") from None
+    given |= {key: type_rows(network, key, given[key], *types) for key in given if is_head(key)}
     wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
     found = {key: tensor.shape for key, tensor in given.items()}
     if different := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
@@ -89,11 +95,20 @@ def _load(network: NucleusNetwork, path: Path, name: str) -> None:
 
 
 @torch.no_grad()
-def start_from_graph(network: Student, bundle: Bundle, images: torch.Tensor) -> None:
+def start_from_graph(
+    network: Student, bundle: Bundle, images: torch.Tensor, types: Sequence[str] | None = None
+) -> None:
     """Give `network` the weights of a bundle's graph; parameters and errors as of `start_from`."""
     training = network.training
     network.eval()
     given = folded_weights(bundle, scaled=True)
+    if types is not None and "type_head" in given:
+        were, parts = bundle.spec.network_types.names, ("weight", "bias")
+        head = [
+            type_rows(network, f"type_head.{part}", torch.from_numpy(values.copy()), were, types).numpy()
+            for part, values in zip(parts, given["type_head"], strict=True)
+        ]
+        given["type_head"] = (head[0], head[1])
     convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
     if isinstance(network.encoder, DenseEncoder) and DenseEncoder.FIRST in given:
         given[DenseEncoder.FIRST] = network.encoder.unfolded(*given[DenseEncoder.FIRST])
@@ -118,6 +133,30 @@ def start_from_graph(network: Student, bundle: Bundle, images: torch.Tensor) -> 
             convolution.bias.copy_(torch.from_numpy(bias.copy()))
     _settle(network, images, {norms[convolutions[name]] for name in given if convolutions[name] in norms})
     network.train(training)
+
+
+def is_head(name: str) -> bool:
+    """Whether weights are those that tell the types apart."""
+    return name.startswith("type_head.")
+
+
+def type_rows(
+    network: NucleusNetwork, name: str, given: torch.Tensor, were: Sequence[str], types: Sequence[str]
+) -> torch.Tensor:
+    """Return the rows of a head for `types`: those of the head of `were` where both have a type, else the network's."""
+    if tuple(were) == tuple(types):
+        return given
+    fresh = network.state_dict().get(name)
+    if fresh is None or fresh.shape[1:] != given.shape[1:] or given.shape[0] % (len(were) + 1):
+        return given
+    # A head that answers for several pixels at once has as many rows for each class, one after the other.
+    rows, old = (t.clone().unflatten(0, (len(names) + 1, -1)) for t, names in ((fresh, types), (given, were)))
+    if rows.shape[1:] == old.shape[1:]:
+        rows[0] = old[0]
+        for i, kind in enumerate(types, 1):
+            if kind in were:
+                rows[i] = old[[*were].index(kind) + 1]
+    return rows.flatten(0, 1)
 
 
 def folded_weights(bundle: Bundle, purpose: str = "started from", *, scaled: bool = False) -> dict[str, Weights]:

@@ -16,14 +16,13 @@ from cytolite.fonts import drawable, font
 from cytolite.interop.result import Result
 from cytolite.slides.reader import Slide
 
-SHEET_FILE = "sheet.png"
-CROP_UM, CROP_PX, GAP_PX, TEXT_PX = 24.0, 96, 4, 13
+CROP_UM, CROP_PX, GAP_PX, TEXT_PX, COLUMNS = 24.0, 96, 4, 13, 16
 _PAPER, _INK, _FAINT = (255, 255, 255), (33, 37, 41), (108, 117, 125)
 _UNSURE = (178, 34, 34)
 
 
 def draw_result(
-    result: Result, path: Path, *, slide: Path | None = None, region: str | None = None, columns: int = 16
+    result: Result, path: Path, *, slide: Path | None = None, region: str | None = None, columns: int = COLUMNS
 ) -> int:
     """Draw the sheet of a result; return how many crops it has.
 
@@ -56,8 +55,22 @@ def draw_result(
     if not len(cells):
         raise InputError(f"{result.folder} has no nuclei to show.")
     with open_of(result, slide) as opened:
-        rows = {kind.id: ranked(cells, kind.id, columns) for kind in cells.type_set}
-        crops = {row: crop_of(opened, cells, row) for chosen in rows.values() for row in chosen.tolist()}
+        return draw_sheet(result, opened, path, cells=cells, region=region, columns=columns)
+
+
+def draw_sheet(
+    result: Result,
+    slide: Slide,
+    path: Path,
+    *,
+    cells: CellTable | None = None,
+    region: str | None = None,
+    columns: int = COLUMNS,
+) -> int:
+    """Draw the sheet of some or all nuclei of a result, whose slide is open; return how many crops it has."""
+    cells = result.cells if cells is None else cells
+    rows = {kind.id: ranked(cells, kind.id, columns) for kind in cells.type_set}
+    crops = {row: crop_of(slide, cells, row) for chosen in rows.values() for row in chosen.tolist()}
     model = f"{result.model['name']} {result.model['version']}"
     title = " - ".join([result.slide, *([region] if region else []), model])
     picture = _sheet(cells, rows, crops, title, columns)
