@@ -57,16 +57,13 @@ def fixed_columns(type_set: TypeSet) -> tuple[str, ...]:
 # Without these there are no cells; all else follows from them or may be unknown.
 _NEEDED = ("geometry", "cell_type")
 _INDEX = "__index_level_0__"  # pandas's row numbers
-<<<<<<< HEAD
 _VECTORS = "embedding"
-=======
 # Of each outline, so that programs find the cells of a place without reading the others: a "covering" of GeoParquet.
 _BOX = "bbox"
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _BOX_FIELD = pa.field(
     _BOX, pa.struct([pa.field(edge, pa.float64(), nullable=False) for edge in _EDGES]), nullable=False
 )
->>>>>>> main
 # A WKB polygon of one ring: byte order, type, number of rings, number of points, then the points.
 _WKB_HEADER, _WKB_POINT = 1 + 4 + 4 + 4, 16
 _WKB_PREFIX = b"\x01" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little")
@@ -78,13 +75,8 @@ class CellsWriter(CellsFile):
     The file gets its name when the block ends; if an exception ends it, there is no file.
 
     Columns: ``cell_id`` (1, 2, ... in order of rows), ``geometry``, ``cell_type``, ``p_<type>`` of each type (sum 1),
-<<<<<<< HEAD
-    ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features, and ``embedding``,
-    a list of `channels` float16, if there are some.
-=======
     ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features, ``bbox`` (of the
-    outline: xmin, ymin, xmax, ymax).
->>>>>>> main
+    outline: xmin, ymin, xmax, ymax), and ``embedding``, a list of `channels` float16, if there are some.
 
     Parameters
     ----------
@@ -124,16 +116,10 @@ class CellsWriter(CellsFile):
         features = (pa.field(name, pa.float32()) for name in self._feature_names)
         types = {} if type_set == DEFAULT else {"types": type_set.describe()}
         own = json.dumps({**(metadata or {}), **types, "regions": self._region_names}).encode()
-<<<<<<< HEAD
         self._channels = channels
         vectors = [pa.field(_VECTORS, pa.list_(pa.float16(), channels), nullable=False)] if channels else []
-        columns = [*_fixed_fields(type_set), *features, *vectors]
+        columns = [*_fixed_fields(type_set), *features, _BOX_FIELD, *vectors]
         self._schema = pa.schema(columns, {b"geo": _geo_metadata(), _METADATA_KEY: own})
-=======
-        self._schema = pa.schema(
-            [*_fixed_fields(type_set), *features, _BOX_FIELD], {b"geo": _geo_metadata(), _METADATA_KEY: own}
-        )
->>>>>>> main
         self._waiting: list[CellTable] = []
         self._n_waiting = 0
         self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
@@ -392,11 +378,7 @@ def _tell_missing(path: Path, schema: pa.Schema, feature_names: Sequence[str], c
         log.warning("%s lacks the columns %s: what follows from the outlines and types is used.", path, missing)
     if _METADATA_KEY not in (schema.metadata or {}):
         log.warning("%s says neither slide nor model: it was saved again by a program that drops metadata.", path)
-<<<<<<< HEAD
-    if others := set(schema.names) - {*columns, *feature_names, _INDEX, _VECTORS}:
-=======
-    if others := set(schema.names) - {*columns, *feature_names, _INDEX, _BOX}:
->>>>>>> main
+    if others := set(schema.names) - {*columns, *feature_names, _INDEX, _BOX, _VECTORS}:
         log.warning("%s has columns that are no numbers, which are passed over: %s.", path, sorted(others))
 
 
