@@ -550,7 +550,21 @@ def sheet(
     region: str | None = None,
     columns: int = 16,
 ) -> Path:
-    """Draw crops of the nuclei of each type of a result; return the picture's path."""
+    """Draw crops of the nuclei of each type of a result; return the picture's path.
+
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of a result.
+    output : pathlib.Path, optional
+        Picture to write; beside the result by default.
+    slide : pathlib.Path, optional
+        Where the slide lies now, if not where it was.
+    region : str, optional
+        Nuclei of one region alone, by its name.
+    columns : int
+        Crops of each type.
+    """
     from cytolite.drawing.type_sheet import draw_result
     from cytolite.interop.result import Result
     from cytolite.interop.result_folder import SHEET_FILE

@@ -1,7 +1,6 @@
 """report.html: one file that opens offline, tables in the paper's layout, charts and images.
 
-A template of the standard library and `html.escape` make it: it has no loops that would need a template engine, and the
-report then comes with the base install.
+A template of the standard library and `html.escape` make it, so that the report comes with the base install.
 """
 
 from __future__ import annotations

@@ -324,6 +324,8 @@ def read_predictions(
         What labels mean.
     whole : bool
         Whether a prediction without a truth is an error.
+    mapping : mapping, optional
+        Other names of types, for those of the predictions.
 
     Raises
     ------

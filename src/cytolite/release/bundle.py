@@ -205,6 +205,8 @@ def true_labels(
         Other stores of the same images.
     settings : TrainSettings
         Of the run, which decide the split.
+    vocabulary : Vocabulary
+        The types of the run, and what the stores' labels are in it.
 
     Raises
     ------
@@ -258,6 +260,8 @@ def count_bundle(bundle: Bundle, patches: Sequence[Patch], labels: LabelSet = SE
         The model.
     patches : sequence of Patch
         Images with their truth.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
     """
     classes = own_classes(labels)
     return count_cases(cases_of_patches(patches), model_predictions(bundle, classes), classes)
@@ -276,6 +280,8 @@ def count_located(
         The nuclei found in each.
     temperature : float
         Of the type logits.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
     """
     found = {(patch.source, patch.name): nuclei for patch, nuclei in zip(patches, located, strict=True)}
 
@@ -320,8 +326,8 @@ def type_rows(section: Section, making: Making) -> list[TypeRow]:
     ----------
     section : Section
         Scores over all sources.
-    training, held_back : sequence of Patch
-        Images with their truth.
+    making : Making
+        Images with their truth, and the set of their labels.
     """
     trained, tested = nuclei_per_label(making.training), nuclei_per_label(making.held_back)
     rows = []
@@ -336,8 +342,8 @@ def coarse_counts(making: Making) -> dict[str, tuple[int, int]]:
 
     Parameters
     ----------
-    training, held_back : sequence of Patch
-        Images with their truth.
+    making : Making
+        Images with their truth, and the set of their labels.
     """
     trained, tested = nuclei_per_label(making.training), nuclei_per_label(making.held_back)
     labels = making.labels

@@ -47,6 +47,8 @@ def record_split(held_back: Sequence[Patch], settings: TrainSettings, mapping: M
         The run's images held back.
     settings : TrainSettings
         Of the run.
+    mapping : mapping of str to str
+        Names of the stores' types to those of the run.
     """
     return HeldBack(
         share=settings.held_back,

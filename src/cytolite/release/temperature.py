@@ -74,6 +74,8 @@ def temperature_over_sources(patches: Sequence[Patch], located: Sequence[Located
         Images with their truth.
     located : sequence of Located
         The nuclei found in each.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
     """
     by_source: dict[str, list[tuple[Patch, Located]]] = {}
     for pair in zip(patches, located, strict=True):

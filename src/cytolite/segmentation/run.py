@@ -172,7 +172,21 @@ def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[
 
 
 def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
-    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done."""
+    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     from cytolite.drawing.type_sheet import draw_sheet
     from cytolite.interop.result import Result
     from cytolite.segmentation.opening import open_as_set

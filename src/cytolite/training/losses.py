@@ -267,6 +267,8 @@ def frequency_weights(counts: Mapping[int, int], power: float = 0.5, n_types: in
         Nuclei of each type.
     power : float
         How much rarity counts.
+    n_types : int
+        Types of the set.
     """
     n = torch.tensor([float(counts.get(t, 0)) for t in range(1, n_types + 1)])
     if not bool((n > 0).any()):

@@ -99,6 +99,8 @@ def objective(
         Of the run.
     patches : sequence of Patch
         That train.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
     """
     return (PaperObjective if settings.loss == "paper" else LightObjective)(settings, patches, labels)
 
@@ -106,7 +108,17 @@ def objective(
 def rare_types(
     kind: str, patches: Sequence[Patch], allowed: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None, float]:
-    """Return the types' weights, float (types,), what is added to their logits, or none, and focal's gamma."""
+    """Return the types' weights, float (types,), what is added to their logits, or none, and focal's gamma.
+
+    Parameters
+    ----------
+    kind : str
+        Of `TrainSettings.rare_loss`.
+    patches : sequence of Patch
+        That train.
+    allowed : torch.Tensor
+        The classes of each label's set.
+    """
     if kind == "weights":
         return class_weights(patches, allowed), None, 0.0
     counts = nuclei_per_label(patches)
@@ -117,7 +129,15 @@ def rare_types(
 
 
 def class_weights(patches: Sequence[Patch], allowed: torch.Tensor) -> torch.Tensor:
-    """Weights of the types, float (types,): fourth root of the inverse share of typed pixels, mean 1, at most 3."""
+    """Weights of the types, float (types,): fourth root of the inverse share of typed pixels, mean 1, at most 3.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        That train.
+    allowed : torch.Tensor
+        The classes of each label's set.
+    """
     pixels = np.zeros(256)
     for patch in patches:
         pixels += np.bincount(patch.type_map.ravel(), minlength=256) * patch.mpp**2

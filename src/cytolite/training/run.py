@@ -69,6 +69,8 @@ def split(
         What `prepare` wrote, in their order.
     settings : TrainSettings
         Share, seed, fold and near-duplicates.
+    vocabulary : Vocabulary, optional
+        The one that the settings ask for by default.
     """
     chosen = vocabulary or vocabulary_of(stores, settings)
     patches = []

@@ -44,6 +44,8 @@ def points_of_types(patches: Sequence[Patch], rng: np.random.Generator, n_types:
         That train.
     rng : numpy.random.Generator
         Of the draws.
+    n_types : int
+        Types of the set.
     """
     found = []
     for type_id in range(1, n_types + 1):
@@ -223,6 +225,17 @@ def as_tensors(
     What is known of a pixel decides: flows are learnt where the outline is, nucleus or background where presence is, a
     type as much as it is trusted. Of a nucleus whose type is not trusted the label says no type; of a pixel of which
     nothing is known it is `IGNORE`. `mpp` is that of the labels, `unknown` the label of a nucleus of unknown type.
+
+    Parameters
+    ----------
+    taken : Crop
+        A crop.
+    image : numpy.ndarray
+        uint8 (H, W, 3), with its stain and blur varied.
+    mpp : float
+        Resolution of the maps, um per pixel.
+    unknown : int
+        Label of a nucleus of unknown type.
     """
     nucleus, typed = taken.instance_map > 0, (taken.trust_map > 0) & (taken.type_map > 0)
     present, outlined = (taken.known_map & bit > 0 for bit in (PRESENCE, OUTLINE))

@@ -161,6 +161,8 @@ def network_teacher(
         Resolution of the images that it sees, um per pixel.
     network : NucleusNetwork
         In evaluation from now on.
+    types : tuple of str
+        Names of the types of its logits, in their order.
     """
     network.eval().requires_grad_(False)
 
@@ -189,6 +191,8 @@ def maps_teacher(
         Resolution of the images that it sees, um per pixel.
     maps : callable
         Of its `Predictor`.
+    types : tuple of str
+        Names of the types of its logits, in their order.
     """
 
     def predict(image: torch.Tensor) -> Maps:

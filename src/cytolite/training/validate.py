@@ -34,7 +34,21 @@ def score_network(
     labels: LabelSet = SEVEN,
     seen: Callable[[Patch, NDArray[np.int32], NDArray[np.uint8]], None] = lambda *_: None,
 ) -> Counts:
-    """Predict each patch at the network's resolution, `mpp`, and count at the truth's own; `seen` is shown each."""
+    """Predict each patch at the network's resolution, `mpp`, and count at the truth's own; `seen` is shown each.
+
+    Parameters
+    ----------
+    network : NucleusNetwork
+        To be judged.
+    patches : sequence of Patch
+        Images with their truth.
+    mpp : float
+        Resolution that the network sees, um per pixel.
+    seen : callable
+        Is shown each patch, its instance map and the types of the nuclei.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
+    """
     classes, counted = own_classes(labels), []
     for patch in patches:
         nuclei = predict_patch(network, patch, mpp)
