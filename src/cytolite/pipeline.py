@@ -172,8 +172,12 @@ def slide_infos(
 
     Parameters
     ----------
-    slides, settings, slide_list
-        As for `segment_slides`.
+    slides : sequence of str or pathlib.Path
+        Files and patterns; a file named twice is looked at once.
+    settings : SegmentSettings
+        For all slides, where the list says nothing else.
+    slide_list : pathlib.Path, optional
+        More slides, with settings and columns of their own.
     pictures : pathlib.Path, optional
         Folder that gets a picture of each slide with its tissue and artefacts.
     timed : bool
@@ -395,6 +399,8 @@ def convert_cohort(
         Of the format, with its point.
     display : Display
         Shows progress.
+    **options
+        Others of `convert`, for all results.
 
     Raises
     ------
@@ -439,8 +445,10 @@ def spatial(
         For all.
     output : pathlib.Path, optional
         Folder for the cohort: one table of all slides, and comparisons.
-    slides, by
-        CSV file of slides, and its column to compare by.
+    slides : pathlib.Path, optional
+        CSV file of slides, for the comparison.
+    by : str, optional
+        Its column to compare by.
     display : Display
         Shows progress.
 
@@ -811,8 +819,12 @@ def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSe
     ----------
     teacher : str
         Folder of a run, or a bundle by name or path; `settings.teachers` names more.
-    stores, out, settings
-        As of `train`.
+    stores : sequence of pathlib.Path
+        What `prepare` wrote.
+    out : pathlib.Path
+        Folder of the run.
+    settings : DistillSettings
+        Everything else that determines the network.
 
     Raises
     ------
@@ -914,6 +926,17 @@ def export_variant(
 
 def export_embedding(model: str, out: Path, stores: Sequence[Path], duplicates: Path | None = None) -> Bundle:
     """Write a bundle again so that it gives embeddings, fitted to what its run was trained on.
+
+    Parameters
+    ----------
+    model : str
+        A bundle by name or path.
+    out : pathlib.Path
+        Folder of the new bundle; names it.
+    stores : sequence of pathlib.Path
+        What its run was trained on.
+    duplicates : pathlib.Path, optional
+        The pairs that its run was given, if it was.
 
     Raises
     ------

@@ -55,6 +55,13 @@ class Region:
 def find_annotations(image: Path, *elsewhere: Path) -> Path:
     """Return the XML (or XML.gz) of an image's stem, beside it or in a folder `elsewhere`.
 
+    Parameters
+    ----------
+    image : pathlib.Path
+        File of the image.
+    *elsewhere : pathlib.Path
+        Folders to look into after the image's own, in this order.
+
     Raises
     ------
     InputError

@@ -40,7 +40,15 @@ def mean_vectors(instance_map: NDArray[np.int32], feature_map: NDArray[np.float3
 
 
 def vectors(instance_map: NDArray[np.int32], feature_map: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Return what is kept of each nucleus: `mean_vectors` as float16 (n, C), half the size and as good."""
+    """Return what is kept of each nucleus: `mean_vectors` as float16 (n, C), half the size and as good.
+
+    Parameters
+    ----------
+    instance_map : numpy.ndarray
+        int32 (H, W), ids 1..n, each with a pixel at least.
+    feature_map : numpy.ndarray
+        float32 (C, h, w), of the same size or coarser by one whole number.
+    """
     return mean_vectors(instance_map, feature_map).astype(np.float16)
 
 

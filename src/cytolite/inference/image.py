@@ -123,7 +123,17 @@ def predict_image(predictor: Predictor, image: NDArray[np.uint8], mpp: float) ->
 
 
 def measured(found: Located, nuclei: ImageNuclei, stride: int) -> CellTable:
-    """Return the nuclei with what `segment` measures of them, in pixels of the image as the network saw it."""
+    """Return the nuclei with what `segment` measures of them, in pixels of the image as the network saw it.
+
+    Parameters
+    ----------
+    found : Located
+        The nuclei before they were named.
+    nuclei : ImageNuclei
+        The same nuclei, named.
+    stride : int
+        Pixels of the image, as the network saw it, per pixel of the maps: 1 or 2.
+    """
     fine, enlarge = found.decoded.fine, FACTOR // stride
     rings = outlines.trace(fine)
     image = found.seen.image.repeat(enlarge, 0).repeat(enlarge, 1)

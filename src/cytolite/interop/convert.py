@@ -89,8 +89,10 @@ def convert(
         or one of GeoJSON files.
     target : pathlib.Path
         The same; a folder gets GeoJSON files of at most `CHUNK` cells.
-    classes, mpp
-        As for `GeoJSONReader`.
+    classes : mapping of str to str, optional
+        Type for each class of a GeoJSON file that is not called like one; ``unclassified`` stands for none.
+    mpp : float, optional
+        Level-0 resolution of a file that does not say it, um per pixel.
     outlines : bool
         Whether a CSV gets the outlines.
     metadata : bool

@@ -109,7 +109,17 @@ class TokenEncoder(Backbone):
 
 
 def staged(spec: EncoderSpec, weights: Path | None, stages: tuple[int, ...] | None) -> nn.Module:
-    """Return a timm CNN that gives the maps of some of its stages, or of all."""
+    """Return a timm CNN that gives the maps of some of its stages, or of all.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+        Row of a CNN.
+    weights : pathlib.Path or None
+        ImageNet weights of the whole network, or None to start from scratch.
+    stages : tuple of int or None
+        Stages whose maps are wanted, counted from 0; None for all.
+    """
     body = spec.build(features_only=True, **({} if stages is None else {"out_indices": stages}))
     if weights is not None:
         whole = spec.build()

@@ -61,7 +61,22 @@ def make_embedding(bundle: Bundle, out: Path, stores: Sequence[Path], duplicates
 
 
 def with_embedding(bundle: Bundle, training: Sequence[Patch], out: Path | None = None) -> Bundle:
-    """Write a bundle with an embedding fitted to training images: into `out`, or again, if it can have one."""
+    """Write a bundle with an embedding fitted to training images: into `out`, or again, if it can have one.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Of one network or several.
+    training : sequence of Patch
+        Images that it was trained on; up to so many of each source are used, spread evenly.
+    out : pathlib.Path, optional
+        Folder of the new bundle; by default the bundle's own, which is left as it is where no embedding can be made.
+
+    Raises
+    ------
+    InputError
+        If `out` is given and the graph has no such inner map, or the model finds no nuclei.
+    """
     tensor = inner_maps(onnx.load(str(bundle.onnx_path))).get(SOURCE)
     found = [] if tensor is None else [m for _, _, [m] in looked_into(bundle, _some(training), [tensor])]
     if out is None and not found:
@@ -100,7 +115,17 @@ def inner_maps(model: onnx.ModelProto) -> dict[str, str]:
 def looked_into(
     bundle: Bundle, patches: Sequence[Patch], tensors: Sequence[str]
 ) -> Iterator[tuple[Patch, Located, list[NDArray[np.float32]]]]:
-    """Yield each patch with nuclei, the nuclei found, and the means over them of inner maps, float32 (n, C) each."""
+    """Yield each patch with nuclei, the nuclei found, and the means over them of inner maps, float32 (n, C) each.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Model to run.
+    patches : sequence of Patch
+        Images; those in which nothing is found are passed over.
+    tensors : sequence of str
+        Inner maps, by their names in the graph.
+    """
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors]
     more = onnx.ModelProto(graph=onnx.GraphProto(output=outputs)).SerializeToString()
     options = onnx_runtime().SessionOptions()
@@ -135,7 +160,17 @@ def projection(means: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
 
 
 def addition(tensor: str, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:
-    """Return what makes a graph give the embedding, when it is put behind the graph's own bytes: a 1x1 convolution."""
+    """Return what makes a graph give the embedding, when it is put behind the graph's own bytes: a 1x1 convolution.
+
+    Parameters
+    ----------
+    tensor : str
+        Name in the graph of an inner map, float32 (B, C, h, w).
+    weights : numpy.ndarray
+        float32 (channels, C).
+    bias : numpy.ndarray
+        float32 (channels,).
+    """
     names = [f"{OUTPUT}.weights", f"{OUTPUT}.bias"]
     graph = onnx.GraphProto(
         node=[helper.make_node("Conv", [tensor, *names], [OUTPUT], name=OUTPUT)],

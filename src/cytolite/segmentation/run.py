@@ -219,7 +219,17 @@ def _can_exist(slide: Path) -> bool:
 
 
 def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
-    """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes."""
+    """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open slide.
+    bundle : Bundle
+        Model of the run.
+    settings : SegmentSettings
+        Of the run, with everything chosen.
+    """
     from cytolite.inference.arithmetic import runtime_of
 
     stat = slide.path.stat()

@@ -48,7 +48,17 @@ class LightObjective(nn.Module):
         self.register_buffer("log_prior", log_prior, persistent=False)
 
     def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the losses by name, not weighted yet."""
+        """Return the losses by name, not weighted yet.
+
+        Parameters
+        ----------
+        flows : torch.Tensor
+            float (B, 2, H, W), (dy, dx), unit scale.
+        type_logits : torch.Tensor
+            float (B, types + 1, H, W); class 0 is background.
+        batch : mapping of str to torch.Tensor
+            Truth and weights of the crops, by the names of `cytolite.training.sampling.as_tensors`.
+        """
         labels = batch["labels"].long()
         weights = batch["type_weight"] * self.label_weights[labels]
         options = {"log_prior": self.log_prior, "gamma": self.gamma}
@@ -76,7 +86,17 @@ class PaperObjective(nn.Module):
         self.register_buffer("class_weights", counts, persistent=False)
 
     def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the losses by name, not weighted yet."""
+        """Return the losses by name, not weighted yet.
+
+        Parameters
+        ----------
+        flows : torch.Tensor
+            float (B, 2, H, W), (dy, dx), unit scale.
+        type_logits : torch.Tensor
+            float (B, types + 1, H, W); class 0 is background.
+        batch : mapping of str to torch.Tensor
+            Truth and weights of the crops, by the names of `cytolite.training.sampling.as_tensors`.
+        """
         codes = set_codes(batch["labels"].long(), batch["nucleus"], self.labels)
         known = batch["class_weight"]
         sigma, gamma = self.settings.smoothing_px, self.settings.focal_gamma

@@ -146,8 +146,12 @@ def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, sett
     ----------
     teachers : sequence of Teacher
         Of any resolution and stride; the student learns the mean of what they say.
-    stores, out, settings
-        As of `train`.
+    stores : sequence of Path
+        Written by `cytolite.datasets.store.write_store`; their order matters to the draw of crops.
+    out : Path
+        Folder of the run.
+    settings : DistillSettings
+        What else determines the result.
 
     Raises
     ------
@@ -186,6 +190,15 @@ class RecordAtFirstStep(Callback):
         self.out, self.record, self.written = out, record, False
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Write the record, once, from the first process.
+
+        Parameters
+        ----------
+        trainer : lightning.Trainer
+            Knows whether this is the first process.
+        *_
+            What Lightning gives besides; not used.
+        """
         if not self.written and trainer.is_global_zero:
             write_record(self.out, self.record)
         self.written = True
