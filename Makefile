@@ -7,6 +7,9 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 # The newest versions that are known to work together: make test LOCK=.ci/constraints.txt
 LOCK ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
+# Two workers, the tests of a file on one of them, files in the order of their names (those of tests/e2e, which take
+# longest, are first); one worker alone: make test PARALLEL=
+PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 IMAGE := demo/histo.jpg
 RESULTS := demo/results
@@ -32,10 +35,10 @@ demo: $(VENV)/.base $(IMAGE)
 	@echo "Picture: $(CURDIR)/$(RESULTS)/histo/overview.png"
 
 test: lint
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term
 
 quick: lint
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest $(PARALLEL) -m 'not slow'
 
 .PHONY: lint
 lint: $(VENV)/.test

@@ -57,7 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Links out of docs/ to a page of the root lead to the site's copy of it, links to a notebook to its page."""
     names = "|".join(map(re.escape, OF_THE_ROOT))
-    markdown = re.sub(r"(\]\([^):]*notebooks/\w+)\.ipynb", r"\1.md", markdown)
+    markdown = re.sub(r"(\]\([^):]*\b\w+)\.ipynb", r"\1.md", markdown)
     return re.sub(rf"\]\(\.\./((?:\.\./)*(?:{names}))", r"](\1", markdown)
 
 

@@ -5,7 +5,8 @@
 LABELS has image/, inst/ and type/; RESULTS holds a result of `cytolite segment` for each image, of one model. MAP gives
 the ids of type/ names. Each truth nucleus means the found nucleus around its centre (or within 3 um), as labels do in
 `cytolite teach`; both models are scored on these. Labels are drawn from one image (or one half of it), the rest of
-that image is not used; all other images (or the other half) are the test.
+that image is not used; all other images (or the other half) are the test. With --embeddings the results' vectors
+are inputs, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cytolite.classifier import as_before, inputs_of
+from cytolite.classifier import as_before, inputs_of, vector_names
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.files import read_toml
 from cytolite.interop.result import Result
@@ -27,7 +28,7 @@ from cytolite.teach.labels import Labels, match
 SIZES, DRAWS = (5, 10, 25, 50, 100, 200), 20
 
 
-def sample(result: Result, truth: Path, names: dict[int, str]) -> dict[str, np.ndarray]:
+def sample(result: Result, truth: Path, names: dict[int, str], embeddings: bool) -> dict[str, np.ndarray]:
     """Return inputs, truth, the parent's types and places of the found nuclei that the truth names."""
     image = result.folder.name
     inst, kinds = (np.asarray(Image.open(truth / part / f"{image}.png")) for part in ("inst", "type"))
@@ -39,7 +40,8 @@ def sample(result: Result, truth: Path, names: dict[int, str]) -> dict[str, np.n
             labels.points.append((float(columns.mean() + 0.5), float(rows.mean() + 0.5), names[kind]))
     found = match(labels, result.cells, result.mpp, inst.shape[::-1], image)
     before = as_before(result.cells, result.cells.type_set)
-    every = inputs_of(before, (*before.type_set.probs, "area_um2", *FEATURE_NAMES))
+    vectors = vector_names(before.embeddings.shape[1]) if embeddings else ()
+    every = inputs_of(before, (*before.type_set.probs, "area_um2", *FEATURE_NAMES, *vectors))
     mean, scale = np.nanmean(every, axis=0), np.nanstd(every, axis=0)
     return {
         "inputs": every[found.rows], "mean": mean, "scale": np.maximum(scale, 1e-9), "names": found.names,
@@ -104,12 +106,13 @@ def main() -> None:
     parser.add_argument("--map", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--embeddings", action="store_true", help="of `segment --embeddings`, as inputs, too")
     parser.add_argument("--quick", action="store_true", help="two draws")
     given = parser.parse_args()
     names = {int(number): name for number, name in read_toml(given.map, "The map").items()}
     types = list(dict.fromkeys(names.values()))
     samples = {
-        path.parent.name: sample(Result(path.parent), given.truth, names)
+        path.parent.name: sample(Result(path.parent), given.truth, names, given.embeddings)
         for path in sorted(given.results.glob("*/cells.parquet"))
     }
     for name, s in samples.items():

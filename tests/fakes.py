@@ -6,6 +6,7 @@ is the class. White, which is also what lies outside a slide, is background.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +32,18 @@ def class_blue(n_types: int) -> np.ndarray:
     return CLASS_BLUE if n_types == N_TYPES else np.array([255, *np.linspace(20, 200, n_types)], np.float32).round()
 
 
-def fake_bundle(folder: Path, mpp: float = 0.5, stride: int = 1, type_set: TypeSet = DEFAULT, **spec: object) -> Bundle:
-    """Write a bundle whose network reads flows and classes off every `stride`-th pixel of a painted image."""
+def fake_bundle(
+    folder: Path,
+    mpp: float = 0.5,
+    stride: int = 1,
+    type_set: TypeSet = DEFAULT,
+    embedding: np.ndarray | None = None,
+    **spec: object,
+) -> Bundle:
+    """Write a bundle whose network reads flows and classes off every `stride`-th pixel of a painted image.
+
+    Its embedding, if it has one, are products of the colours with `embedding`, float32 (channels, 3).
+    """
     onnx = pytest.importorskip("onnx", reason="the stand-in for a network needs onnx, of the extra `train`")
     graph = _graph(stride, len(type_set))
     folder = Path(folder) / "fake"
@@ -44,7 +55,25 @@ def fake_bundle(folder: Path, mpp: float = 0.5, stride: int = 1, type_set: TypeS
         "tile": 512, "halo": 64, "min_area_um2": 4.0, "licence": "CC0-1.0",
         **described(type_set),
     }  # fmt: skip
-    return write_bundle(folder, onnx_path, ModelSpec(**(settings | spec)), "# fake\n")
+    part = b""
+    if embedding is not None:
+        part = _more(embedding)
+        digest = hashlib.sha256(part).hexdigest()
+        settings["embedding"] = {"channels": len(embedding), "source": "colours", "sha256": digest}
+    return write_bundle(folder, onnx_path, ModelSpec(**(settings | spec)), "# fake\n", embedding=part)
+
+
+def _more(weights: np.ndarray) -> bytes:
+    """Return what makes a graph of `_graph` give the embedding too, when it is put behind it."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = onnx.GraphProto(
+        node=[helper.make_node("Conv", ["nchw", "colours"], ["embedding"])],
+        initializer=[numpy_helper.from_array(weights[:, :, None, None], "colours")],
+        output=[helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)],
+    )
+    return onnx.ModelProto(graph=graph).SerializeToString()
 
 
 def _graph(stride: int, n_types: int) -> onnx.ModelProto:

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from filelock import FileLock
+
 ROOT = Path(__file__).parents[1]
 SOURCES = Path(__file__).parent / "groovy"
 GROOVY_PACKAGE = "npm-groovy-lint@16.2.0"
@@ -30,9 +32,10 @@ class NoGroovyError(Exception):
 
 @dataclass(frozen=True)
 class QuPath:
-    """QuPath as the scripts see it."""
+    """QuPath as the scripts see it; its first session keeps the classes that it loaded in a file for those after it."""
 
     classpath: str
+    archive: Path | None = None
 
     def compile(self, sources: list[Path], out: Path) -> None:
         """Compile Groovy files; an error of the compiler is an AssertionError."""
@@ -44,6 +47,9 @@ class QuPath:
         given, answer = folder / "plan.json", folder / "answer.json"
         given.write_text(json.dumps(plan), encoding="utf-8")
         answer.unlink(missing_ok=True)
+        if self.archive is not None:
+            kept = "SharedArchiveFile" if self.archive.is_file() else "ArchiveClassesAtExit"
+            options = (f"-XX:{kept}={self.archive}", "-Xlog:disable", "-Xlog:all=error:stderr", *options)
         done = self._java("Session", given, answer, options=options, timeout_s=timeout_s)
         (folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
         assert answer.is_file(), done.stdout + done.stderr
@@ -79,10 +85,12 @@ def qupath(build: Path) -> QuPath:
             extension.compile_stand_ins(out, gui=False)
     except extension.MissingError as reason:
         raise NoGroovyError(str(reason)) from None
-    tools = QuPath(os.pathsep.join(map(str, [out, extension.ASSET, *([real] if real else []), *libraries])))
+    behind = [extension.ASSET, *([real] if real else []), *libraries]
     names = ["Session.groovy"] if real else ["SessionImage.groovy", "Session.groovy"]
-    tools.compile([SOURCES / name for name in names], out)
-    return tools
+    QuPath(os.pathsep.join(map(str, [out, *behind]))).compile([SOURCES / name for name in names], out)
+    # Classes are kept of jars alone.
+    jar = Path(shutil.make_archive(str(out), "zip", out)).rename(build / "session.jar")
+    return QuPath(os.pathsep.join(map(str, [jar, *behind])), build / "session.jsa")
 
 
 def extension_build() -> ModuleType:
@@ -107,13 +115,14 @@ def groovy_literal(text: str) -> str:
 
 
 def _groovy(folder: Path) -> list[Path]:
-    if not (folder / GROOVY_JARS).is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [shutil.which("npm"), "install", "--no-audit", "--no-fund", "--no-save", GROOVY_PACKAGE],
-            cwd=folder, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise NoGroovyError(f"needs the npm package {GROOVY_PACKAGE}: {done.stderr.strip()[-200:]}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # of tests that run side by side
+        if not (folder / GROOVY_JARS).is_dir():
+            done = subprocess.run(
+                [shutil.which("npm"), "install", "--no-audit", "--no-fund", "--no-save", GROOVY_PACKAGE],
+                cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+            )  # fmt: skip
+            if done.returncode != 0:
+                raise NoGroovyError(f"needs the npm package {GROOVY_PACKAGE}: {done.stderr.strip()[-200:]}")
     jars = folder / GROOVY_JARS
     return [*jars.glob("groovy-4*.jar"), *jars.glob("groovy-json-4*.jar")]

@@ -21,8 +21,9 @@ from cytolite.errors import BundleError, InputError, UnknownModelError, did_you_
 from cytolite.files import sha256_of, whole_folder
 from cytolite.renamed import MODELS, of_today
 
-FORMAT = 3  # 2: says what was held back in training; 3: any types, taught classifiers
+FORMAT = 3  # 2: says what was held back in training; 3: any types, taught classifiers, embeddings
 ONNX_NAME, SPEC_NAME, CARD_NAME, REPORT_NAME = "model.onnx", "model.json", "CARD.md", "report.json"
+EMBEDDING_NAME, MOST_CHANNELS = "embedding.onnx", 32
 WEIGHTS_NAME = "weights.safetensors"  # of a bundle that was exported of a run: what further training starts from
 ASSETS = Path(__file__).parent / "assets"
 
@@ -37,6 +38,16 @@ class HeldBack(BaseModel):
     duplicates: bool = Field(False, description="Whether a list of near-duplicates kept images on one side.")
     mapping: dict[str, str] = Field({}, description="What types of the stores were called, where otherwise.")
     images_sha256: dict[str, str] = Field({}, description="Of each source: SHA-256 of the names of its images.")
+
+
+class Embedding(BaseModel):
+    """What makes a vector of each nucleus: a third output of the graph, in a file of its own beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: int = Field(ge=1, le=MOST_CHANNELS, description="Numbers in a vector.")
+    source: str = Field(description="Inner maps of the network that it is made of.")
+    sha256: str = Field(description="SHA-256 of embedding.onnx.")
 
 
 def described(type_set: TypeSet) -> dict[str, Any]:
@@ -82,6 +93,7 @@ class ModelSpec(BaseModel):
     )
     made_with: tuple[str, ...] = Field((), description="Commands that made it, one after the other.")
     onnx_sha256: str = Field("", description="SHA-256 of model.onnx.")
+    embedding: Embedding | None = Field(None, description="Vectors that it gives of each nucleus, if it does.")
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_recorded(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -141,14 +153,39 @@ class Bundle:
 
     @property
     def spec_sha256(self) -> str:
-        """Of all in the spec but how it was made and tested: other thresholds find other cells."""
-        decisive = self.spec.model_copy(update={"made_with": (), "held_back": None, "few_examples": {}})
+        """Of all in the spec but how it was made and tested: other thresholds find other cells, embeddings do not."""
+        others: dict[str, Any] = {"made_with": (), "held_back": None, "few_examples": {}, "embedding": None}
+        decisive = self.spec.model_copy(update=others)
         return hashlib.sha256(decisive.model_dump_json().encode()).hexdigest()
 
     @property
     def onnx_path(self) -> Path:
         """The network's weights and graph."""
         return (self.network or self.path) / ONNX_NAME
+
+    @property
+    def embedding_path(self) -> Path:
+        """What makes the graph give an embedding too, when it is read behind it."""
+        return self.path / EMBEDDING_NAME
+
+    def channels(self, asked: bool) -> int:
+        """Return how many numbers the vector of a nucleus shall have: none if not `asked` and no classifier needs it.
+
+        Raises
+        ------
+        InputError
+            If the model gives none.
+        """
+        needed = self.spec.classifier is not None and self.spec.classifier.uses_embeddings
+        if not asked and not needed:
+            return 0
+        if self.spec.embedding is None:
+            having = [name for name in embedded_names() if _read_spec(ASSETS / name).embedding]
+            raise InputError(
+                f"The model {self.spec.name!r} gives no embeddings; of the embedded ones {', '.join(having)} do, and "
+                "`cytolite export MODEL --kind embedding --stores ...` makes a bundle that does."
+            )
+        return self.spec.embedding.channels
 
 
 def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
@@ -169,7 +206,13 @@ def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
             f"The weights {weights} are damaged or were changed: their SHA-256 is {digest[:12]}..., "
             f"{SPEC_NAME} says {spec.onnx_sha256[:12] or 'none'}...; copy or download the bundle again."
         )
-    return Bundle(folder, spec, digest, network)
+    bundle = Bundle(folder, spec, digest, network)
+    if spec.embedding and _sha256(bundle.embedding_path) != spec.embedding.sha256:
+        raise BundleError(
+            f"{bundle.embedding_path} is damaged or was changed: its SHA-256 is not the one that {SPEC_NAME} says; "
+            "copy or download the bundle again."
+        )
+    return bundle
 
 
 def model_identity(bundle: Bundle) -> dict[str, str]:
@@ -200,7 +243,20 @@ def write_taught(
 ) -> Bundle:
     """Write a bundle of a classifier: with the parent's weights only if they are not in the package.
 
-    `report` is what the card says, as JSON for programs such as QuPath's extension.
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where the bundle shall be.
+    parent : Bundle
+        Whose network it uses.
+    spec : ModelSpec
+        Its description, classifier included.
+    card : str
+        Markdown.
+    report : str
+        What the card says, as JSON for programs such as QuPath's extension.
+    replace : bool
+        Take the place of a bundle that is there.
 
     Raises
     ------
@@ -210,13 +266,17 @@ def write_taught(
     with whole_folder(folder, replace=replace) as part:
         if parent.onnx_path.parent.parent != ASSETS:
             shutil.copyfile(parent.onnx_path, part / ONNX_NAME)
+        if spec.embedding:  # small, and that of another version would make other vectors
+            shutil.copyfile(parent.embedding_path, part / EMBEDDING_NAME)
         (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (part / CARD_NAME).write_text(card, encoding="utf-8")
         (part / REPORT_NAME).write_text(report, encoding="utf-8")
     return load_bundle(folder)
 
 
-def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str, weights: Path | None = None) -> Bundle:
+def write_bundle(
+    folder: Path, onnx_path: Path, spec: ModelSpec, card: str, weights: Path | None = None, *, embedding: bytes = b""
+) -> Bundle:
     """Write a bundle beside `folder`, then rename it into place; an older one there is replaced.
 
     Parameters
@@ -231,6 +291,9 @@ def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str, weig
         Markdown.
     weights : pathlib.Path, optional
         The network's tensors, to train on from.
+    embedding : bytes
+        What makes the graph give an embedding too, which the spec then describes; an embedding of another graph does
+        not fit this one.
 
     Raises
     ------
@@ -242,6 +305,10 @@ def write_bundle(folder: Path, onnx_path: Path, spec: ModelSpec, card: str, weig
         if weights is not None:
             shutil.copyfile(weights, part / WEIGHTS_NAME)
         spec = spec.model_copy(update={"onnx_sha256": sha256_of(part / ONNX_NAME)})
+        if embedding:
+            (part / EMBEDDING_NAME).write_bytes(embedding)
+        else:
+            spec = spec.model_copy(update={"embedding": None})
         (part / SPEC_NAME).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (part / CARD_NAME).write_text(card, encoding="utf-8")
     return load_bundle(folder)

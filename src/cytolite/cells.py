@@ -51,6 +51,8 @@ class CellTable:
         Resolution of level 0, um per pixel, where it is known.
     type_set : TypeSet
         The types that are told apart.
+    embeddings : numpy.ndarray, optional
+        float16 (N, channels), what an inner map of the network says of each nucleus, where it was asked for.
 
     Examples
     --------
@@ -71,6 +73,7 @@ class CellTable:
     region_names: tuple[str, ...] = ()
     mpp: float | None = None
     type_set: TypeSet = DEFAULT
+    embeddings: NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
         return len(self.types)
@@ -148,14 +151,34 @@ class CellTable:
         return cytolite.to_labels(self, shape)
 
     def plot(self, image: NDArray[np.uint8] | None = None, **options: Any) -> Axes:
-        """Draw outlines in the types' colours over an image; see `cytolite.plot_cells`."""
+        """Draw outlines in the types' colours over an image; see `cytolite.plot_cells`.
+
+        Parameters
+        ----------
+        image : numpy.ndarray, optional
+            uint8 (H, W, 3), whose pixels the outlines count.
+        **options
+            As of `cytolite.plot_cells`.
+        """
         import cytolite
 
         return cytolite.plot_cells(self, image, **options)
 
     @classmethod
-    def empty(cls, feature_names: Sequence[str] = (), type_set: TypeSet = DEFAULT) -> CellTable:
-        """Return a table without rows, with the given feature columns and types."""
+    def empty(
+        cls, feature_names: Sequence[str] = (), type_set: TypeSet = DEFAULT, channels: int | None = None
+    ) -> CellTable:
+        """Return a table without rows, with the given feature columns and types.
+
+        Parameters
+        ----------
+        feature_names : sequence of str
+            Columns of measurements.
+        type_set : TypeSet
+            The types that its nuclei could have.
+        channels : int, optional
+            Numbers in their embeddings.
+        """
         return cls(
             vertices=np.empty((0, 2)),
             offsets=np.zeros(1, np.int64),
@@ -166,6 +189,7 @@ class CellTable:
             regions=np.empty(0, np.int32),
             features={name: np.empty(0, np.float32) for name in feature_names},
             type_set=type_set,
+            embeddings=np.empty((0, channels), np.float16) if channels else None,
         )
 
     def outline(self, i: int) -> NDArray[np.float64]:
@@ -192,6 +216,7 @@ class CellTable:
             region_names=self.region_names,
             mpp=self.mpp,
             type_set=self.type_set,
+            embeddings=None if self.embeddings is None else self.embeddings[index],
         )
 
     def with_types(self, mapping: Mapping[str, str]) -> CellTable:
@@ -221,7 +246,7 @@ class CellTable:
         Raises
         ------
         InputError
-            If their types differ.
+            If their types differ, or some have embeddings and others none, or others.
         """
         if not tables:
             return CellTable.empty()
@@ -231,6 +256,9 @@ class CellTable:
                 f"Cells of the types {', '.join(tables[0].type_names)} and of {', '.join(other.names)} cannot be in "
                 "one table; map one to the other first (`cytolite convert --map`)."
             )
+        vectors = [t.embeddings for t in tables if t.embeddings is not None]
+        if vectors and (len(vectors) < len(tables) or len({part.shape[1] for part in vectors}) > 1):
+            raise InputError("Cells with embeddings and cells without, or with others, cannot be in one table.")
         starts = np.cumsum([0] + [len(t.vertices) for t in tables])
         first = tables[0]
         offsets = [t.offsets[:-1] + start for t, start in zip(tables, starts, strict=False)]
@@ -246,6 +274,7 @@ class CellTable:
             region_names=first.region_names,
             mpp=first.mpp,
             type_set=first.type_set,
+            embeddings=np.concatenate(vectors) if vectors else None,
         )
 
 
@@ -253,6 +282,13 @@ def with_known_types(type_probs: NDArray[np.float32], types: NDArray[np.uint8]) 
     """Return probabilities, float32 (N, types), where rows that are not all known say that the type is certain.
 
     Where those that are known sum to 1, the others are 0.
+
+    Parameters
+    ----------
+    type_probs : numpy.ndarray
+        float32 (N, types), NaN where it is not known.
+    types : numpy.ndarray
+        uint8 (N,), from 1.
     """
     probs = np.ascontiguousarray(type_probs).copy()
     missing = np.isnan(probs)
@@ -265,6 +301,15 @@ def with_known_types(type_probs: NDArray[np.float32], types: NDArray[np.uint8]) 
 
 def require_types(table: CellTable, type_set: TypeSet, path: Path) -> None:
     """Check that cells are of the types that a file was opened for.
+
+    Parameters
+    ----------
+    table : CellTable
+        Cells to check.
+    type_set : TypeSet
+        What the file was opened for.
+    path : pathlib.Path
+        The file, for the error.
 
     Raises
     ------

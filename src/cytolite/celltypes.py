@@ -336,7 +336,15 @@ class LabelSet:
 
     @classmethod
     def of(cls, type_set: TypeSet, sets: Iterable[Iterable[int]] = ()) -> LabelSet:
-        """Return labels for these types and sets of them, and one for a nucleus of unknown type."""
+        """Return labels for these types and sets of them, and one for a nucleus of unknown type.
+
+        Parameters
+        ----------
+        type_set : TypeSet
+            The n types.
+        sets : iterable of iterables of int
+            Ids of types that a label leaves open, in any order; those of one type, or of all, need none of their own.
+        """
         every = tuple(range(1, len(type_set) + 1))
         found = {some for given in sets if len(some := tuple(sorted(set(given)))) > 1} - {every}
         if type_set == DEFAULT and found <= {tuple(sorted(some)) for some in SEVEN.sets}:

@@ -7,7 +7,7 @@ named by itself, so neither tiles nor the order of nuclei change a name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -23,17 +23,20 @@ from cytolite.errors import InputError
 
 # What the network said stays with the cells under these names: so they can be named again, and compared.
 BEFORE, TYPE_BEFORE = "parent_", "parent_type"
+_VECTOR = "embedding_"  # and the number of a channel, from 0
 _LEAST_P = 1e-4  # a probability is not told from a smaller one
 # A slide is unlike those that the classifier was taught on where the mean of an input is so many standard deviations
-# (of single nuclei there) away; of fewer nuclei a mean says little.
-FAR, _LEAST_NUCLEI = 1.5, 50
+# (of single nuclei there) away; of fewer nuclei a mean says little. Numbers of an embedding count together, by the root
+# of the mean of their squares, each as `_FARTHEST` at most: where a number hardly varies, a little is many deviations.
+FAR, _FARTHEST, _LEAST_NUCLEI = 1.5, 3.0, 50
 
 
 class Classifier(BaseModel):
     """Multinomial logistic regression on what a network and the measurements say of a nucleus.
 
     Columns of inputs: ``p_<type>`` stands for the logarithm of the network's probability, ``area_um2`` and names of
-    features for themselves; all are standardised with `mean` and `scale`.
+    features for themselves, ``embedding_<n>`` for a number of the embedding; all are standardised with `mean` and
+    `scale`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +58,11 @@ class Classifier(BaseModel):
         """The types that the network tells apart."""
         found = TypeSet.from_description([*self.parent_types])
         return DEFAULT if found == DEFAULT else found
+
+    @property
+    def uses_embeddings(self) -> bool:
+        """Whether it needs the vectors that `segment --embeddings` keeps."""
+        return any(name.startswith(_VECTOR) for name in self.inputs)
 
     def name(self, cells: CellTable, type_set: TypeSet) -> CellTable:
         """Return cells with the types of `type_set`; what the network said becomes the features ``parent_...``.
@@ -87,7 +95,15 @@ class Classifier(BaseModel):
         return self.of_inputs(inputs_of(before, self.inputs), before.type_probs)
 
     def of_inputs(self, inputs: NDArray[np.float64], type_probs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return probabilities, float64 (N, types), of inputs (N, inputs) and what the network said (N, parent's)."""
+        """Return probabilities, float64 (N, types), of inputs (N, inputs) and what the network said (N, parent's).
+
+        Parameters
+        ----------
+        inputs : numpy.ndarray
+            float64 (N, inputs), in the order of the classifier's names.
+        type_probs : numpy.ndarray
+            float32 (N, parent's types), what the network said.
+        """
         z = self.standardised(inputs)
         # Not a product of matrices: a library's result would depend on how many nuclei it is given at once.
         scores = np.stack([(z * row).sum(axis=1) for row in np.asarray(self.coefficients)], axis=1)
@@ -126,14 +142,20 @@ class Unlike:
         """Return what to warn of, if anything."""
         if self.n < _LEAST_NUCLEI:
             return None
-        shift = np.asarray(self.total) / self.n
-        worst = int(np.argmax(np.abs(shift)))
-        if abs(shift[worst]) < FAR:
+        shifts = dict(zip(self.classifier.inputs, np.asarray(self.total) / self.n, strict=True))
+        vector = [shifts.pop(name) for name in self.classifier.inputs if name.startswith(_VECTOR)]
+        distance = float(np.sqrt(np.mean(np.minimum(np.abs(vector), _FARTHEST) ** 2))) if vector else 0.0
+        worst = max(shifts, key=lambda name: abs(shifts[name]), default=None)
+        if worst is not None and abs(shifts[worst]) >= max(FAR, distance):
+            side = "above" if shifts[worst] > 0 else "below"
+            what = f"the mean of {worst} is {abs(shifts[worst]):.1f} standard deviations {side} theirs"
+        elif distance >= FAR:
+            what = f"the mean of the embeddings is {distance:.1f} standard deviations from theirs"
+        else:
             return None
         return (
-            f"this slide is unlike those that the model was taught on: the mean of {self.classifier.inputs[worst]} is "
-            f"{abs(shift[worst]):.1f} standard deviations {'above' if shift[worst] > 0 else 'below'} theirs; check the "
-            "types by eye (`cytolite sheet`), and teach with labels of this slide too"
+            f"this slide is unlike those that the model was taught on: {what}; check the types by eye (`cytolite "
+            "sheet`), and teach with labels of this slide too"
         )
 
 
@@ -144,6 +166,13 @@ def before_columns(network_types: TypeSet) -> tuple[str, ...]:
 
 def as_before(cells: CellTable, network_types: TypeSet) -> CellTable:
     """Return cells as the network named them, of whatever classifier they are now.
+
+    Parameters
+    ----------
+    cells : CellTable
+        With the columns of what the network said.
+    network_types : TypeSet
+        The types that it tells apart.
 
     Raises
     ------
@@ -167,13 +196,27 @@ def as_before(cells: CellTable, network_types: TypeSet) -> CellTable:
 def inputs_of(before: CellTable, names: Sequence[str]) -> NDArray[np.float64]:
     """Return the inputs of a classifier, float64 (N, inputs).
 
+    Parameters
+    ----------
+    before : CellTable
+        Cells as the network named them.
+    names : sequence of str
+        Which numbers of a nucleus, in the classifier's order.
+
     Raises
     ------
     InputError
         If the cells lack one.
     """
     probs = dict(zip(before.type_set.probs, before.type_probs.T, strict=True))
-    columns: Mapping[str, NDArray[np.float32]] = {**before.features, "area_um2": before.area_um2}
+    columns: dict[str, NDArray[Any]] = {**before.features, "area_um2": before.area_um2}
+    if before.embeddings is not None:
+        columns |= dict(zip(vector_names(before.embeddings.shape[1]), before.embeddings.T, strict=True))
+    elif any(name.startswith(_VECTOR) for name in names):
+        raise InputError(
+            "The classifier uses embeddings, which these cells do not have: segment the slide with --embeddings, or "
+            "teach with --no-embeddings."
+        )
     if missing := [name for name in names if name not in probs and name not in columns]:
         raise InputError(
             f"The cells lack {', '.join(missing)}, which the classifier needs; cells.parquet of `cytolite segment` has "
@@ -188,8 +231,21 @@ def inputs_of(before: CellTable, names: Sequence[str]) -> NDArray[np.float64]:
     return np.stack(values, axis=1) if len(before) else np.empty((0, len(names)))
 
 
+def vector_names(channels: int) -> tuple[str, ...]:
+    """Return the names of the inputs that the numbers of an embedding are."""
+    return tuple(f"{_VECTOR}{channel}" for channel in range(channels))
+
+
 def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Return probabilities of scores, row by row: float64 (n, k)."""
+    """Return probabilities of scores, row by row: float64 (n, k).
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (n, k).
+    temperature : float
+        What scores are divided by.
+    """
     scaled = np.asarray(scores, np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis=1, keepdims=True)

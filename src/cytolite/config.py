@@ -70,6 +70,9 @@ class SlideSettings(Settings):
     workers: int | None = Field(
         None, description="Threads that work on tiles; default: one per core, if memory allows."
     )
+    embeddings: bool = Field(
+        False, description="Keep a vector of each nucleus in cells.parquet: what the network makes of it, inside."
+    )
     exclude_artefacts: bool = Field(
         False, description="Search no nuclei, and count no tissue, where it is out of focus, inked, folded or covered."
     )
@@ -275,6 +278,9 @@ class TeachSettings(Settings):
     unlabelled: Literal["drop", "keep"] = Field(
         "drop", description="The parent's types without labels are dropped, or keep the probability that it gave them."
     )
+    embeddings: bool | None = Field(
+        None, description="Use the embeddings of `segment --embeddings`; default: where all results have them."
+    )
     version: str = Field("1", description="Version of the new model.")
     seed: int = Field(0, ge=0, description="Of the draws and resamples.")
     overwrite: bool = Field(False, description="Replace a bundle that is there.")
@@ -399,7 +405,15 @@ def all_settings(kind: type[Settings] = Settings) -> list[type[Settings]]:
 
 
 def explain(error: ValidationError, kind: type[Settings]) -> str:
-    """Return the first complaint of pydantic as one sentence."""
+    """Return the first complaint of pydantic as one sentence.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of the validation.
+    kind : type
+        The settings that were to be made, for the names that are allowed.
+    """
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or kind.__name__
     if first["type"] == "extra_forbidden":

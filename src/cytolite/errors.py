@@ -56,13 +56,28 @@ class Terminated(KeyboardInterrupt):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"``, or an empty string when nothing known is near what was given."""
+    """Return ``" Did you mean 'x'?"``, or an empty string when nothing known is near what was given.
+
+    Parameters
+    ----------
+    given : str
+        A name that is not known.
+    known : iterable of str
+        The names that are.
+    """
     near = difflib.get_close_matches(given, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def how_to_install(extra: str = "", *, again: bool = False) -> str:
     """Return the words that say how to install cytolite, or an extra of it; from nowhere that a stranger can write to.
+
+    Parameters
+    ----------
+    extra : str
+        Its name; empty for cytolite alone.
+    again : bool
+        Say how to install it over what is there.
 
     >>> how_to_install("serve")
     "in your copy of cytolite's repository: pip install '.[serve]'; of a wheel: pip install 'FILE.whl[serve]'"

@@ -265,7 +265,15 @@ def whole_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, UTF-8, as a whole or not at all; raises what `whole_path` raises."""
+    """Write a text file, UTF-8, as a whole or not at all; raises what `whole_path` raises.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Where it shall be.
+    text : str
+        What it shall say.
+    """
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))
 
@@ -313,6 +321,13 @@ def plain_refusal(path: Path, part: Path | None = None) -> Iterator[None]:
     """Turn the system's refusal to write into an `OutputError` that names `path`.
 
     With `part`, what is written to in its place, errors that are about another file pass: they are not about writing.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        What the user asked for.
+    part : pathlib.Path, optional
+        What is written meanwhile.
     """
     try:
         yield

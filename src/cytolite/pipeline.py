@@ -172,8 +172,12 @@ def slide_infos(
 
     Parameters
     ----------
-    slides, settings, slide_list
-        As for `segment_slides`.
+    slides : sequence of str or pathlib.Path
+        Files and patterns; a file named twice is looked at once.
+    settings : SegmentSettings
+        For all slides, where the list says nothing else.
+    slide_list : pathlib.Path, optional
+        More slides, with settings and columns of their own.
     pictures : pathlib.Path, optional
         Folder that gets a picture of each slide with its tissue and artefacts.
     timed : bool
@@ -342,6 +346,25 @@ def convert(
     """Convert a file of cells to another format; return the number of cells, and what was not taken over as it was.
 
     See `cytolite.interop.convert.convert`.
+
+    Parameters
+    ----------
+    source, target : pathlib.Path
+        Files of cells; the endings say their formats.
+    classes : mapping, optional
+        Of a foreign GeoJSON: classification to type.
+    mpp : float, optional
+        Resolution of a file that does not say it, um per pixel.
+    mapping : mapping, optional
+        Names of the types to names of the types that are wanted.
+    outlines, metadata : bool
+        As of the command.
+    overwrite : bool
+        Replace a target that is there.
+    simplify_um : float, optional
+        Leave out vertices as long as an outline moves by no more.
+    update : Update
+        Is told how much is done.
     """
     from cytolite.config import MPP_MAX, MPP_MIN
     from cytolite.interop.convert import convert as run
@@ -365,6 +388,19 @@ def convert_cohort(
     **options: Any,
 ) -> tuple[int, list[str]]:
     """Convert each result in a folder of results: to ``TARGET/NAME.ENDING``; return as `convert`, of all together.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        Folder of results.
+    target : pathlib.Path
+        Folder of the files.
+    ending : str
+        Of the format, with its point.
+    display : Display
+        Shows progress.
+    **options
+        Others of `convert`, for all results.
 
     Raises
     ------
@@ -409,8 +445,10 @@ def spatial(
         For all.
     output : pathlib.Path, optional
         Folder for the cohort: one table of all slides, and comparisons.
-    slides, by
-        CSV file of slides, and its column to compare by.
+    slides : pathlib.Path, optional
+        CSV file of slides, for the comparison.
+    by : str, optional
+        Its column to compare by.
     display : Display
         Shows progress.
 
@@ -429,7 +467,19 @@ def spatial(
 
 
 def teach(results: Sequence[Path], labels: Sequence[Path], output: Path, settings: TeachSettings) -> Taught:
-    """Teach a model types by labels on results; see `cytolite.teach.run.teach`."""
+    """Teach a model types by labels on results; see `cytolite.teach.run.teach`.
+
+    Parameters
+    ----------
+    results : sequence of pathlib.Path
+        Folders of results.
+    labels : sequence of pathlib.Path
+        Files of labelled nuclei.
+    output : pathlib.Path
+        Folder of the bundle, or a file of suggestions.
+    settings : TeachSettings
+        Everything else.
+    """
     from cytolite.teach.run import teach as run
 
     return run(results, labels, output, settings)
@@ -437,6 +487,17 @@ def teach(results: Sequence[Path], labels: Sequence[Path], output: Path, setting
 
 def suggest_labels(result: Path, output: Path, n: int, slide: Path | None = None) -> tuple[int, list[str]]:
     """Write nuclei worth labelling next as GeoJSON and, if the slide is there, a sheet of their crops beside it.
+
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of a result.
+    output : pathlib.Path
+        GeoJSON file to write.
+    n : int
+        How many nuclei.
+    slide : pathlib.Path, optional
+        Where the slide lies now, if not where it was.
 
     Returns
     -------
@@ -469,7 +530,21 @@ def name_results(
     overwrite: bool = False,
     done: Callable[[Path, int, tuple[str, ...]], None] = lambda folder, n, warnings: None,
 ) -> list[Path]:
-    """Write results again with the names of a taught model; see `cytolite.teach.naming.name_results`."""
+    """Write results again with the names of a taught model; see `cytolite.teach.naming.name_results`.
+
+    Parameters
+    ----------
+    model : str or pathlib.Path
+        A taught bundle, by name or path.
+    results : sequence of pathlib.Path
+        Folders of results.
+    output : pathlib.Path
+        Folder for the new ones.
+    overwrite : bool
+        Replace results that are there.
+    done : callable
+        Is told of each result: its folder, its cells, warnings.
+    """
     from cytolite.teach.naming import name_results as run
 
     return run(model, results, output, overwrite=overwrite, done=done)
@@ -483,7 +558,21 @@ def sheet(
     region: str | None = None,
     columns: int = 16,
 ) -> Path:
-    """Draw crops of the nuclei of each type of a result; return the picture's path."""
+    """Draw crops of the nuclei of each type of a result; return the picture's path.
+
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of a result.
+    output : pathlib.Path, optional
+        Picture to write; beside the result by default.
+    slide : pathlib.Path, optional
+        Where the slide lies now, if not where it was.
+    region : str, optional
+        Nuclei of one region alone, by its name.
+    columns : int
+        Crops of each type.
+    """
     from cytolite.drawing.type_sheet import draw_result
     from cytolite.interop.result import Result
     from cytolite.interop.result_folder import SHEET_FILE
@@ -623,7 +712,7 @@ def _counted(items: Iterable[Item], n: int, update: Update) -> Iterator[Item]:
 
 
 def relabel(stores: Sequence[Path], out: Path, settings: RelabelSettings, display: Display = silent) -> Relabelled:
-    """Split coarse classes by classifiers trained on another dataset; see `cytolite.relabel.run.relabel`.
+    """Split coarse labels by classifiers trained on another dataset; see `cytolite.relabel.run.relabel`.
 
     Parameters
     ----------
@@ -705,6 +794,15 @@ def outline(
 def train(stores: Sequence[Path], out: Path, settings: TrainSettings) -> Path:
     """Train a student on stores, or go on with a run that was stopped; return its last checkpoint.
 
+    Parameters
+    ----------
+    stores : sequence of pathlib.Path
+        What `prepare` wrote.
+    out : pathlib.Path
+        Folder of the run.
+    settings : TrainSettings
+        Everything that determines the network.
+
     Raises
     ------
     InputError
@@ -722,8 +820,12 @@ def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSe
     ----------
     teacher : str
         Folder of a run, or a bundle by name or path; `settings.teachers` names more.
-    stores, out, settings
-        As of `train`.
+    stores : sequence of pathlib.Path
+        What `prepare` wrote.
+    out : pathlib.Path
+        Folder of the run.
+    settings : DistillSettings
+        Everything else that determines the network.
 
     Raises
     ------
@@ -738,6 +840,13 @@ def distill(teacher: str, stores: Sequence[Path], out: Path, settings: DistillSe
 
 def load_teacher(name: str, threads: int) -> Teacher:
     """Return a run, or a bundle, as a teacher.
+
+    Parameters
+    ----------
+    name : str
+        Of an embedded model, or the folder of a bundle or of a run.
+    threads : int
+        Of a bundle's network.
 
     Raises
     ------
@@ -792,6 +901,19 @@ def export_variant(
 
     The warning is empty where it is known which images those are.
 
+    Parameters
+    ----------
+    model : str
+        Bundle, by name or path.
+    out : pathlib.Path
+        Folder of the variant; names it.
+    kind : {"float16", "int8"}
+        Of its arithmetic.
+    stores : sequence of pathlib.Path
+        What the bundle was trained on.
+    duplicates : pathlib.Path, optional
+        The pairs that its run was given, if it was.
+
     Raises
     ------
     CytoliteError
@@ -803,12 +925,50 @@ def export_variant(
     return _compared(*make_variant(load_bundle(model), out, kind, stores, duplicates))
 
 
+def export_embedding(model: str, out: Path, stores: Sequence[Path], duplicates: Path | None = None) -> Bundle:
+    """Write a bundle again so that it gives embeddings, fitted to what its run was trained on.
+
+    Parameters
+    ----------
+    model : str
+        A bundle by name or path.
+    out : pathlib.Path
+        Folder of the new bundle; names it.
+    stores : sequence of pathlib.Path
+        What its run was trained on.
+    duplicates : pathlib.Path, optional
+        The pairs that its run was given, if it was.
+
+    Raises
+    ------
+    CytoliteError
+        If there is no such bundle, its graph is of another make, or a store cannot be read.
+    """
+    from cytolite.bundle import load_bundle
+    from cytolite.release.embedding import make_embedding
+
+    return make_embedding(load_bundle(model), out, stores, duplicates)
+
+
 def export_ensemble(
     models: Sequence[str], out: Path, model_version: str, stores: Sequence[Path], duplicates: Path | None = None
 ) -> tuple[str, str]:
     """Make one bundle of several; return what it gains on images that all runs held back, and a warning.
 
     The warning is empty where it is known which images those are.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Two bundles or more, by name or path.
+    out : pathlib.Path
+        Folder of the new bundle; names it.
+    model_version : str
+        Of the new bundle.
+    stores : sequence of pathlib.Path
+        What the members were trained on.
+    duplicates : pathlib.Path, optional
+        The pairs that their runs were given, if they were.
 
     Raises
     ------
@@ -829,6 +989,15 @@ def _compared(bundle: Bundle, found: Sequence[Comparison], note: str) -> tuple[s
 
 def export_torchscript(run: Path, out: Path, stores: Sequence[Path] = ()) -> float:
     """Write a run's network as TorchScript; return its largest difference from torch on a held-back image.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder that `train` or `distill` wrote.
+    out : pathlib.Path
+        File to write, ``.pt``.
+    stores : sequence of pathlib.Path
+        Where the run's stores lie now, if they have moved.
 
     Raises
     ------

@@ -31,13 +31,31 @@ Style = Literal["auto", "json"]
 
 @contextmanager
 def silent(title: str, unit: str = "mm2") -> Iterator[Update]:
-    """Show nothing."""
+    """Show nothing.
+
+    Parameters
+    ----------
+    title : str
+        What is worked on.
+    unit : str
+        What progress is counted in.
+    """
     yield lambda done, total: None
 
 
 @contextmanager
 def lines(title: str, unit: str = "mm2", every_s: float = LINE_EVERY_S) -> Iterator[Update]:
-    """Print a line at the start, and one every `every_s` seconds: for logs, where a bar would be noise."""
+    """Print a line at the start, and one every `every_s` seconds: for logs, where a bar would be noise.
+
+    Parameters
+    ----------
+    title : str
+        What is worked on.
+    unit : str
+        What progress is counted in.
+    every_s : float
+        Seconds between lines.
+    """
     last = time.monotonic()
     pace = _Pace(unit)
     print(f"{title} ...", file=sys.stderr, flush=True)
@@ -55,7 +73,17 @@ def lines(title: str, unit: str = "mm2", every_s: float = LINE_EVERY_S) -> Itera
 
 @contextmanager
 def json_lines(title: str, unit: str = "mm2", every_s: float = JSON_EVERY_S) -> Iterator[Update]:
-    """Print an object a line, ``{"done_mm2": 1.5, "total_mm2": 6.0}``: for programs; the first and the last always."""
+    """Print an object a line, ``{"done_mm2": 1.5, "total_mm2": 6.0}``: for programs; the first and the last always.
+
+    Parameters
+    ----------
+    title : str
+        What is worked on.
+    unit : str
+        What progress is counted in.
+    every_s : float
+        Seconds between objects.
+    """
     last = float("-inf")
 
     def update(done: float, total: float) -> None:
@@ -73,7 +101,15 @@ def json_lines(title: str, unit: str = "mm2", every_s: float = JSON_EVERY_S) -> 
 
 @contextmanager
 def bar(title: str, unit: str = "mm2") -> Iterator[Update]:
-    """Draw a bar with what is done, the speed and the time left."""
+    """Draw a bar with what is done, the speed and the time left.
+
+    Parameters
+    ----------
+    title : str
+        What is worked on.
+    unit : str
+        What progress is counted in.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -90,7 +126,15 @@ def bar(title: str, unit: str = "mm2") -> Iterator[Update]:
 
 
 def choose(quiet: bool, style: Style = "auto") -> Display:
-    """Return the display that suits where stderr goes, or the one for programs."""
+    """Return the display that suits where stderr goes, or the one for programs.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show nothing.
+    style : Style
+        For a person, for a program, or by what stderr is.
+    """
     if style == "json":
         return json_lines
     if quiet:

@@ -51,6 +51,17 @@ def option(flag: str, value: object, place: bool = False, *, whole: bool = False
 
     Of a path, and of a `place`, only the name is told, unless `whole`.
 
+    Parameters
+    ----------
+    flag : str
+        With its dashes.
+    value : object
+        A tuple or a dictionary gives the flag several times.
+    place : bool
+        Whether a text is a path, of which the name alone is told.
+    whole : bool
+        Tell whole paths.
+
     >>> option("--stores", ("a.h5", "my b.h5"))
     ['--stores a.h5', "--stores 'my b.h5'"]
     """

@@ -14,14 +14,30 @@ log = logging.getLogger("cytolite")
 
 
 def of_today(names: Mapping[str, str], name: str) -> str:
-    """Return what `name` is called today, and say so where it is another name."""
+    """Return what `name` is called today, and say so where it is another name.
+
+    Parameters
+    ----------
+    names : mapping
+        Old names to new ones.
+    name : str
+        Of either kind.
+    """
     if name in names:
         log.warning("warning: %s is called %s now; the old name goes with the next version.", name, names[name])
     return names.get(name, name)
 
 
 def settings_of_today(given: Mapping[str, Any], *, silent: bool = False) -> dict[str, Any]:
-    """Return settings under the names of today; `silent` is for records, which nobody can be asked to change."""
+    """Return settings under the names of today; `silent` is for records, which nobody can be asked to change.
+
+    Parameters
+    ----------
+    given : mapping
+        Settings by name.
+    silent : bool
+        Say nothing: for records.
+    """
     return {SETTINGS.get(name, name) if silent else of_today(SETTINGS, name): given[name] for name in given}
 
 

@@ -26,7 +26,15 @@ def open_csv(path: Path) -> csv.DictReader[str]:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return a table with its header; what has no value (None) stays empty, and texts are no formulas."""
+    """Return a table with its header; what has no value (None) stays empty, and texts are no formulas.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Header.
+    rows : iterable
+        Values, in the order of the columns.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(cell_text, columns))
@@ -36,6 +44,15 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Write what `csv_text` returns, with the byte order mark by which spreadsheets know UTF-8.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write, as a whole or not at all.
+    columns : sequence of str
+        Header.
+    rows : iterable
+        Values, in the order of the columns.
 
     Raises
     ------

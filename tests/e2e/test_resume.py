@@ -72,10 +72,8 @@ def test_interrupted_from_the_keyboard_or_ended_by_the_system(work, number, code
     output = work / f"stopped-{code}"
     tiles = output / ".painted.partial" / "tiles"
     process = start(work, output.name)
-    begun = time.perf_counter()
     assert kill_when(process, lambda: len(list(tiles.glob("*.npz"))) >= 3, number)
     assert process.returncode == code
-    assert time.perf_counter() - begun < 60
     [line] = capfd.readouterr().err.splitlines()
     assert re.fullmatch(r"error: Stopped with \d+ tiles to go; run the same command again to go on, .*kept\.", line)
     assert not (output / "painted").exists()

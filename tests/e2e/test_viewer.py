@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 pytest.importorskip("fastapi", reason="needs the extra viewer")
 pytest.importorskip("uvicorn", reason="needs the extra viewer")
@@ -27,6 +28,7 @@ from cytolite.celltypes import CELL_TYPES
 from cytolite.config import SegmentSettings
 from cytolite.interop.result import Result
 from cytolite.interop.roi import read_regions
+from cytolite.teach.labels import match, read_labels
 from fakes import fake_bundle, paint, random_nuclei, write_slide
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -42,9 +44,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     slide = write_slide(folder / "slide.tiff", paint(instance_map, types), mpp=0.25)
     settings = SegmentSettings(model=str(fake_bundle(folder, mpp=0.25).path), tissue="all", quiet=True)
     pipeline.segment_slides([str(slide)], folder / "out", settings)
+    write_density(folder / "out" / "slide" / "spatial")
     shutil.copytree(folder / "out" / "slide", folder / "out" / "broken")
     (folder / "out" / "broken" / "summary.json").write_text("{")
     return folder
+
+
+def write_density(folder: Path) -> None:
+    """A map as `cytolite spatial` writes it: many in the left half of the slide, none in the right."""
+    density = np.zeros((1, SIZE[1] // 40, SIZE[0] // 40), np.float32)
+    density[:, :, : SIZE[0] // 80] = 100
+    about = {"axes": "CYX", "PhysicalSizeX": 10.0, "PhysicalSizeY": 10.0, "Channel": {"Name": ["dead"]}}
+    folder.mkdir()
+    tifffile.imwrite(folder / "density.ome.tif", density, ome=True, metadata=about)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +174,7 @@ def test_types_have_their_colours_and_go_when_they_are_switched_off(slide: Any, 
     x, y = cells.centroids[i]
     colour = CELL_TYPES[cells.types[i] - 1].colour
     for off, shown in (("", True), (f"&off={cells.types[i]}", False)):
-        open_at(slide, f"x={x}&y={y}&s=0.5&draw=fill&o=1&hide=image{off}")
+        open_at(slide, f"x={x}&y={y}&s=0.5&draw=fill&o=1&hide=image.tissue{off}")
         picture = Image.open(BytesIO(slide.locator("canvas.gl").screenshot())).convert("RGB")
         at = picture.getpixel((picture.width // 2, picture.height // 2))
         assert (max(abs(a - b) for a, b in zip(at, colour, strict=True)) < 8) is shown
@@ -219,6 +231,145 @@ def test_a_link_restores_the_view_and_a_picture_of_it_has_scale_and_legend(slide
     assert picture[:, : int(stage["width"])].std() > 10  # the slide, not an empty canvas
     safe_red = (picture[:, int(stage["width"]) :] == (213, 94, 0)).all(axis=2)
     assert safe_red.sum() == 12 * 12  # its mark in the legend
+
+
+def test_labels_are_given_taken_back_and_kept_beside_the_result(slide: Any, cells: Any, folder: Path) -> None:
+    i = alone(cells)
+    x, y = cells.centroids[i]
+    other = 1 + cells.types[i] % len(CELL_TYPES)
+    open_at(slide, f"x={x}&y={y}&s=0.5&draw=fill&o=1&hide=image.tissue")
+    labels = folder / "out" / "slide.labels.geojson"
+    try:
+        slide.keyboard.press("e")
+        slide.keyboard.press("Enter")  # the nucleus in the middle, without a mouse
+        slide.wait_for_selector("text=1 chosen")
+        slide.keyboard.press(str(other))
+        slide.wait_for_selector(f"text=Labels: 1 {CELL_TYPES[other - 1].name}")
+        opened = Result(folder / "out" / "slide")
+        found = match(read_labels(labels, opened.type_set), cells, opened.mpp, opened.size_px, "labels")
+        assert (found.rows.tolist(), found.names.tolist()) == ([i], [CELL_TYPES[other - 1].name])
+        slide.keyboard.press("Escape")  # without the line around it
+        settle(slide)
+        assert near(colour_in_the_middle(slide), CELL_TYPES[other - 1].colour)
+        slide.mouse.move(*middle(slide))
+        assert "by you" in slide.inner_text(".tip")
+        slide.keyboard.press("u")
+        slide.wait_for_selector("text=No labels yet")
+        assert not labels.exists()
+        settle(slide)
+        assert near(colour_in_the_middle(slide), CELL_TYPES[cells.types[i] - 1].colour)
+        slide.keyboard.press("A")  # all that are seen, and none of them is a nucleus
+        slide.wait_for_selector("text=/[1-9]\\d* chosen/")
+        slide.keyboard.press("x")
+        slide.wait_for_selector("text=/Labels: [1-9]\\d* no nucleus/")
+        slide.keyboard.press("e")  # what is none is grey while types are corrected, and then gone
+        settle(slide)
+        assert near(colour_in_the_middle(slide), (237, 237, 237))
+    finally:
+        labels.unlink(missing_ok=True)
+
+
+def near(colour: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return max(abs(a - b) for a, b in zip(colour, wanted, strict=True)) < 8
+
+
+def colour_in_the_middle(page: Any, kind: str = "canvas.gl") -> tuple[int, int, int]:
+    from io import BytesIO
+
+    from PIL import Image
+
+    page.evaluate("document.querySelectorAll('.tip').forEach((tip) => (tip.hidden = true))")
+    picture = Image.open(BytesIO(page.locator(kind).screenshot())).convert("RGB")
+    return picture.getpixel((picture.width // 2, picture.height // 2))
+
+
+def test_suggestions_are_labelled_taught_named_and_compared(slide: Any, cells: Any, folder: Path) -> None:
+    pytest.importorskip("sklearn", reason="needs the extra teach")
+    open_at(slide, "x=800&y=500&s=1&hide=")
+    try:
+        slide.keyboard.press("n")
+        for number in range(1, 31):
+            slide.wait_for_selector(f"text=/^{number} of 50, {number - 1} labelled/")
+            slide.keyboard.press("13"[number % 2])
+        slide.wait_for_selector("text=/^31 of 50, 30 labelled/")
+        slide.keyboard.press("b")
+        slide.keyboard.press("u")
+        slide.wait_for_selector("text=/^30 of 50, 29 labelled/")
+        slide.get_by_role("button", name="Teach", exact=True).click()
+        slide.wait_for_selector("caption:has-text('held out')", timeout=60_000)
+        scores = [row.inner_text().split("\t") for row in slide.locator("table:has(caption) tr").all()[1:]]
+        assert [row[0] for row in scores] == ["neoplastic", "lymphocyte", "mean"]
+        assert scores[2][1] == "29"
+        slide.get_by_role("button", name="Name again").click()
+        slide.wait_for_selector("text=look at it", timeout=60_000)
+        named = Result(folder / "out" / "taught-1-results" / "slide").cells
+        changed = int((named.types != cells.types).sum())
+        slide.get_by_role("link", name="compare").click()
+        slide.wait_for_selector("text=What changed")
+        assert f"{len(cells)} nuclei are in both, {changed} of them" in slide.inner_text("aside")
+        slide.wait_for_selector("html[data-busy=false]", state="attached")
+        slide.keyboard.press("n")
+        slide.wait_for_selector(f"text=1 of {changed}: ")
+        settle(slide)
+        place = dict(part.split("=") for part in slide.url.split("?")[1].split("&"))
+        at = np.hypot(*(cells.centroids - [float(place["x"]), float(place["y"])]).T)
+        assert named.types[at.argmin()] != cells.types[at.argmin()]
+        assert at.min() < 1
+        left, right = (sight.screenshot() for sight in slide.locator("canvas.gl").all())
+        assert left != right  # one place, and its types on either side
+        check_access(slide)
+    finally:
+        (folder / "out" / "slide.labels.geojson").unlink(missing_ok=True)
+
+
+def test_colours_of_a_measure_and_a_map_of_density(slide: Any, cells: Any) -> None:
+    i = int(np.argmax(cells.area_um2 * (np.abs(cells.centroids - np.array(SIZE) / 2) < [500, 250]).all(axis=1)))
+    x, y = cells.centroids[i]
+    open_at(slide, f"x={x}&y={y}&s=0.5&draw=fill&o=1&by=area_um2&hide=image.tissue")
+    slide.wait_for_selector(".ramp")
+    settle(slide)
+    assert cells.area_um2[i] >= np.percentile(cells.area_um2, 99)
+    assert near(colour_in_the_middle(slide), (253, 231, 37))  # the largest has the last colour
+    open_at(slide, f"x={x}&y={y}&s=0.5&draw=fill&o=1&by=area_um2&range=0-0.5&hide=image.tissue")
+    slide.wait_for_selector(".ramp")
+    settle(slide)
+    assert near(colour_in_the_middle(slide), (237, 237, 237))  # and is not shown where only small ones are
+    # The last colour over grey on the left, where it is as dense as anywhere; nothing on the right.
+    for at, wanted in ((400, (88, 37, 80)), (1200, (237, 237, 237))):
+        open_at(slide, f"x={at}&y=500&s=0.5&density=dead&hide=image.cells.tissue")
+        slide.wait_for_selector("text=100 per mm²")
+        settle(slide)
+        assert near(colour_in_the_middle(slide, ".stage"), wanted)
+
+
+AXE = Path(__file__).parents[2] / "viewer-frontend" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def check_access(page: Any) -> None:
+    if AXE.is_file():
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+        assert [(f["id"], f["nodes"][0]["target"]) for f in found if f["impact"] in {"serious", "critical"}] == []
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: npm ci in viewer-frontend")
+@pytest.mark.parametrize("width", [1200, 600])  # 600: a laptop's window at 200%
+def test_axe_finds_nothing_serious(slide: Any, width: int) -> None:
+    slide.set_viewport_size({"width": width, "height": 700})
+    try:
+        slide.goto("about:blank")
+        slide.goto(slide.home)
+        slide.wait_for_selector("a.card")
+        check_access(slide)
+        open_at(slide, "x=800&y=500&s=0.5&by=area_um2&density=dead&hide=")
+        slide.keyboard.press("e")
+        slide.keyboard.press("w")
+        slide.wait_for_selector(".region figure")
+        slide.keyboard.press("Enter")
+        check_access(slide)
+        assert slide.evaluate("document.documentElement.scrollWidth") <= width  # nothing to the side
+    finally:
+        slide.set_viewport_size({"width": 1200, "height": 700})
 
 
 def test_without_the_link_a_browser_sees_nothing(browser: Any, slide: Any) -> None:

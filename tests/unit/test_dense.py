@@ -13,7 +13,7 @@ from cytolite.inference.predictor import Predictor  # noqa: E402
 from cytolite.networks.network import ShuffleNetwork, build_network  # noqa: E402
 from cytolite.release.onnx_export import DeployedNetwork, export_onnx  # noqa: E402
 from cytolite.release.variants import to_int8  # noqa: E402
-from cytolite.training.warm_start import folded_weights, start_from  # noqa: E402
+from cytolite.training.warm_start import folded_weights, start_from_graph  # noqa: E402
 from fakes import fake_bundle  # noqa: E402
 
 
@@ -116,7 +116,7 @@ def test_int8_keeps_first_layer_and_heads(bundle, tmp_path, network):
 def test_a_network_started_from_its_bundle_says_the_same(bundle, network):
     torch.manual_seed(1)
     started = build_network("dense")
-    start_from(
+    start_from_graph(
         started, bundle, torch.from_numpy(np.concatenate([image(64, s).transpose(0, 3, 1, 2) for s in range(2)]))
     )
     torch.testing.assert_close(maps(started.eval(), image(96, 9)), maps(network, image(96, 9)), rtol=0, atol=1e-3)

@@ -1,5 +1,6 @@
 """Encoders and networks: every row of the table, built as it is, on the meta device where it is too big to run."""
 
+import functools
 import itertools
 
 import pytest
@@ -21,9 +22,10 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def on_meta(name: str, **options: object):
+@functools.cache
+def on_meta(name: str):
     with torch.device("meta"):
-        return build_network(name, **options)
+        return build_network(name)
 
 
 def parameters(module: "torch.nn.Module") -> int:

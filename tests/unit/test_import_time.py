@@ -54,3 +54,11 @@ def test_help_and_version_import_little(argument):
     code = help_of(argument) + "\nimport sys\nprint(len(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout.splitlines()[-1]) < MOST_MODULES
+
+
+def test_a_format_costs_no_other_format_its_start(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "a.png")
+    code = f"from cytolite.slides.reader import open_slide\nopen_slide({str(tmp_path / 'a.png')!r}, 0.25)"
+    assert not modules_after(code) & {"pydicom", "tifffile", "requests"}

@@ -106,6 +106,7 @@ def test_compiled_functions_close_over_nothing():
         assert not re.search(r"^[ \t]+@kernel\b", path.read_text(), re.MULTILINE), path
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_no_flows(tmp_path):
     code = (
         "import numpy as np\n"

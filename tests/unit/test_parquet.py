@@ -115,6 +115,11 @@ def test_metadata(tmp_path: Path) -> None:
     assert (geo["version"], geo["primary_column"]) == ("1.1.0", "geometry")
     assert (column["encoding"], column["geometry_types"], column["crs"]) == ("WKB", ["Polygon"], None)
     assert column["bbox"] == [*cells.vertices.min(axis=0), *cells.vertices.max(axis=0)]
+    assert column["covering"] == {"bbox": {edge: ["bbox", edge] for edge in ("xmin", "ymin", "xmax", "ymax")}}
+    table = pq.read_table(path)
+    boxes = np.array([list(box.values()) for box in table["bbox"].to_pylist()])
+    np.testing.assert_array_equal(boxes, shapely.bounds(shapely.from_wkb(table["geometry"].to_pylist())))
+    assert pq.read_metadata(path).row_group(0).column(table.num_columns - 1).statistics.has_min_max
     assert read_metadata(path) == {"model": {"name": "m"}, "notice": "research use only", "regions": list(REGIONS)}
 
 

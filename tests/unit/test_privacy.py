@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +32,14 @@ def process(folder: Path, *command: object, **environment: str) -> list[Path]:
     return [path for path in home.rglob("*") if path.is_file()]
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "image.png"
+def painted(path: Path) -> Path:
     Image.fromarray(np.random.default_rng(0).integers(90, 250, (128, 128, 3), np.uint8)).save(path)
     return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return painted(tmp_path / "image.png")
 
 
 @pytest.mark.parametrize("before", [None, "0", ""])
@@ -89,8 +94,16 @@ time.sleep(20)
 """
 
 
-def test_segment_sends_no_packet(tmp_path, image):
-    assert packets(tmp_path, "-W", "ignore", "-c", SEGMENT, image) == 0
+@pytest.fixture(scope="module", autouse=True)
+def packets_of_segment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[int]]:
+    """Start it with the first test of the file: the others run while it waits."""
+    folder = tmp_path_factory.mktemp("packets")
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(packets, folder, "-W", "ignore", "-c", SEGMENT, painted(folder / "image.png"))
+
+
+def test_segment_sends_no_packet(packets_of_segment):
+    assert packets_of_segment.result() == 0
 
 
 def test_a_packet_would_be_seen(tmp_path):

@@ -277,6 +277,24 @@ def test_a_slide_unlike_the_taught_ones_is_told(shift, n, warned):
         assert f"area_um2 is 2.0 standard deviations {'above' if shift > 0 else 'below'}" in sentence
 
 
+@pytest.mark.parametrize(("shift", "distance"), [(0.4, None), (2.0, "2.0"), (50.0, "3.0")])
+def test_embeddings_far_from_the_taught_ones_are_told(shift, distance):
+    """Root mean square over the numbers, none of which counts for more than 3."""
+    taught = classifier(
+        inputs=("area_um2", "embedding_0", "embedding_1"), mean=(30.0, 0.0, 1.0), scale=(10.0, 1.0, 0.5),
+        coefficients=((0.0, 2.0, 1.0), (1.0, -2.0, 0.0)),
+    )  # fmt: skip
+    cells = squares(60)
+    vectors = np.array([[shift, 1 - shift / 2]] * 60, np.float16)
+    unlike = Unlike(taught)
+    unlike.add(taught.name(replace(cells, embeddings=vectors), TWO))
+    sentence = unlike.sentence()
+    assert (sentence is None) == (distance is None)
+    assert distance is None or f"the mean of the embeddings is {distance} standard deviations from theirs" in sentence
+    with pytest.raises(InputError, match="uses embeddings, which these cells do not have"):
+        taught.name(cells, TWO)
+
+
 # ---- from labels to a bundle and back -------------------------------------------------------------------------------
 
 
@@ -770,3 +788,90 @@ def test_parents_columns_pass_through_convert(painted, taught, tmp_path):
     again = read_cells(tmp_path / "c.parquet")
     assert again.type_names == ("large", "small")
     np.testing.assert_array_equal(again.features["parent_type"], 1)
+
+
+# ---- embeddings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_vector(tmp_path_factory):
+    """A slide of nuclei of one size and type, whose two halves only the embedding tells apart: by the class's blue."""
+    folder = tmp_path_factory.mktemp("vectors")
+    nuclei, _ = random_nuclei(np.random.default_rng(5), (300, 600), 130, radius=(6, 6.5), gap=2)
+    image = paint(nuclei, np.r_[0, np.ones(nuclei.max())].astype(np.uint8))
+    # A little more or less blue: the network is as sure of the type, as the floor of its logits has it.
+    right = (nuclei > 0) & (np.arange(600) > 300)
+    image[..., 2] = np.where(nuclei > 0, np.where(right, 22, 18), image[..., 2])
+    slide = write_slide(folder / "vectors.tif", image)
+    bundle = fake_bundle(folder / "model", embedding=np.array([[0, 0, 1], [0, 1, 0]], np.float32))
+    settings = SegmentSettings(tissue="all", tile=256, halo=32, workers=2, embeddings=True)
+    for name, asked in (("with", True), ("without", False)):
+        with open_slide(slide) as opened:
+            how = settings.model_copy(update={"embeddings": asked})
+            record = {"slide": {"path": str(slide)}, "model": {"name": "fake"}}
+            segment_slide(opened, folder / name, bundle, how, record=record)
+    cells = Result(folder / "with").cells
+    lines = ["{},{},{}".format(x, y, "right" if x > 300 else "left") for x, y in cells.centroids]
+    (folder / "labels.csv").write_text("\n".join(["x,y,type", *lines]) + "\n")
+    return folder, bundle, slide, settings
+
+
+def test_embeddings_are_used_where_they_are_and_demanded_by_what_used_them(by_vector, tmp_path):
+    pytest.importorskip("sklearn", reason="needs the extra `teach`")
+    from cytolite.teach.naming import name_results
+    from cytolite.teach.run import teach
+
+    folder, bundle, slide, settings = by_vector
+    labels, how = [folder / "labels.csv"], {"model": str(bundle.path)}
+    taught = teach([folder / "with"], labels, tmp_path / "halves", TeachSettings(**how))
+    assert taught.bundle.spec.classifier.uses_embeddings
+    assert taught.report["macro_f1"]["value"] > 0.95
+    name_results(taught.bundle.path, [folder / "with"], tmp_path / "named")
+    named = Result(tmp_path / "named" / "with")
+    assert ((named.cells.type == "right") == (named.cells.centroids[:, 0] > 300)).mean() > 0.97
+    assert named.about["embedding"] == bundle.spec.embedding.model_dump()
+    # The slide again, without being asked for embeddings: the classifier needs them, so they are made, and kept.
+    with open_slide(slide) as opened:
+        without = settings.model_copy(update={"embeddings": False})
+        segment_slide(opened, tmp_path / "again", taught.bundle, without, record={})
+    again = read_cells(tmp_path / "again" / "cells.parquet")
+    np.testing.assert_array_equal(again.type_probs, named.cells.type_probs)
+    np.testing.assert_array_equal(again.embeddings, named.cells.embeddings)
+    with pytest.raises(InputError, match=r"was taught on embeddings, and .*without has none"):
+        name_results(taught.bundle.path, [folder / "without"], tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_embeddings_may_be_left_out_or_be_insisted_on(by_vector, tmp_path):
+    pytest.importorskip("sklearn", reason="needs the extra `teach`")
+    from cytolite.teach.run import teach
+
+    folder, bundle, *_ = by_vector
+    results, labels, model = [folder / "with", folder / "without"], [folder / "labels.csv"] * 2, str(bundle.path)
+    plain = teach(results[:1], labels[:1], tmp_path / "plain", TeachSettings(model=model, embeddings=False))
+    assert not plain.bundle.spec.classifier.uses_embeddings
+    assert not plain.notes
+    mixed = teach(results, labels, tmp_path / "mixed", TeachSettings(model=model))
+    assert not mixed.bundle.spec.classifier.uses_embeddings
+    assert any("embeddings are not used" in note for note in mixed.notes)
+    with pytest.raises(InputError, match=r"without has no embeddings of fake, which --embeddings asks for"):
+        teach(results, labels, tmp_path / "insisted", TeachSettings(model=model, embeddings=True))
+    assert not (tmp_path / "insisted").exists()
+
+
+def test_embeddings_of_another_make_are_refused(by_vector, tmp_path):
+    pytest.importorskip("sklearn", reason="needs the extra `teach`")
+    from cytolite.teach.naming import name_results
+    from cytolite.teach.run import teach
+
+    folder, bundle, *_ = by_vector
+    how = TeachSettings(model=str(bundle.path))
+    taught = teach([folder / "with"], [folder / "labels.csv"], tmp_path / "halves", how)
+    shutil.copytree(folder / "with", tmp_path / "other")
+    about = Result(folder / "with").about
+    cells = Result(folder / "with").cells
+    other = {**about, "embedding": {**about["embedding"], "sha256": "0" * 64}}
+    with CellsWriter(tmp_path / "other" / "cells.parquet", FEATURE_NAMES, (), other, channels=2) as writer:
+        writer.append(cells)
+    with pytest.raises(InputError, match="has others"):
+        name_results(taught.bundle.path, [tmp_path / "other"], tmp_path / "out")

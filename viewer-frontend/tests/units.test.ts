@@ -3,6 +3,7 @@ import type { Card, Kind } from "../src/api";
 import { Camera, lengthText, roundLength } from "../src/camera";
 import { number } from "../src/dom";
 import { columns, fits } from "../src/gallery";
+import { DELETED, Labels } from "../src/labels";
 import { inside } from "../src/outlines_layer";
 import { Style } from "../src/style";
 import { TileCache } from "../src/tile_cache";
@@ -87,6 +88,13 @@ describe("address", () => {
     expect(written(again, looks)).toBe(written(view, style));
     expect([again.x, again.y, again.scale, [...looks.off], looks.image]).toEqual([1234.5, 99, 0.125, [2], false]);
   });
+  it("holds a measure, its range and layers", () => {
+    const [view, style] = [camera(), new Style(kinds)];
+    Object.assign(style, { measure: "p_dead", from: 0.25, to: 0.5, density: "a b", artefacts: true });
+    const [again, looks] = [camera(), new Style(kinds)];
+    restore(new URLSearchParams(written(view, style)), again, looks);
+    expect([looks.measure, looks.from, looks.to, looks.density, looks.artefacts, looks.compartments]).toEqual(["p_dead", 0.25, 0.5, "a b", true, false]);
+  });
   it.each(["", "x=a&y=1&s=1", "x=1&y=1&s=0", "x=99999999&y=1&s=1", "draw=evil&o=7&p=-1"])("%j changes nothing", (text) => {
     const [view, style] = [camera(), new Style(kinds)];
     const before = written(view, style);
@@ -125,4 +133,13 @@ describe("tiles", () => {
     }
     expect([asked, changed, cache.problem, cache.hasFailed("a"), cache.waiting]).toEqual([1, 1, "gone", true, 0]);
   });
+});
+
+it("types of one's own have names and ids of their own, and what is no name is none", () => {
+  const style = new Style([{ id: 7, name: "dead", colour: [1, 2, 3], safe_colour: [1, 2, 3] }]);
+  const labels = new Labels("", style, () => undefined);
+  expect(["Plasma:  Cell", "plasma cell", "DEAD", " ", "ignore*"].map((name) => labels.addType(name))).toEqual(["plasma cell", "plasma cell", "dead", "", ""]);
+  expect(style.kinds.map((kind) => [kind.id, kind.name])).toEqual([[7, "dead"], [8, "plasma cell"]]);
+  labels.names = new Map([[3, "plasma cell"], [4, DELETED]]);
+  expect([...labels.types()]).toEqual([[3, 8], [4, 0]]);
 });

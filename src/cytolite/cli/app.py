@@ -30,7 +30,15 @@ Config = Annotated[Path | None, Parameter(help="TOML file of settings; what is g
 
 
 def with_extra(work: Callable[[], Result], extra: str = "train") -> Result:
-    """Do what needs an extra; where a package of it is missing, say how to get it."""
+    """Do what needs an extra; where a package of it is missing, say how to get it.
+
+    Parameters
+    ----------
+    work : callable
+        Imports what the extra brings.
+    extra : str
+        Its name.
+    """
     try:
         return work()
     except ModuleNotFoundError as error:

@@ -54,7 +54,23 @@ def show_infos(
     pictures: Path | None = None,
     expect: bool,
 ) -> int:
-    """Print what is known of slides; the exit code says whether all can be used."""
+    """Print what is known of slides; the exit code says whether all can be used.
+
+    Parameters
+    ----------
+    slides : sequence of str
+        Files and patterns.
+    settings : SegmentSettings
+        For all slides, where the list says nothing else.
+    slide_list : pathlib.Path, optional
+        CSV file of more slides.
+    style : {"text", "json", "csv"}
+        How it is printed.
+    pictures : pathlib.Path, optional
+        Folder that gets a picture of each slide.
+    expect : bool
+        Whether to measure on a tile how long a run would take.
+    """
     from cytolite import pipeline
 
     show = _print if style == "text" else lambda found: None

@@ -53,6 +53,7 @@ OPTIONS_OF_KIND = {
     "float16": ("duplicates",),
     "int8": ("duplicates",),
     "ensemble": ("model_version", "duplicates", "others"),
+    "embedding": ("duplicates",),
 }
 
 
@@ -65,17 +66,22 @@ def export(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the bundle, names it; or a .pt file.")],
     kind: Annotated[
-        Literal["bundle", "torchscript", "float16", "int8", "ensemble"],
-        Parameter(help="bundle, torchscript: of a run; float16, int8: of a bundle; ensemble: of it and --others."),
+        Literal["bundle", "torchscript", "float16", "int8", "ensemble", "embedding"],
+        Parameter(
+            help="bundle, torchscript: of a run; float16, int8: of a bundle; ensemble: of it and --others; embedding: "
+            "a bundle again, for `segment --embeddings`."
+        ),
     ] = "bundle",
     model_version: Annotated[
         str | None, Parameter(help="bundle, ensemble: version of the weights; default: 1.")
     ] = None,
     stores: Annotated[
-        tuple[Path, ...], Parameter(help="Stores of the run, if they have moved; float16, int8, ensemble: needed.")
+        tuple[Path, ...],
+        Parameter(help="Stores of the run, if they have moved; float16, int8, ensemble, embedding: needed."),
     ] = (),
     duplicates: Annotated[
-        Path | None, Parameter(help="float16, int8, ensemble: the pairs that `train --duplicates` was given.")
+        Path | None,
+        Parameter(help="float16, int8, ensemble, embedding: the pairs that `train --duplicates` was given."),
     ] = None,
     others: Annotated[tuple[str, ...], Parameter(help="ensemble: further bundles, by name or path.")] = (),
     truth: Annotated[
@@ -93,6 +99,8 @@ def export(
         _print_compared(*with_extra(lambda: pipeline.export_ensemble(members, output, version, stores, duplicates)))
     elif kind in ("float16", "int8"):
         _print_compared(*with_extra(lambda: pipeline.export_variant(source, output, kind, stores, duplicates)))
+    elif kind == "embedding":
+        print(with_extra(lambda: pipeline.export_embedding(source, output, stores, duplicates)).path)
     elif kind == "torchscript":
         difference = with_extra(lambda: pipeline.export_torchscript(Path(source), output, stores))
         print(f"{output}: differs from torch by {difference:.2g} at most")

@@ -20,7 +20,7 @@ def relabel(
     config: Config = None,
     settings: Annotated[RelabelSettings | None, Parameter(name="*")] = None,
 ) -> int:
-    """Split coarse classes into types by classifiers that learn them from another dataset (needs the extra `train`).
+    """Split coarse labels into types by classifiers that learn them from another dataset (needs the extra `train`).
 
     RUN gets refined.h5, audit.parquet (a row per cell that was looked at), report.md and report.json (counts,
     accuracies, confusion, calibration, accuracy on other datasets), sheets/ of crops to look at, and classifiers/.

@@ -79,7 +79,15 @@ def segment(
 
 
 def print_outcomes(quiet: bool, work: Callable[[Callable[[Outcome], None]], list[Outcome]]) -> int:
-    """Do work on several slides, say what became of each as soon as it is known, and return the exit code."""
+    """Do work on several slides, say what became of each as soon as it is known, and return the exit code.
+
+    Parameters
+    ----------
+    quiet : bool
+        Print failures alone.
+    work : callable
+        Is given what shall be called with each outcome; returns all of them.
+    """
     show: Callable[[str], None] = _silent if quiet else print
     outcomes = work(_report(show))
     if any(outcome.status == "done" for outcome in outcomes):

@@ -117,6 +117,15 @@ def below(folder: Path, pattern: str, depth: int) -> list[Path]:
 
     Archives unpack with one or two folders more or less around the same content.
 
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where to look.
+    pattern : str
+        Of names, as `pathlib.Path.glob` takes it.
+    depth : int
+        How many folders further down.
+
     Raises
     ------
     InputError
@@ -132,6 +141,13 @@ def read_labels(path: Path, shape: tuple[int, int] | None = None) -> NDArray[np.
     """Read a label image (PNG or TIFF, whole numbers in one channel) as int32, of the given (H, W) if there is one.
 
     Ids from 2^31 on, which programs draw at random, are numbered anew, in their order.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        PNG or TIFF.
+    shape : tuple, optional
+        (H, W) that it must have.
 
     Raises
     ------
@@ -162,13 +178,30 @@ def read_labels(path: Path, shape: tuple[int, int] | None = None) -> NDArray[np.
 
 
 def label_file(folder: Path, stem: str) -> Path:
-    """Return the label image of a stem: a PNG, or else a TIFF where there is one."""
+    """Return the label image of a stem: a PNG, or else a TIFF where there is one.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of label images.
+    stem : str
+        Of the image.
+    """
     names = [folder / f"{stem}{suffix}" for suffix in (".png", ".tif", ".tiff")]
     return next((path for path in names if path.exists()), names[0])
 
 
 def whole_numbers(array: NDArray[Any], where: str, high: int) -> NDArray[np.int32]:
     """Return an array of whole numbers, whatever type they are stored in, as int32.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Of any numbers.
+    where : str
+        What it is, for errors.
+    high : int
+        The largest number that may occur.
 
     Raises
     ------
@@ -188,6 +221,15 @@ def whole_numbers(array: NDArray[Any], where: str, high: int) -> NDArray[np.int3
 def map_labels(types: NDArray[np.int32], mapping: Mapping[int, int], where: str) -> NDArray[np.uint8]:
     """Translate a dataset's own type ids into cytolite's; 0 stays background.
 
+    Parameters
+    ----------
+    types : numpy.ndarray
+        int32 (H, W), the dataset's own ids.
+    mapping : mapping
+        Its ids to cytolite's.
+    where : str
+        What it is, for errors.
+
     Raises
     ------
     InputError
@@ -204,6 +246,13 @@ def map_labels(types: NDArray[np.int32], mapping: Mapping[int, int], where: str)
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read a CSV file with a header.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        CSV file.
+    columns : sequence of str
+        That it must have.
 
     Raises
     ------
@@ -226,6 +275,13 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 def read_numbers(path: Path, columns: Sequence[str]) -> NDArray[np.float64]:
     """Read columns of numbers of a CSV file, float64 (n, columns).
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        CSV file.
+    columns : sequence of str
+        To return, in this order.
 
     Raises
     ------
@@ -271,6 +327,13 @@ def stated_mpp(folder: Path, default: float) -> Callable[[str], float]:
 
 def image_files(folder: Path, needed: str) -> list[Path]:
     """Return the files of ``image/``, sorted.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the dataset.
+    needed : str
+        What a label folder is, for errors.
 
     Raises
     ------

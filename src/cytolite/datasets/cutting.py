@@ -106,7 +106,15 @@ def _cut_one(image: Patch, side_px: int) -> Iterator[tuple[Patch, str]]:
 
 
 def enlarge(patch: Patch, side_px: int) -> Patch:
-    """Enlarge an image until its shorter side is `side_px`: bicubic, its maps by the nearest pixel."""
+    """Enlarge an image until its shorter side is `side_px`: bicubic, its maps by the nearest pixel.
+
+    Parameters
+    ----------
+    patch : Patch
+        To be enlarged.
+    side_px : int
+        Of the result's shorter side.
+    """
     shape = patch.instance_map.shape
     scale = side_px / min(shape)
     rows, cols = (round(side * scale) for side in shape)
@@ -125,6 +133,13 @@ def fill_up(patch: Patch, side_px: int) -> Patch:
     """Mirror an image at its bottom and right edges until its sides are multiples of `side_px`.
 
     The mirror image of a nucleus is a nucleus of its own, unless the two touch at the edge.
+
+    Parameters
+    ----------
+    patch : Patch
+        To be filled up.
+    side_px : int
+        Of which the result's sides are multiples.
     """
     below, right = (-side % side_px for side in patch.instance_map.shape)
     instances = _mirror_ids(_mirror_ids(patch.instance_map, below).T, right).T

@@ -58,7 +58,15 @@ def _nuclei(stores: Stores) -> list[tuple[str, ...]]:
 
 
 def describe_duplicates(found: Sequence[Duplicate], sources: Sequence[str], names: Sequence[str]) -> str:
-    """Return how many pairs there are between which sources, and the first of them."""
+    """Return how many pairs there are between which sources, and the first of them.
+
+    Parameters
+    ----------
+    found : sequence of Duplicate
+        Pairs of patches.
+    sources, names : sequence of str
+        Of each patch.
+    """
     if not found:
         return "near-duplicates: none between different groups"
     between = Counter(" and ".join(sorted((sources[d.first], sources[d.second]))) for d in found)

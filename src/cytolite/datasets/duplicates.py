@@ -62,6 +62,15 @@ class Duplicate:
 def write_pairs(path: Path, found: Sequence[Duplicate], sources: Sequence[str], names: Sequence[str]) -> None:
     """Write duplicates as CSV, by the sources and names of their patches.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        CSV file to write.
+    found : sequence of Duplicate
+        Pairs of patches.
+    sources, names : sequence of str
+        Of each patch.
+
     Raises
     ------
     OutputError
@@ -77,6 +86,13 @@ def write_pairs(path: Path, found: Sequence[Duplicate], sources: Sequence[str], 
 
 def read_pairs(path: Path, sources: Sequence[str], names: Sequence[str]) -> list[tuple[int, int]]:
     """Read what `write_pairs` wrote, as indices of the patches given; pairs of other patches are left out.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        CSV file.
+    sources, names : sequence of str
+        Of each patch.
 
     Raises
     ------

@@ -55,6 +55,13 @@ class Region:
 def find_annotations(image: Path, *elsewhere: Path) -> Path:
     """Return the XML (or XML.gz) of an image's stem, beside it or in a folder `elsewhere`.
 
+    Parameters
+    ----------
+    image : pathlib.Path
+        File of the image.
+    *elsewhere : pathlib.Path
+        Folders to look into after the image's own, in this order.
+
     Raises
     ------
     InputError
@@ -120,7 +127,15 @@ def read_regions(path: Path) -> tuple[list[Region], float | None, Counter[str]]:
 
 
 def left_out_note(name: str, left_out: Counter[str]) -> list[str]:
-    """Return a sentence about what was left out of a file; none if it was nothing."""
+    """Return a sentence about what was left out of a file; none if it was nothing.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    left_out : Counter[str]
+        How many of what.
+    """
     return [f"{name}: left out {', '.join(f'{n} {what}' for what, n in left_out.items())}"] if left_out else []
 
 
@@ -168,6 +183,13 @@ def rasterise(regions: list[Region], shape: tuple[int, int]) -> NDArray[np.int32
 
     Where outlines overlap, the smaller one stays on top; what lies outside the image is cut, and an id
     may be absent.
+
+    Parameters
+    ----------
+    regions : list of Region
+        Outlines in px; a later one lies on top.
+    shape : tuple
+        (H, W) of the map.
     """
     labels = np.zeros(shape, np.int32)
     if not regions:

@@ -74,6 +74,15 @@ def read_types(path: Path) -> TypesFile:
 def read(folder: Path, types: TypesFile, mpp: float) -> Reading:
     """Read a label folder of any dataset; each image is a group of its own.
 
+    Parameters
+    ----------
+    folder : pathlib.Path
+        With ``image/``, ``inst/`` and ``type/``.
+    types : TypesFile
+        What its ids mean.
+    mpp : float
+        Resolution of the images, um per pixel.
+
     Raises
     ------
     InputError

@@ -118,6 +118,15 @@ def read_marks(
 
     Marks whose ``type`` is mapped to 0 are left out.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        CSV file.
+    columns : tuple of str
+        Of numbers.
+    types : dict
+        Labels of the file to types.
+
     Raises
     ------
     InputError
@@ -136,7 +145,21 @@ def read_marks(
 def marked_patch(
     image_file: Path, folder: Path, marks_file: Path, maps: Callable[[tuple[int, int]], Maps], **about: object
 ) -> Patch:
-    """Return the patch of an image and its marks; `about` are the rest of the fields of `Patch`."""
+    """Return the patch of an image and its marks; `about` are the rest of the fields of `Patch`.
+
+    Parameters
+    ----------
+    image_file : pathlib.Path
+        RGB image; its stem is the patch's name.
+    folder : pathlib.Path
+        Of the dataset: the patch keeps the image's path from here.
+    marks_file : pathlib.Path
+        Where its marks are from; hashed together with the image.
+    maps : callable
+        Draws the marks as `Maps` of a shape, (H, W).
+    **about
+        Fields of `Patch` by name: `mpp`, `source` and `group` at least.
+    """
     image = read_rgb(image_file)
     drawn = maps((image.shape[0], image.shape[1]))
     return Patch(

@@ -29,7 +29,15 @@ LAYOUT = "a folder of mitoses (image/ and points/ with files of the same stems)"
 
 
 def with_chromatin(maps: Maps, chromatin: NDArray[np.bool_]) -> Maps:
-    """Return the marks with the disc nearest to the chromatin's middle replaced by the chromatin, which is nucleus."""
+    """Return the marks with the disc nearest to the chromatin's middle replaced by the chromatin, which is nucleus.
+
+    Parameters
+    ----------
+    maps : Maps
+        Of the marks.
+    chromatin : numpy.ndarray
+        bool (H, W).
+    """
     if not chromatin.any():
         return maps
     middle = np.argwhere(chromatin).mean(0)

@@ -54,7 +54,15 @@ def patient(stem: str) -> str:
 
 
 def within(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
-    """Return the pixels at most `radius_px` rows and columns away from `mask` (a square dilation)."""
+    """Return the pixels at most `radius_px` rows and columns away from `mask` (a square dilation).
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        bool (H, W).
+    radius_px : int
+        Half the square's side.
+    """
     for axis in (0, 1):
         counts = np.cumsum(
             np.pad(mask, [(radius_px + 1, radius_px) if a == axis else (0, 0) for a in (0, 1)]), axis=axis

@@ -29,11 +29,22 @@ def decode_like_cellpose(
 
     Parameters
     ----------
-    flows, foreground, flow_threshold, min_size_px, steps, threads
-        As of `cytolite.decoding.flows.decode`.
+    flows : numpy.ndarray
+        float32 (2, H, W), (dy, dx), in pixels per step: Cellpose's network output divided by 5.
+    foreground : numpy.ndarray
+        bool (H, W); pixels of nuclei.
+    flow_threshold : float or None
+        Nuclei are dropped whose mean squared difference between `flows` and their own is above this; 0 or None keeps
+        all.
+    min_size_px : int
+        Nuclei with fewer pixels are dropped, before and after their holes are filled.
+    steps : int
+        How many steps the pixels take.
     tolerance : float
         A pixel stops early when it comes back within so many pixels to where it was two steps before; 0 gives exactly
         the end points of Cellpose.
+    threads : int
+        How many threads work on this one image.
 
     Returns
     -------

@@ -115,7 +115,25 @@ def follow_to_labels(
     threads: int,
     spans: tuple[np.float32, np.float32] | None = None,
 ) -> tuple[NDArray[np.int32], int]:
-    """Give each pixel of the foreground to the sink that it reaches; return int32 (H, W) and the highest id."""
+    """Give each pixel of the foreground to the sink that it reaches; return int32 (H, W) and the highest id.
+
+    Parameters
+    ----------
+    field : numpy.ndarray
+        float32 (H + 2, W + 2, 2), made by `field_of`.
+    foreground : numpy.ndarray
+        bool (H, W); pixels of nuclei.
+    steps : int
+        How many steps the pixels take.
+    near : tuple of float32
+        A pixel stops early when it comes back within this, in y and x, to where it was two steps before; in the field's
+        unit.
+    threads : int
+        How many threads share the pixels.
+    spans : tuple of float32, optional
+        Largest row and column, to step in Cellpose's own arithmetic, in which positions run from -1 to 1; by default
+        displacements in px.
+    """
     pixels = np.flatnonzero(foreground).astype(np.int32)
     ends = np.empty(len(pixels), np.int32)
     heat.in_threads(threads, len(pixels), lambda a, b: follow(field, pixels[a:b], ends[a:b], steps, near, spans))
@@ -132,7 +150,25 @@ def keep_good(
     min_size_px: int,
     threads: int,
 ) -> NDArray[np.int32]:
-    """Drop nuclei whose flows are not their own and small ones, and fill holes; changes `labels` and returns it."""
+    """Drop nuclei whose flows are not their own and small ones, and fill holes; changes `labels` and returns it.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        int32 (H, W); 0 = background.
+    n : int
+        Highest id in `labels`.
+    flows : numpy.ndarray
+        float32 (2, H, W), (dy, dx), in px per step.
+    n_steps : callable
+        Takes the nuclei's boxes, int32 (n + 1, 4), and says for how many steps heat spreads in each, int64 (n + 1,).
+    flow_threshold : float
+        Largest mean squared difference between `flows` and a nucleus's own; 0 for no check.
+    min_size_px : int
+        Nuclei with fewer pixels are dropped, before and after holes are filled.
+    threads : int
+        How many threads share the nuclei.
+    """
     if not n:
         return labels
     keep = np.ones(n + 1, np.bool_)
@@ -172,7 +208,15 @@ def _as_labels(instance_map: NDArray[np.integer]) -> tuple[NDArray[np.int32], in
 
 
 def checked_flows(flows: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return `flows` as contiguous float32 that fits `foreground`."""
+    """Return `flows` as contiguous float32 that fits `foreground`.
+
+    Parameters
+    ----------
+    flows : numpy.ndarray
+        (2, H, W).
+    foreground : numpy.ndarray
+        bool (H, W).
+    """
     if flows.ndim != 3 or flows.shape[0] != 2 or flows.dtype.kind != "f":
         raise InputError(f"The flows are {flows.dtype} {flows.shape}; give float32 (2, H, W), (dy, dx).")
     if foreground.dtype != np.bool_ or foreground.shape != flows.shape[1:]:

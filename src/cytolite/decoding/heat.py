@@ -29,14 +29,36 @@ def twice_around(boxes: NDArray[np.int32]) -> NDArray[np.int64]:
 def heat_of(
     labels: NDArray[np.int32], boxes: NDArray[np.int32], n_steps: NDArray[np.int64], threads: int = 1
 ) -> NDArray[np.float64]:
-    """Return float64 (H + 2, W + 2): the heat in every nucleus after its `n_steps`, with a margin of one pixel."""
+    """Return float64 (H + 2, W + 2): the heat in every nucleus after its `n_steps`, with a margin of one pixel.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        int32 (H, W), 0 = background.
+    boxes : numpy.ndarray
+        int32 (n + 1, 4), of each nucleus.
+    n_steps : numpy.ndarray
+        int64 (n + 1,), of each nucleus.
+    threads : int
+        At most.
+    """
     heat = np.zeros((labels.shape[0] + 2, labels.shape[1] + 2))
     in_threads(threads, len(boxes), lambda a, b: _heat_nuclei(labels, boxes, heat, n_steps, (a, b)))
     return heat
 
 
 def in_threads(threads: int, n: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` on parts of ``range(n)`` that together cover it."""
+    """Call ``work(start, stop)`` on parts of ``range(n)`` that together cover it.
+
+    Parameters
+    ----------
+    threads : int
+        At most.
+    n : int
+        How many items.
+    work : callable
+        Is given where a part starts and stops.
+    """
     if threads == 1:
         work(0, n)
         return

@@ -78,7 +78,15 @@ def find_nuclei(
 
 
 def is_nucleus(type_logits: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Return where 1 - softmax(type_logits)[0] is above `threshold`: bool (H, W)."""
+    """Return where 1 - softmax(type_logits)[0] is above `threshold`: bool (H, W).
+
+    Parameters
+    ----------
+    type_logits : numpy.ndarray
+        float32 (C, H, W); class 0 is background.
+    threshold : float
+        Of the probability of any nucleus.
+    """
     return _is_nucleus(np.ascontiguousarray(type_logits), math.log(threshold / (1 - threshold)))
 
 

@@ -41,6 +41,20 @@ def decode_maps(
     mpp: float,
     inside: tuple[slice, slice] | None = None,
 ) -> DecodedMaps:
-    """Find the nuclei that maps show and refine their outlines; parameters as of `find_nuclei`."""
+    """Find the nuclei that maps show and refine their outlines; parameters as of `find_nuclei`.
+
+    Parameters
+    ----------
+    flows : numpy.ndarray
+        float32 (2, h, w), (dy, dx), of unit length inside nuclei.
+    type_logits : numpy.ndarray
+        float32 (types + 1, h, w); class 0 is background.
+    thresholds : Thresholds
+        A bundle's spec, or `DEFAULTS`.
+    mpp : float
+        Resolution of the maps, um per pixel.
+    inside : tuple of slice, optional
+        Rows and columns of the maps that lie on the slide; by default all.
+    """
     instances = find_nuclei(flows, type_logits, thresholds, mpp, inside)
     return DecodedMaps(instances, refine(instances, type_logits, thresholds.foreground_threshold, inside), type_logits)

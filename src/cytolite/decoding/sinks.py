@@ -16,7 +16,17 @@ GROW_STEPS = 5  # how far a sink reaches, in pixels; also the margin of the hist
 def label_ends(
     ends: NDArray[np.int32], pixels: NDArray[np.int32], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.int32], int]:
-    """Give every pixel to the sink around its end; return int32 `shape`, numbered in reading order, and the highest."""
+    """Give every pixel to the sink around its end; return int32 `shape`, numbered in reading order, and the highest.
+
+    Parameters
+    ----------
+    ends : numpy.ndarray
+        Where each pixel ends.
+    pixels : numpy.ndarray
+        Flat index of each pixel.
+    shape : tuple of int
+        Of the map.
+    """
     counts, seeds = _count(ends, shape[0], shape[1])
     # Where sinks overlap, the larger has the last word.
     seeds = seeds[np.argsort(counts.ravel()[seeds], kind="stable")]

@@ -23,12 +23,32 @@ def oriented(xp: Any, maps: Any, way: int) -> Any:
 
 
 def upright(xp: Any, maps: Any, way: int) -> Any:
-    """Undo `oriented`."""
+    """Undo `oriented`.
+
+    Parameters
+    ----------
+    xp : Any
+        numpy or torch.
+    maps : Any
+        (B, C, H, W), of an image in this orientation.
+    way : int
+        0 to 7.
+    """
     return xp.rot90(xp.flip(maps, (3,)) if way > 3 else maps, -(way % 4), (2, 3))
 
 
 def flows_upright(xp: Any, flows: Any, way: int) -> Any:
-    """Undo `oriented` for vectors (dy, dx), (B, 2, H, W): they change their place and their direction."""
+    """Undo `oriented` for vectors (dy, dx), (B, 2, H, W): they change their place and their direction.
+
+    Parameters
+    ----------
+    xp : Any
+        numpy or torch.
+    flows : Any
+        (B, 2, H, W), of an image in this orientation.
+    way : int
+        0 to 7.
+    """
     placed = upright(xp, flows, way)
     dy, dx = placed[:, 0], placed[:, 1] * (-1 if way > 3 else 1)
     for _ in range(way % 4):
@@ -37,8 +57,8 @@ def flows_upright(xp: Any, flows: Any, way: int) -> Any:
 
 
 def mean_over_orientations(
-    xp: Any, predict: Callable[[Any, int], tuple[Any, Any]], images: Any, n: int
-) -> tuple[Any, Any]:
+    xp: Any, predict: Callable[[Any, int], tuple[Any, ...]], images: Any, n: int
+) -> tuple[Any, ...]:
     """Return the mean of the maps of images in the first `n` of the eight orientations, all laid upright.
 
     Parameters
@@ -46,7 +66,7 @@ def mean_over_orientations(
     xp : module
         numpy or torch.
     predict : callable
-        Oriented images, and which orientation it is, to flows (B, 2, h, w) and type logits (B, C, h, w).
+        Oriented images, and which orientation it is, to flows (B, 2, h, w) and others (B, C, h, w).
     images : array
         (B, 3, H, W).
     n : int
@@ -54,6 +74,7 @@ def mean_over_orientations(
     """
     if n == 1:
         return predict(images, 0)
-    maps = [(way, *predict(oriented(xp, images, way), way)) for way in range(n)]
-    flows = xp.stack([flows_upright(xp, found, way) for way, found, _ in maps])
-    return flows.mean(0), xp.stack([upright(xp, found, way) for way, _, found in maps]).mean(0)
+    flows, *others = zip(*(predict(oriented(xp, images, way), way) for way in range(n)), strict=True)
+    laid = [[flows_upright(xp, found, way) for way, found in enumerate(flows)]]
+    laid += [[upright(xp, found, way) for way, found in enumerate(maps)] for maps in others]
+    return tuple(xp.stack(maps).mean(0) for maps in laid)

@@ -69,7 +69,17 @@ def draw_sheet(
 
 
 def choose(sources: Sequence[str], nuclei: NDArray[np.int32], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Choose patches and for each a label that occurs in it (0 where none does), source by source."""
+    """Choose patches and for each a label that occurs in it (0 where none does), source by source.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Of each patch.
+    nuclei : numpy.ndarray
+        int32 (patches, labels), how many of each label.
+    rng : numpy.random.Generator
+        Of the draws.
+    """
     source_of, names = np.asarray(sources), sorted(set(sources))
     share = max(1, COLUMNS * ROWS // len(names))
     chosen: list[tuple[int, int]] = []
@@ -88,7 +98,17 @@ def choose(sources: Sequence[str], nuclei: NDArray[np.int32], rng: np.random.Gen
 
 
 def window(patch: Patch, label: int, rng: np.random.Generator) -> Patch:
-    """Cut the window out: around a pixel of the label, or anywhere; a small patch is shown whole, on white."""
+    """Cut the window out: around a pixel of the label, or anywhere; a small patch is shown whole, on white.
+
+    Parameters
+    ----------
+    patch : Patch
+        To be shown.
+    label : int
+        Of the nucleus in the middle; 0 for anywhere.
+    rng : numpy.random.Generator
+        Of the draws.
+    """
     rows, cols = patch.type_map.shape
     places = np.flatnonzero(patch.type_map == label)
     row, col = np.unravel_index(

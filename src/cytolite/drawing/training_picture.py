@@ -56,7 +56,19 @@ def outlined(
     types: NDArray[np.integer],
     type_set: TypeSet = DEFAULT,
 ) -> NDArray[np.uint8]:
-    """Return an image with the rim of each nucleus in its type's colour; `types` by id, 0 for background."""
+    """Return an image with the rim of each nucleus in its type's colour; `types` by id, 0 for background.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        uint8 (H, W, 3).
+    instance_map : numpy.ndarray
+        int32 (H, W), 0 = background.
+    types : numpy.ndarray
+        Of each id, 0 for background.
+    type_set : TypeSet
+        Names and colours of the types.
+    """
     colours = np.array([OTHER, *(t.colour for t in type_set)], np.uint8)
     smooth = cv2.morphologyEx(instance_map.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     rim = (smooth > 0) & (instance_map > 0)
@@ -67,7 +79,15 @@ def outlined(
 
 
 def save_picture(path: Path, rows: Sequence[NDArray[np.uint8]]) -> None:
-    """Write pictures below each other as a PNG."""
+    """Write pictures below each other as a PNG.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        PNG file to write.
+    rows : sequence of numpy.ndarra
+        uint8 (h, W, 3) each, of one width.
+    """
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 6), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)

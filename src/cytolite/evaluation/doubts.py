@@ -38,7 +38,15 @@ class InstanceCheck:
     seen: int = 0
 
     def look(self, name: str, instance_map: NDArray[np.integer]) -> None:
-        """Look at the map of an image."""
+        """Look at the map of an image.
+
+        Parameters
+        ----------
+        name : str
+            Of the image.
+        instance_map : numpy.ndarray
+            int (H, W), 0 = background.
+        """
         self.seen += 1
         ids, pieces = np.unique(instance_map[instance_map > 0]), count_pieces(instance_map)
         if ids.tolist() == [255] and pieces > 1:

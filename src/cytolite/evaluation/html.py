@@ -1,4 +1,7 @@
-"""report.html: one file that opens offline, tables in the paper's layout, charts and images."""
+"""report.html: one file that opens offline, tables in the paper's layout, charts and images.
+
+A template of the standard library and `html.escape` make it, so that the report comes with the base install.
+"""
 
 from __future__ import annotations
 

@@ -127,6 +127,17 @@ def find_cases(truths: Sequence[Path], mpp: float | None = None) -> list[Case]:
 def keep_held_back(cases: Sequence[Case], fraction: float, seed: int, duplicates: Path | None = None) -> list[Case]:
     """Return the images that `train` holds back with these settings: never trained on, so fit to be reported.
 
+    Parameters
+    ----------
+    cases : sequence of Case
+        All images.
+    fraction : float
+        Share of each source's groups.
+    seed : int
+        Of the draw.
+    duplicates : pathlib.Path, optional
+        Pairs that are kept on one side.
+
     Raises
     ------
     InputError
@@ -144,6 +155,13 @@ def keep_held_back(cases: Sequence[Case], fraction: float, seed: int, duplicates
 
 def add_columns(cases: Sequence[Case], path: Path) -> list[Case]:
     """Join a CSV file to the image table by its column ``image``; its columns win over those of the truth.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        The images.
+    path : pathlib.Path
+        CSV file with a column ``image``.
 
     Raises
     ------
@@ -194,7 +212,17 @@ def count_cases(
 
 
 def look_at(case: Case, predict: Predict, classes: Classes) -> tuple[Labelled, Truth, Prediction]:
-    """Return one image with its truth and its prediction, to draw them."""
+    """Return one image with its truth and its prediction, to draw them.
+
+    Parameters
+    ----------
+    case : Case
+        The image.
+    predict : Predict
+        Its prediction.
+    classes : Classes
+        What is told apart.
+    """
     labelled = case.read()
     truth = true_nuclei(labelled.instance_map, labelled.type_map, classes, labelled.where)
     return labelled, truth, predict(case, labelled)
@@ -210,6 +238,21 @@ def model_predictions(
     mapping: Mapping[str, str] | None = None,
 ) -> Predict:
     """Return a function that predicts a case's image with a bundle, as `segment` does.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    classes : Classes
+        What is told apart.
+    threads : int
+        Of the network.
+    mpp : float, optional
+        Resolution of images that do not say it, um per pixel.
+    tta : int
+        1, 4 or 8 orientations.
+    mapping : mapping, optional
+        Names of the model's types to those of the truth.
 
     Raises
     ------
@@ -281,6 +324,8 @@ def read_predictions(
         What labels mean.
     whole : bool
         Whether a prediction without a truth is an error.
+    mapping : mapping, optional
+        Other names of types, for those of the predictions.
 
     Raises
     ------

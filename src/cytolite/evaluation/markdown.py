@@ -35,7 +35,15 @@ def overall_table(found: Sequence[Section]) -> str:
 
 
 def type_table(section: Section, names: Sequence[str] = PER_TYPE) -> str:
-    """Return one table: a row a class that can be judged, a column a metric; empty if there is none."""
+    """Return one table: a row a class that can be judged, a column a metric; empty if there is none.
+
+    Parameters
+    ----------
+    section : Section
+        The scores.
+    names : sequence of str
+        Metrics, a column each.
+    """
     rows = []
     for label in shown_classes(section.counts):
         k = section.counts.classes.names.index(label)
@@ -89,7 +97,15 @@ def interval_text(bootstrap: Bootstrap) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
+    """Return a Markdown table.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Of the columns.
+    rows : sequence
+        Texts.
+    """
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -48,7 +48,15 @@ class Section:
         return self.value or "all images"
 
     def find(self, name: str, label: str) -> Score | None:
-        """Return the score of a metric's full name and a class, if it has a value."""
+        """Return the score of a metric's full name and a class, if it has a value.
+
+        Parameters
+        ----------
+        name : str
+            Full name of a metric.
+        label : str
+            Class, "all" or "mean".
+        """
         return next((s for s in self.scores if s.name == name and s.type == label and s.defined), None)
 
 
@@ -65,6 +73,17 @@ def sections(
     counts: Counts, by: Sequence[str] = (), bootstrap: Bootstrap = Bootstrap(), baseline: Counts | None = None
 ) -> list[Section]:
     """Score all images, then those of each entry of the columns `by`.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    by : sequence of str
+        Columns of the image table.
+    bootstrap : Bootstrap
+        How intervals are made.
+    baseline : Counts, optional
+        Of the same images, to be compared with.
 
     Raises
     ------
@@ -98,6 +117,15 @@ def as_json(found: Sequence[Section], bootstrap: Bootstrap, about: dict[str, Any
     ``low``, ``high``, ``n`` (images), ``groups`` (of those that are drawn as a whole); with a baseline also
     ``baseline`` and ``difference``, alike; ``confusion``, matched nuclei, label -> type -> number; ``reliability``,
     one entry a bin. What has no value is left out.
+
+    Parameters
+    ----------
+    found : sequence of Section
+        The scores.
+    bootstrap : Bootstrap
+        How intervals were made.
+    about : dict
+        Further keys.
     """
     groups: dict[str, dict[str, Any]] = {}
     for section in found[1:]:
@@ -147,7 +175,15 @@ def nested(scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def interval_notes(found: Sequence[Section], bootstrap: Bootstrap) -> list[str]:
-    """Return why some scores have no interval, and that some intervals are rough; empty where neither is so."""
+    """Return why some scores have no interval, and that some intervals are rough; empty where neither is so.
+
+    Parameters
+    ----------
+    found : sequence of Section
+        The scores.
+    bootstrap : Bootstrap
+        How intervals were made.
+    """
     unit = "images" if bootstrap.group == "image" else f"groups of one {bootstrap.group}"
     scores = [s for section in found for s in (*section.scores, *section.differences) if s.defined]
     notes: list[str] = []

@@ -24,6 +24,13 @@ def write_counts(path: Path, counts: Counts) -> None:
     Columns: those of the image table, ``partly``, ``type`` and ``measured``; `FIELDS`; ``as_<type>``, the confusion of
     matched nuclei; ``bin_count``, ``bin_confidence`` and ``bin_right``, lists of 15; `PIXELS`, in the rows of "all".
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        Parquet file to write.
+    counts : Counts
+        Of all images.
+
     Raises
     ------
     OutputError

@@ -71,6 +71,13 @@ def is_int8(bundle: Bundle) -> bool:
 def load_variant(name: str | Path | None, wanted: Precision) -> Bundle:
     """Load a bundle, or its int8 variant beside it, if int8 is wanted and the bundle is float32.
 
+    Parameters
+    ----------
+    name : str or pathlib.Path, optional
+        Of an embedded model, or the folder of a bundle; the default without it.
+    wanted : Precision
+        Arithmetic that was asked for.
+
     Raises
     ------
     BundleError
@@ -156,7 +163,15 @@ class OpenVinoSession:
         return _ports(self._compiled.outputs)
 
     def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
-        """Return the outputs called `names`; may be called from several threads at a time."""
+        """Return the outputs called `names`; may be called from several threads at a time.
+
+        Parameters
+        ----------
+        names : list of str
+            Of the outputs.
+        feeds : dict
+            Arrays by the inputs' names.
+        """
         if not hasattr(self._here, "request"):
             self._here.request = self._compiled.create_infer_request()
         found = self._here.request.infer(feeds)

@@ -13,13 +13,15 @@ from cytolite.cells import CellTable
 from cytolite.decoding import features, outlines
 from cytolite.decoding.instances import Thresholds
 from cytolite.decoding.maps import DecodedMaps, decode_maps
+from cytolite.decoding.pooling import vectors
 from cytolite.decoding.refine import FACTOR
 from cytolite.inference.predictor import Predictor
 from cytolite.slides.reader import slide_of
 from cytolite.slides.tiles import ALIGN_PX
 
-# uint8 (B, H, W, 3) to flows, float32 (B, 2, h, w), and type logits, float32 (B, types + 1, h, w).
-Maps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+# uint8 (B, H, W, 3) to flows, float32 (B, 2, h, w), type logits, float32 (B, types + 1, h, w), and an embedding, if it
+# is asked for.
+Maps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]
 
 
 class Reading(Thresholds, Protocol):
@@ -84,11 +86,14 @@ class Located:
         int32 (H, W), the same nuclei at the image's size.
     seen : ModelInput
         The image as the network saw it.
+    embedding : numpy.ndarray, optional
+        float32 (C, h, w), if the network gave one.
     """
 
     decoded: DecodedMaps
     instance_map: NDArray[np.int32]
     seen: ModelInput
+    embedding: NDArray[np.float32] | None = None
 
     def named(self, temperature: float = 1.0) -> ImageNuclei:
         """Name the nuclei, with probabilities of logits divided by `temperature`."""
@@ -96,18 +101,39 @@ class Located:
 
 
 def predict_image(predictor: Predictor, image: NDArray[np.uint8], mpp: float) -> ImageNuclei:
-    """Find and name the nuclei of an image; parameters as of `locate`."""
+    """Find and name the nuclei of an image; parameters as of `locate`.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The network.
+    image : numpy.ndarray
+        uint8 (H, W, 3), RGB.
+    mpp : float
+        Resolution of the image, um per pixel.
+    """
     spec = predictor.spec
-    found = locate(predictor.maps, spec, image, mpp)
+    uses = spec.classifier is not None and spec.classifier.uses_embeddings
+    found = locate(predictor.maps_with_embedding if uses else predictor.maps, spec, image, mpp)
     nuclei = found.named(spec.type_temperature)
     if spec.classifier is None:
         return nuclei
-    named = spec.named(replace(_measured(found, nuclei, spec.stride), type_set=spec.network_types))
+    named = spec.named(replace(measured(found, nuclei, spec.stride), type_set=spec.network_types))
     return replace(nuclei, types=named.types, type_probs=named.type_probs)
 
 
-def _measured(found: Located, nuclei: ImageNuclei, stride: int) -> CellTable:
-    """Return the nuclei with what `segment` measures of them, in pixels of the image as the network saw it."""
+def measured(found: Located, nuclei: ImageNuclei, stride: int) -> CellTable:
+    """Return the nuclei with what `segment` measures of them, in pixels of the image as the network saw it.
+
+    Parameters
+    ----------
+    found : Located
+        The nuclei before they were named.
+    nuclei : ImageNuclei
+        The same nuclei, named.
+    stride : int
+        Pixels of the image, as the network saw it, per pixel of the maps: 1 or 2.
+    """
     fine, enlarge = found.decoded.fine, FACTOR // stride
     rings = outlines.trace(fine)
     image = found.seen.image.repeat(enlarge, 0).repeat(enlarge, 1)
@@ -122,6 +148,7 @@ def _measured(found: Located, nuclei: ImageNuclei, stride: int) -> CellTable:
         area_um2=(measures.area_px * mpp**2).astype(np.float32),
         regions=np.full(len(nuclei.types), -1, np.int32),
         features=measures.features,
+        embeddings=None if found.embedding is None else vectors(found.decoded.instances, found.embedding),
     )
 
 
@@ -140,7 +167,7 @@ def locate(maps: Maps, reading: Reading, image: NDArray[np.uint8], mpp: float) -
         Resolution of the image, um per pixel.
     """
     seen = model_input(image, mpp, reading.mpp)
-    flows, logits = maps(seen.image[None])
+    flows, logits, *more = maps(seen.image[None])
     columns, rows = (-(-side // reading.stride) for side in seen.size)
     map_mpp = seen.read_mpp * reading.stride
     decoded = decode_maps(flows[0], logits[0], reading, map_mpp, (slice(0, rows), slice(0, columns)))
@@ -148,7 +175,7 @@ def locate(maps: Maps, reading: Reading, image: NDArray[np.uint8], mpp: float) -
         np.minimum(_nearest(n, mpp * FACTOR / map_mpp), m - 1)
         for n, m in zip(image.shape, decoded.fine.shape, strict=False)
     )
-    return Located(decoded, decoded.fine[r[:, None], c], seen)
+    return Located(decoded, decoded.fine[r[:, None], c], seen, more[0][0] if more else None)
 
 
 def model_input(image: NDArray[np.uint8], mpp: float, model_mpp: float) -> ModelInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -58,11 +59,16 @@ class Predictor:
         self.spec = bundle.spec
         self.device = device
         self.tta = tta
-        if arithmetic == "bf16":
-            self._session: Any = OpenVinoSession(str(bundle.onnx_path), threads)
-        else:
-            self._session = _onnx_session(bundle, device, threads)
+        self._bundle, self._threads, self._arithmetic = bundle, threads, arithmetic
+        self._session = self._load(str(bundle.onnx_path))
+        self._lock, self._with_embedding = threading.Lock(), None
         _check_graph(self._session, bundle)
+
+    def _load(self, graph: str | bytes) -> Any:
+        """Start a session of a graph, of a file or of bytes."""
+        if self._arithmetic == "bf16":
+            return OpenVinoSession(graph, self._threads)
+        return _onnx_session(graph, self._bundle, self.device, self._threads)
 
     def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run the network.
@@ -87,25 +93,53 @@ class Predictor:
         BundleError
             If the maps are not of the size that the bundle's stride says.
         """
+        flows, type_logits = self._maps(images, self._session, ("flows", "type_logits"))
+        return flows, type_logits
+
+    def maps_with_embedding(
+        self, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Run the network, and return what `maps` returns, bit for bit, and the embedding.
+
+        Returns
+        -------
+        flows, type_logits : numpy.ndarray
+        embedding : numpy.ndarray
+            float32 (B, channels, h / n, w / n), coarser than the maps by a whole number n.
+
+        Raises
+        ------
+        InputError
+            If the bundle gives no embeddings; and as `maps`.
+        """
+        self._bundle.channels(asked=True)
+        with self._lock:
+            if self._with_embedding is None:
+                # Serialised graphs are merged by writing one after the other: the second one adds an output. The first
+                # alone is what it would be without, so that nothing is paid by those who do not ask.
+                parts = (self._bundle.onnx_path, self._bundle.embedding_path)
+                self._with_embedding = self._load(b"".join(path.read_bytes() for path in parts))
+        flows, type_logits, embedding = self._maps(images, self._with_embedding, ("flows", "type_logits", "embedding"))
+        return flows, type_logits, embedding
+
+    def _maps(self, images: NDArray[np.uint8], session: Any, names: tuple[str, ...]) -> tuple[NDArray[np.float32], ...]:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise InputError(f"Images are {images.dtype} {images.shape}; uint8 (B, H, W, 3) is needed.")
         if images.shape[1] % ALIGN_PX or images.shape[2] % ALIGN_PX:
             raise InputError(f"Images are {images.shape[1]} x {images.shape[2]}; multiples of {ALIGN_PX} are needed.")
-        upright = images.transpose(0, 3, 1, 2)
-        flows, type_logits = mean_over_orientations(np, self._run, upright, self.tta)
+
+        def run(oriented: NDArray[np.uint8], way: int) -> tuple[NDArray[np.float32], ...]:
+            given = np.ascontiguousarray(oriented.transpose(0, 2, 3, 1))
+            return tuple(session.run(list(names), {"image": given}))
+
+        flows, type_logits, *others = mean_over_orientations(np, run, images.transpose(0, 3, 1, 2), self.tta)
         expected = tuple(side // self.spec.stride for side in images.shape[1:3])
         if flows.shape[2:] != expected or type_logits.shape[2:] != expected:
             raise BundleError(
                 f"The model {self.spec.name!r} gives maps of {flows.shape[2]} x {flows.shape[3]} px where its stride "
                 f"of {self.spec.stride} promises {expected[0]} x {expected[1]}: 'stride' in its {SPEC_NAME} is wrong."
             )
-        return flows, type_logits
-
-    def _run(self, images: NDArray[np.uint8], _: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run the network once on (B, 3, H, W), in whatever orientation."""
-        given = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-        flows, type_logits = self._session.run(["flows", "type_logits"], {"image": given})
-        return flows, type_logits
+        return flows, type_logits, *others
 
 
 @dataclass(frozen=True)
@@ -119,7 +153,15 @@ class Model:
 
     @classmethod
     def of(cls, bundle: Bundle, settings: SegmentSettings) -> Self:
-        """Return a bundle as settings want it to run; raises what `choose` raises."""
+        """Return a bundle as settings want it to run; raises what `choose` raises.
+
+        Parameters
+        ----------
+        bundle : Bundle
+            The model.
+        settings : SegmentSettings
+            Device, arithmetic and test-time augmentation.
+        """
         arithmetic = choose(bundle, settings.precision, settings.device)
         return cls(bundle, settings.device, settings.tta, arithmetic)
 
@@ -133,7 +175,7 @@ class Model:
         return Predictor(self.bundle, self.device, tta=self.tta, arithmetic=self.arithmetic)
 
 
-def _onnx_session(bundle: Bundle, device: str, threads: int) -> Any:
+def _onnx_session(graph: str | bytes, bundle: Bundle, device: str, threads: int) -> Any:
     provider = _provider(device)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -144,7 +186,7 @@ def _onnx_session(bundle: Bundle, device: str, threads: int) -> Any:
     # A waiting thread that spins would take a core from the workers that read and decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(str(bundle.onnx_path), options, providers=[provider])
+        session = ort.InferenceSession(graph, options, providers=[provider])
     except Exception as error:  # the runtime's errors share no other base
         raise BundleError(f"ONNX Runtime cannot load {bundle.onnx_path}: {_first_line(error)}.") from error
     if session.get_providers()[0] != provider:

@@ -2,7 +2,8 @@
 
 One observation per cell: shape and stain are the matrix, everything else is in ``obs``, centroids are in
 ``obsm["spatial"]``, where squidpy looks for them, probabilities in ``obsm["type_probs"]``. Outlines are in
-``uns["outlines"]``, by cell id, so that they are found again after rows were dropped.
+``uns["outlines"]``, by cell id, so that they are found again after rows were dropped. Embeddings, where there are some,
+are in ``obsm["X_embedding"]``, as float32: neighbours are not computed of float16.
 """
 
 from __future__ import annotations
@@ -19,9 +20,21 @@ from cytolite.celltypes import DEFAULT, TypeSet
 from cytolite.errors import InputError
 from cytolite.files import NOTICE, whole_path
 
+EMBEDDING = "X_embedding"
+
 
 def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[str, Any] | None = None) -> Any:
-    """Return an `anndata.AnnData` of the cells."""
+    """Return an `anndata.AnnData` of the cells.
+
+    Parameters
+    ----------
+    cells : CellTable
+        A row each.
+    region_names : sequence of str
+        What ``cells.regions`` points to.
+    about : dict, optional
+        Of the slide and the model, for ``uns``.
+    """
     import anndata
     import pandas as pd
 
@@ -41,7 +54,11 @@ def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[s
         X=matrix,
         obs=obs,
         var=pd.DataFrame(index=list(cells.features)),
-        obsm={"spatial": cells.centroids, "type_probs": cells.type_probs},
+        obsm={
+            "spatial": cells.centroids,
+            "type_probs": cells.type_probs,
+            **({} if cells.embeddings is None else {EMBEDDING: cells.embeddings.astype(np.float32)}),
+        },
         uns={
             "outlines": {"cell_id": ids, "offsets": cells.offsets, "vertices": cells.vertices},
             "cell_type_colors": ["#{:02x}{:02x}{:02x}".format(*t.colour) for t in cells.type_set],
@@ -57,6 +74,13 @@ def to_anndata(cells: CellTable, region_names: Sequence[str] = (), about: dict[s
 
 def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
     """Return the cells of what `to_anndata` made, also if rows were dropped or put in another order, and their regions.
+
+    Parameters
+    ----------
+    data : Any
+        An `anndata.AnnData`.
+    where : str
+        What it is, for errors.
 
     Raises
     ------
@@ -98,6 +122,7 @@ def from_anndata(data: Any, where: str) -> tuple[CellTable, list[str]]:
         regions=every.regions if region is None else region.cat.codes.to_numpy(np.int32),
         features={str(name): np.ascontiguousarray(matrix[:, i]) for i, name in enumerate(data.var_names)},
         type_set=type_set,
+        embeddings=np.asarray(data.obsm[EMBEDDING], np.float16) if EMBEDDING in data.obsm else None,
     )
     return cells, [] if region is None else [str(name) for name in region.cat.categories]
 
@@ -118,6 +143,19 @@ def write_h5ad(
     extend: Callable[[Any], None] = lambda data: None,
 ) -> None:
     """Write an ``.h5ad``; it gets its name when it is whole. `extend` may add to the AnnData before.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write.
+    cells : CellTable
+        A row each.
+    region_names : sequence of str
+        What ``cells.regions`` points to.
+    about : dict
+        Of the slide and the model, for ``uns``.
+    extend : callable
+        May add to the AnnData before it is written.
 
     Raises
     ------

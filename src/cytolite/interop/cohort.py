@@ -129,6 +129,13 @@ def _seconds(run: Mapping[str, Any]) -> float | None:
 def write_cohort(output: Path, cohort: Cohort) -> list[Path]:
     """Write ``cohort.parquet``, ``cohort.csv`` and ``failures.csv`` into the folder of results; return what is there.
 
+    Parameters
+    ----------
+    output : pathlib.Path
+        Folder of results.
+    cohort : Cohort
+        Its table and its failures.
+
     Raises
     ------
     OutputError

@@ -52,6 +52,8 @@ class Source:
         What is not taken over as it was, once all tables were read.
     type_set : TypeSet
         Types of the cells.
+    channels : int
+        Numbers in the cells' embeddings; 0 if they have none.
     """
 
     tables: Iterator[CellTable]
@@ -62,6 +64,7 @@ class Source:
     done: Callable[[], float] = lambda: 0.0
     left_out: Mapping[str, int] = field(default_factory=dict)
     type_set: TypeSet = DEFAULT
+    channels: int = 0
 
 
 def convert(
@@ -86,8 +89,10 @@ def convert(
         or one of GeoJSON files.
     target : pathlib.Path
         The same; a folder gets GeoJSON files of at most `CHUNK` cells.
-    classes, mpp
-        As for `GeoJSONReader`.
+    classes : mapping of str to str, optional
+        Type for each class of a GeoJSON file that is not called like one; ``unclassified`` stands for none.
+    mpp : float, optional
+        Level-0 resolution of a file that does not say it, um per pixel.
     outlines : bool
         Whether a CSV gets the outlines.
     metadata : bool
@@ -126,6 +131,8 @@ def convert(
         if simplify_um is not None:
             _simplify(cells, simplify_um, mpp, notes)
         n = _write(target, wanted, cells, _watched(cells, update), outlines=outlines, metadata=metadata)
+        if cells.channels and wanted in {"geojson", "chunks", "csv"}:
+            notes.append("the embeddings, which this format does not hold")
         return n, [*(f"{count:,} {what}" for what, count in cells.left_out.items() if count), *notes]
 
 
@@ -177,6 +184,15 @@ def _target_format(path: Path) -> Format:
 def open_cells(path: Path, classes: Mapping[str, str] | None = None, mpp: float | None = None) -> Iterator[Source]:
     """Open a file of cells, of any format, for reading once.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        File of cells.
+    classes : mapping, optional
+        Of a foreign GeoJSON: classification to type.
+    mpp : float, optional
+        Resolution of a file that does not say it, um per pixel.
+
     Raises
     ------
     InputError
@@ -209,7 +225,14 @@ def open_cells(path: Path, classes: Mapping[str, str] | None = None, mpp: float 
 def _peeked(tables: Iterator[CellTable], about: dict[str, Any], **more: Any) -> Source:
     """Make a source of tables whose first one says what features there are."""
     first = next(tables, None) or CellTable.empty()
-    return Source(chain([first], tables), list(first.features), about=about, type_set=first.type_set, **more)
+    return Source(
+        chain([first], tables), list(first.features), about=about, type_set=first.type_set, channels=_channels(first),
+        **more,
+    )  # fmt: skip
+
+
+def _channels(table: CellTable) -> int:
+    return 0 if table.embeddings is None else table.embeddings.shape[1]
 
 
 def _open_parquet(path: Path) -> Source:
@@ -266,14 +289,17 @@ def _open_whole(path: Path, kind: Format) -> Source:
         from cytolite.interop.spatialdata_store import read_zarr as read
     cells, regions = read(path)
     about = {"notice": NOTICE, "converted_from": path.name}
-    return Source(iter([cells]), list(cells.features), regions, about, type_set=cells.type_set)
+    types, channels = cells.type_set, _channels(cells)
+    return Source(iter([cells]), list(cells.features), regions, about, type_set=types, channels=channels)
 
 
 def _write(
     target: Path, kind: Format, source: Source, tables: Iterator[CellTable], *, outlines: bool, metadata: bool
 ) -> int:
     if kind == "parquet":
-        with CellsWriter(target, source.feature_names, source.region_names, source.about, source.type_set) as writer:
+        with CellsWriter(
+            target, source.feature_names, source.region_names, source.about, source.type_set, channels=source.channels
+        ) as writer:
             return _append_all(writer, tables)
     slide, model = _identity(source)
     measured = [name for name in source.feature_names if name in MEASUREMENTS] or source.feature_names

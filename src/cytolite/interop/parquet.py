@@ -57,6 +57,13 @@ def fixed_columns(type_set: TypeSet) -> tuple[str, ...]:
 # Without these there are no cells; all else follows from them or may be unknown.
 _NEEDED = ("geometry", "cell_type")
 _INDEX = "__index_level_0__"  # pandas's row numbers
+_VECTORS = "embedding"
+# Of each outline, so that programs find the cells of a place without reading the others: a "covering" of GeoParquet.
+_BOX = "bbox"
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+_BOX_FIELD = pa.field(
+    _BOX, pa.struct([pa.field(edge, pa.float64(), nullable=False) for edge in _EDGES]), nullable=False
+)
 # A WKB polygon of one ring: byte order, type, number of rings, number of points, then the points.
 _WKB_HEADER, _WKB_POINT = 1 + 4 + 4 + 4, 16
 _WKB_PREFIX = b"\x01" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little")
@@ -68,7 +75,8 @@ class CellsWriter(CellsFile):
     The file gets its name when the block ends; if an exception ends it, there is no file.
 
     Columns: ``cell_id`` (1, 2, ... in order of rows), ``geometry``, ``cell_type``, ``p_<type>`` of each type (sum 1),
-    ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features.
+    ``x_px``, ``y_px`` (centroid), ``area_um2``, ``region`` (null outside of any), then the features, ``bbox`` (of the
+    outline: xmin, ymin, xmax, ymax), and ``embedding``, a list of `channels` float16, if there are some.
 
     Parameters
     ----------
@@ -82,6 +90,8 @@ class CellsWriter(CellsFile):
         JSON values that are stored under the key ``cytolite``: versions, model, um/px, slide size, notice.
     type_set : TypeSet
         Types of the cells; those that are not the default are described in the metadata, as ``types``.
+    channels : int
+        Numbers in the cells' embeddings; 0 if they have none.
 
     Raises
     ------
@@ -96,6 +106,8 @@ class CellsWriter(CellsFile):
         region_names: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
         type_set: TypeSet = DEFAULT,
+        *,
+        channels: int = 0,
     ) -> None:
         super().__init__(path)
         self._type_set = type_set
@@ -104,7 +116,10 @@ class CellsWriter(CellsFile):
         features = (pa.field(name, pa.float32()) for name in self._feature_names)
         types = {} if type_set == DEFAULT else {"types": type_set.describe()}
         own = json.dumps({**(metadata or {}), **types, "regions": self._region_names}).encode()
-        self._schema = pa.schema([*_fixed_fields(type_set), *features], {b"geo": _geo_metadata(), _METADATA_KEY: own})
+        self._channels = channels
+        vectors = [pa.field(_VECTORS, pa.list_(pa.float16(), channels), nullable=False)] if channels else []
+        columns = [*_fixed_fields(type_set), *features, _BOX_FIELD, *vectors]
+        self._schema = pa.schema(columns, {b"geo": _geo_metadata(), _METADATA_KEY: own})
         self._waiting: list[CellTable] = []
         self._n_waiting = 0
         self._box: tuple[float, ...] = (math.inf, math.inf, -math.inf, -math.inf)
@@ -117,7 +132,10 @@ class CellsWriter(CellsFile):
             self._schema,
             compression="zstd",
             use_dictionary=["cell_type", "region"],
-            write_statistics=[name for name in self._schema.names if name != "geometry"],
+            write_statistics=[
+                *(name for name in self._schema.names if name not in {"geometry", _BOX}),
+                *(f"{_BOX}.{edge}" for edge in _EDGES),
+            ],
         )
 
     def _finish(self) -> None:
@@ -139,6 +157,8 @@ class CellsWriter(CellsFile):
         require_types(table, self._type_set, self.path)
         if missing := [name for name in self._feature_names if len(table) and name not in table.features]:
             raise InputError(f"The cells lack the features {missing}, which {self.path.name} was opened with.")
+        if self._channels and len(table) and (table.embeddings is None or table.embeddings.shape[1] != self._channels):
+            raise InputError(f"The cells lack the embeddings of {self._channels} numbers that {self.path.name} is for.")
         self._waiting.append(table)
         self._n_waiting += len(table)
         if self._n_waiting >= ROW_GROUP:
@@ -164,10 +184,12 @@ class CellsWriter(CellsFile):
         rows = slice(start, stop)
         vertices = table.vertices[table.offsets[start] : table.offsets[stop]]
         offsets = table.offsets[start : stop + 1] - table.offsets[start]
-        if len(vertices):
-            x, y = vertices.T  # numpy is far faster along one column than along two
-            box = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
-            self._box = (*map(min, self._box[:2], box[:2]), *map(max, self._box[2:], box[2:]))
+        boxes = _boxes(vertices, offsets)
+        if len(boxes[0]):
+            self._box = (
+                *(min(old, float(new.min())) for old, new in zip(self._box[:2], boxes[:2], strict=True)),
+                *(max(old, float(new.max())) for old, new in zip(self._box[2:], boxes[2:], strict=True)),
+            )
         probs = _summing_to_one(table.type_probs[rows])
         regions = table.regions[rows]
         columns = [
@@ -182,13 +204,30 @@ class CellsWriter(CellsFile):
                 pa.array(regions, mask=regions < 0), pa.array(self._region_names, pa.string())
             ),
             *(pa.array(table.features[name][rows]) for name in self._feature_names),
+            pa.StructArray.from_arrays([pa.array(edge) for edge in boxes], fields=list(_BOX_FIELD.type)),
         ]
+        if self._channels and table.embeddings is not None:
+            numbers = pa.array(np.ascontiguousarray(table.embeddings[rows]).reshape(-1))
+            columns.append(pa.FixedSizeListArray.from_arrays(numbers, self._channels))
         self.n_cells += stop - start
         return pa.Table.from_arrays(columns, schema=self._schema)
 
 
+def _boxes(vertices: NDArray[np.float64], offsets: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """Return the least and largest x and y of each outline, in the order of `_EDGES`; each float64 (N,)."""
+    if not len(vertices):
+        return [np.empty(0)] * len(_EDGES)
+    x, y = np.ascontiguousarray(vertices.T)
+    return [find.reduceat(axis, offsets[:-1]) for find in (np.minimum, np.maximum) for axis in (x, y)]
+
+
 def _geo_metadata(box: Sequence[float] | None = None) -> bytes:
-    geometry: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None}
+    geometry: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "crs": None,
+        "covering": {"bbox": {edge: [_BOX, edge] for edge in _EDGES}},
+    }
     if box is not None:
         geometry["bbox"] = box
     return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}).encode()
@@ -245,7 +284,7 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
         about = _metadata_of(file)
         region_names, mpp = about["regions"], about.get("mpp")
         type_set = _types_of(file, about)
-        own = {*fixed_columns(type_set), _INDEX}
+        own = {*fixed_columns(type_set), _INDEX, _BOX}
         feature_names = [f.name for f in schema if f.name not in own and _is_number(f.type)]
         _tell_missing(Path(path), schema, feature_names, fixed_columns(type_set))
         empty = True
@@ -253,7 +292,9 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
             empty = False
             yield replace(_from_arrow(rows, feature_names, region_names, type_set, Path(path)), mpp=mpp)
         if empty:
-            yield replace(CellTable.empty(feature_names, type_set), region_names=tuple(region_names), mpp=mpp)
+            channels = _channels_of(schema.field(_VECTORS).type) if _VECTORS in schema.names else None
+            nothing = CellTable.empty(feature_names, type_set, channels)
+            yield replace(nothing, region_names=tuple(region_names), mpp=mpp)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -337,7 +378,7 @@ def _tell_missing(path: Path, schema: pa.Schema, feature_names: Sequence[str], c
         log.warning("%s lacks the columns %s: what follows from the outlines and types is used.", path, missing)
     if _METADATA_KEY not in (schema.metadata or {}):
         log.warning("%s says neither slide nor model: it was saved again by a program that drops metadata.", path)
-    if others := set(schema.names) - {*columns, *feature_names, _INDEX}:
+    if others := set(schema.names) - {*columns, *feature_names, _INDEX, _BOX, _VECTORS}:
         log.warning("%s has columns that are no numbers, which are passed over: %s.", path, sorted(others))
 
 
@@ -379,7 +420,25 @@ def _from_arrow(
         features={name: numbers(name, pa.float32()) for name in feature_names},
         region_names=tuple(region_names),
         type_set=type_set,
+        embeddings=_vectors(rows.column(_VECTORS), path) if _VECTORS in rows.schema.names else None,
     )
+
+
+def _channels_of(kind: pa.DataType) -> int | None:
+    return int(kind.list_size) if pa.types.is_fixed_size_list(kind) else None
+
+
+def _vectors(column: pa.Array, path: Path) -> NDArray[np.float16]:
+    """Return a column of lists, of fixed or equal length, as float16 (N, channels)."""
+    try:
+        numbers = column.flatten().to_numpy(zero_copy_only=False).astype(np.float16)
+        rows = numbers.reshape(len(column), -1 if len(column) else _channels_of(column.type) or 0)
+        equal = _channels_of(column.type) or set(column.value_lengths().to_pylist()) <= {rows.shape[1]}
+    except (pa.ArrowException, AttributeError, ValueError, TypeError):
+        equal = False
+    if not equal:
+        raise InputError(f"{path}: the column {_VECTORS!r} is {column.type}; lists of as many numbers each are needed.")
+    return rows
 
 
 def _texts(column: pa.Array) -> pa.Array:
@@ -426,6 +485,13 @@ def _to_binary(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> pa.Array:
 
 def read_outlines(column: pa.Array, path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return (vertices, offsets) of the open rings of a column of polygons, as well-known binary or text, or GeoArrow.
+
+    Parameters
+    ----------
+    column : pa.Array
+        Of polygons.
+    path : pathlib.Path
+        The file, for errors.
 
     Raises
     ------

@@ -32,6 +32,13 @@ def results_in(folder: Path, has: str = RUN_FILE) -> list[Path]:
 def find_results(given: Iterable[Path], has: str = RUN_FILE) -> list[Path]:
     """Return the results among and directly in the folders given, each once, sorted within each.
 
+    Parameters
+    ----------
+    given : iterable of pathlib.Path
+        Results, or folders of results.
+    has : str
+        File by which a folder is known as one.
+
     Raises
     ------
     UsageError

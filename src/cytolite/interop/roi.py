@@ -66,6 +66,13 @@ def assign(regions: Sequence[Region], xy: NDArray[np.float64]) -> NDArray[np.int
     """Return the index of the region that holds each point (N, 2), -1 where none does: int32 (N,).
 
     Of several, the smallest wins (the first among equals): a region drawn inside another takes its cells out of it.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+        May overlap.
+    xy : numpy.ndarray
+        float64 (N, 2), level-0 px.
     """
     out = np.full(len(xy), -1, np.int32)
     if not len(xy) or not regions:
@@ -111,6 +118,13 @@ def _by_size(regions: Sequence[Region]) -> list[int]:
 
 def require_overlap(regions: Iterable[Region], width_px: int, height_px: int) -> None:
     """Check that every region reaches into a slide of this size.
+
+    Parameters
+    ----------
+    regions : iterable of Region
+        To check.
+    width_px, height_px : int
+        Of the slide, level-0 px.
 
     Raises
     ------
@@ -159,7 +173,15 @@ def read_regions(path: str | Path) -> list[Region]:
 
 
 def regions_of(content: Any, path: Path) -> list[Region]:
-    """Return the regions of GeoJSON that is parsed already, as `read_regions` does; `path` is named in what is said."""
+    """Return the regions of GeoJSON that is parsed already, as `read_regions` does; `path` is named in what is said.
+
+    Parameters
+    ----------
+    content : Any
+        Parsed GeoJSON.
+    path : pathlib.Path
+        The file, for errors.
+    """
     regions: list[Region] = []
     taken = {TOTAL}
     no_regions, missing, unusable = 0, 0, list[str]()

@@ -30,6 +30,19 @@ def write_zarr(
 ) -> None:
     """Write a SpatialData store; it gets its name when it is whole. `extend` may add to its table before.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        Folder to write.
+    cells : CellTable
+        A row each.
+    region_names : sequence of str
+        What ``cells.regions`` points to.
+    about : dict
+        Of the slide and the model.
+    extend : callable
+        May add to the table before it is written.
+
     Raises
     ------
     OutputError

@@ -65,7 +65,15 @@ class SummaryCounter:
         self.counts += flat.reshape(self.counts.shape)
 
     def rows(self, area: Area, region_areas: Sequence[Area] = ()) -> list[dict[str, Any]]:
-        """Return the summary: see `summarise`."""
+        """Return the summary: see `summarise`.
+
+        Parameters
+        ----------
+        area : Area
+            Of the slide, or of all regions together, mm2.
+        region_areas : sequence of Area
+            Of each region, mm2.
+        """
         return summarise(self.counts, self.region_names, area, region_areas, self.type_set)
 
 
@@ -141,6 +149,13 @@ def write_summary_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
 
     What has no value stays empty.
 
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        File to write.
+    rows : sequence
+        Of `summarise`.
+
     Raises
     ------
     OutputError
@@ -159,6 +174,17 @@ def write_summary_json(
 
     Each row is nested: ``region``, ``searched_mm2``, ``tissue_mm2``, ``cells``, ``cells_per_mm2`` and ``types``, which
     holds ``count``, ``fraction`` and ``per_mm2`` by type; where types have groups, ``groups`` holds the same by group.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        File to write.
+    rows : sequence
+        Of `summarise`.
+    metadata : mapping, optional
+        Further keys of the file.
+    type_set : TypeSet
+        The types that are counted.
 
     Raises
     ------

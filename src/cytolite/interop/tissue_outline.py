@@ -39,6 +39,13 @@ def write_artefacts(path: str | Path, found: Mapping[str, shapely.Geometry]) -> 
     """Write what is no good of a slide, as `write_tissue`: a Feature for each kind, named "Artefact: blur" and so on.
 
     A file of its own: whoever takes ``tissue.geojson`` for regions, or for an area, wants tissue alone.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        File to write.
+    found : mapping
+        Outline of each kind, level-0 px.
     """
     _write(path, {f"Artefact: {kind}": outline for kind, outline in found.items()}, "Artefact", ARTEFACT_COLOUR)
 

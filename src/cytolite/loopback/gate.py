@@ -40,7 +40,19 @@ class Gate:
 async def pass_limited(
     app: ASGIApp, scope: MutableMapping[str, Any], receive: Receive, send: Send, max_body_bytes: int
 ) -> None:
-    """Hand a request on with its whole body, or refuse one that is too large."""
+    """Hand a request on with its whole body, or refuse one that is too large.
+
+    Parameters
+    ----------
+    app : callable
+        ASGI application that gets the request.
+    scope : mapping
+        Of the request, as ASGI has it.
+    receive, send : callable
+        ASGI's, of the request.
+    max_body_bytes : int
+        Largest body that is handed on; a larger one is answered with 413.
+    """
     body = bytearray()
     while True:
         message = await receive()
@@ -62,7 +74,17 @@ async def pass_limited(
 
 
 async def refuse(send: Send, status: int, sentence: str) -> None:
-    """Answer ``{"error": sentence}``."""
+    """Answer ``{"error": sentence}``.
+
+    Parameters
+    ----------
+    send : callable
+        ASGI's, of the request.
+    status : int
+        HTTP status; with 401 goes the way to authenticate, with all others the connection is closed.
+    sentence : str
+        What is wrong, and what to do.
+    """
     body = json.dumps({"error": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:

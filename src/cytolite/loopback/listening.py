@@ -25,6 +25,13 @@ def is_loopback(host: str) -> bool:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address; port 0 is one that is free.
 
+    Parameters
+    ----------
+    host : str
+        Name or address.
+    port : int
+        0 takes one that is free.
+
     Raises
     ------
     InputError

@@ -192,6 +192,19 @@ def compare(
 
     Both are computed on the same resamples, so what makes an image hard for both does not widen the interval.
 
+    Parameters
+    ----------
+    counts, baseline : Counts
+        Of the same images.
+    metrics : sequence of Metric
+        To compute.
+    group : str
+        Column whose entries are drawn as a whole.
+    resamples : int
+        How many.
+    seed : int
+        Of the draws.
+
     Returns
     -------
     list of Score
@@ -219,13 +232,29 @@ def compare(
 
 
 def unique_groups(counts: Counts, column: str) -> NDArray[np.str_]:
-    """Return what is drawn as a whole: entries of different sources are never the same, nor are empty ones."""
+    """Return what is drawn as a whole: entries of different sources are never the same, nor are empty ones.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    column : str
+        Of the image table.
+    """
     entries = np.where(counts.column(column) == "", counts.images["image"], counts.column(column))
     return np.char.add(np.char.add(counts.images["source"], "\n"), entries)
 
 
 def count_groups(groups: NDArray[np.str_], used: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return how many groups have an image that enters each class; `used` is bool (images, classes)."""
+    """Return how many groups have an image that enters each class; `used` is bool (images, classes).
+
+    Parameters
+    ----------
+    groups : numpy.ndarray
+        Of each image.
+    used : numpy.ndarray
+        bool (images, classes).
+    """
     return np.array([len(np.unique(groups[used[:, k]])) for k in range(used.shape[1])], np.int64)
 
 
@@ -245,7 +274,19 @@ def _scores(
 
 
 def headline(counts: Counts, group: str = "image", resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Score]:
-    """Return one number a source: ``<source>_bpq_image``, or ``<source>_recall_image`` where partly labelled."""
+    """Return one number a source: ``<source>_bpq_image``, or ``<source>_recall_image`` where partly labelled.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    group : str
+        Column whose entries are drawn as a whole.
+    resamples : int
+        How many.
+    seed : int
+        Of the draws.
+    """
     found = {}
     for source, of_source in _sources(counts):
         metric = _headline_metric(of_source)
@@ -259,6 +300,17 @@ def headline_differences(
     counts: Counts, baseline: Counts, group: str = "image", resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Score]:
     """Return ``counts - baseline`` of each source's headline number, with paired intervals.
+
+    Parameters
+    ----------
+    counts, baseline : Counts
+        Of the same images.
+    group : str
+        Column whose entries are drawn as a whole.
+    resamples : int
+        How many.
+    seed : int
+        Of the draws.
 
     Raises
     ------

@@ -31,8 +31,8 @@ class Classes:
     types : tuple of str
         Names; a type's number is its position here plus 1.
     labels : mapping of int to tuple of int
-        Id in a type map to the numbers of the types that it leaves open: one, several (a wider label) or all (a nucleus
-        of unknown type).
+        Id in a type map to the numbers of the types that it leaves open: one, several (a coarse label) or all (a
+        nucleus of unknown type).
     ignored : frozenset of int
         Ids under which nothing is judged, not even whether there is a nucleus.
     given_colours : mapping of str to tuple of int
@@ -56,13 +56,13 @@ class Classes:
 
     @cached_property
     def wider(self) -> tuple[tuple[int, ...], ...]:
-        """The sets of types that wider labels name, without "any"."""
+        """The sets of types that coarse labels name, without "any"."""
         sets = {tuple(sorted(s)) for s in self.labels.values() if 1 < len(s) < len(self.types)}
         return tuple(sorted(sets))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of all classes that are counted: "all", the types, the wider labels ("a|b")."""
+        """Names of all classes that are counted: "all", the types, the coarse labels ("a|b")."""
         return (ALL, *self.types, *("|".join(self.types[t - 1] for t in s) for s in self.wider))
 
     @cached_property

@@ -51,9 +51,9 @@ class Counts:
     partly : numpy.ndarray
         bool (images,), of sources most of whose ground is void: what is found there cannot be called wrong.
     measured : numpy.ndarray
-        bool (images, classes), where each class can be judged. What a source's labels tell apart decides: a wider label
-        is judged where its source uses it, and the types within it are not; the others are. An image most of whose
-        nuclei have no known type is judged on "all" alone.
+        bool (images, classes), where each class can be judged. What a source's labels tell apart decides: a coarse
+        label is judged where its source uses it, and the types within it are not; the others are. An image most of
+        whose nuclei have no known type is judged on "all" alone.
     values : dict of str to numpy.ndarray
         float64 (images, classes) for each of `FIELDS`: matched at IoU > 0.5 (``tp``, ``fp``, ``fn``, ``iou_sum``; of
         ``fp`` and ``fn`` those that were matched to a nucleus of another type are ``fp_type`` and ``fn_type``), paired
@@ -180,7 +180,17 @@ def count_image(truth: Truth, predicted: Prediction, classes: Classes, mpp: floa
 
 
 def collect(images: Sequence[Mapping[str, str]], counted: Sequence[ImageCounts], classes: Classes) -> Counts:
-    """Return the table of images that were counted one by one; columns that one lacks are empty there."""
+    """Return the table of images that were counted one by one; columns that one lacks are empty there.
+
+    Parameters
+    ----------
+    images : sequence
+        Rows of the image table.
+    counted : sequence of ImageCounts
+        Of each image.
+    classes : Classes
+        That were counted.
+    """
     names = list(dict.fromkeys(["image", "source", *(name for row in images for name in row)]))
     columns = {name: np.array([row.get(name, "") for row in images], dtype=np.str_) for name in names}
     shape = (len(counted), len(classes.names))

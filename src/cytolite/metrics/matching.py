@@ -103,6 +103,11 @@ class Match:
 def match(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> Match:
     """Pair the nuclei of two instance maps, int (H, W), 0 = background.
 
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray
+        int (H, W), 0 = background.
+
     Raises
     ------
     InputError
@@ -113,6 +118,11 @@ def match(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> Match:
 
 def overlaps(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> Overlaps:
     """Count the pixels that every pair of nuclei shares, int (H, W) each, 0 = background.
+
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray
+        int (H, W), 0 = background.
 
     Raises
     ------
@@ -203,7 +213,15 @@ def _jaccard(found: Overlaps, pairs: NDArray[np.integer]) -> tuple[int, int]:
 
 
 def centroids(labels: NDArray[np.integer], ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the centres of mass, float64 (n, 2) in (row, column), of the nuclei `ids`, all of which occur."""
+    """Return the centres of mass, float64 (n, 2) in (row, column), of the nuclei `ids`, all of which occur.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        int (H, W), 0 = background.
+    ids : numpy.ndarray
+        int64 (n,), all of which occur.
+    """
     found, area, flat = compact(labels)
     inside = np.flatnonzero(flat)
     rows, columns = np.divmod(inside, labels.shape[1])

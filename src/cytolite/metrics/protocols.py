@@ -71,6 +71,13 @@ def protocol(name: str) -> Protocol:
 def in_fold(folds: NDArray[np.str_], fold: int) -> NDArray[np.bool_]:
     """Return the images of a fold, whose column may say "3", "fold3" or "Fold 3".
 
+    Parameters
+    ----------
+    folds : numpy.ndarray
+        The column's entries.
+    fold : int
+        Its number.
+
     Raises
     ------
     InputError

@@ -68,13 +68,29 @@ class Metric:
 
 
 def ratio(above: Values, below: Values) -> Values:
-    """Return above / below, NaN where below is 0."""
+    """Return above / below, NaN where below is 0.
+
+    Parameters
+    ----------
+    above, below : Values
+        Of one shape.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(below > 0, np.divide(above, below), np.nan)
 
 
 def quality(what: str, iou_sum: Values, tp: Values, fp: Values, fn: Values) -> Values:
-    """Return pq, dq or sq of counts, NaN where there is no nucleus; sq is 0 where nothing matched, as in HoVer-Net."""
+    """Return pq, dq or sq of counts, NaN where there is no nucleus; sq is 0 where nothing matched, as in HoVer-Net.
+
+    Parameters
+    ----------
+    what : str
+        "pq", "dq" or "sq".
+    iou_sum : Values
+        Sum of the IoU of matched nuclei.
+    tp, fp, fn : Values
+        Counts of matched, of predicted alone and of true alone.
+    """
     nuclei = tp + 0.5 * (fp + fn)
     if what == "pq":
         return ratio(iou_sum, nuclei)
@@ -84,20 +100,44 @@ def quality(what: str, iou_sum: Values, tp: Values, fp: Values, fn: Values) -> V
 
 
 def weighted_mean(values: Values, weights: Weights) -> Values:
-    """Mean over images, (resamples, ...), of values (images, ...) that are not NaN; NaN where there are none."""
+    """Mean over images, (resamples, ...), of values (images, ...) that are not NaN; NaN where there are none.
+
+    Parameters
+    ----------
+    values : Values
+        (images, ...), NaN where an image does not enter.
+    weights : Weights
+        (resamples, images).
+    """
     known = ~np.isnan(values)
     return ratio(weights @ np.where(known, values, 0.0), weights @ known.astype(float))
 
 
 def nanmean(values: Values, axis: int) -> Values:
-    """Mean without NaN, NaN where all are."""
+    """Mean without NaN, NaN where all are.
+
+    Parameters
+    ----------
+    values : Values
+        Any shape.
+    axis : int
+        Which one goes.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # "mean of empty slice" is what NaN says
         return np.nanmean(values, axis=axis)
 
 
 def judged(counts: Counts, precision: bool = True) -> NDArray[np.bool_]:
-    """Where a class can be judged, bool (images, classes); what needs precision leaves partly labelled images out."""
+    """Where a class can be judged, bool (images, classes); what needs precision leaves partly labelled images out.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    precision : bool
+        Whether what was predicted wrongly counts too.
+    """
     return counts.measured & ~(counts.partly[:, None] & precision)
 
 
@@ -112,6 +152,13 @@ def image_quality(what: str, need_truth: bool = True) -> Compute:
     """Mean over images whose truth holds the class (CellViT's and PanNuke's class tables).
 
     Without `need_truth` also images where the class was predicted alone, as 0 (HoVer-Net's mean, types left aside).
+
+    Parameters
+    ----------
+    what : str
+        "pq", "dq" or "sq".
+    need_truth : bool
+        Leave out images whose truth lacks the class.
     """
 
     def compute(counts: Counts, weights: Weights) -> Computed:

@@ -106,6 +106,17 @@ def predicted_nuclei(
 ) -> Prediction:
     """Return the nuclei of a prediction that is given as label maps, as `true_nuclei`; a label must name one type.
 
+    Parameters
+    ----------
+    instance_map : numpy.ndarray
+        int (H, W), 0 = background.
+    type_map : numpy.ndarray, optional
+        int (H, W) of label ids, if there are types.
+    classes : Classes
+        What the ids mean.
+    where : str
+        The image, for errors.
+
     Raises
     ------
     InputError
@@ -123,6 +134,15 @@ def majority_labels(
     instance_map: NDArray[np.integer], type_map: NDArray[np.integer], known: set[int], where: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the ids of the nuclei and the label, not 0, that most pixels of each have.
+
+    Parameters
+    ----------
+    instance_map, type_map : numpy.ndarray
+        int (H, W), 0 = background.
+    known : set of int
+        Labels that may occur.
+    where : str
+        The image, for errors.
 
     Raises
     ------

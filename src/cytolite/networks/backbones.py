@@ -109,7 +109,17 @@ class TokenEncoder(Backbone):
 
 
 def staged(spec: EncoderSpec, weights: Path | None, stages: tuple[int, ...] | None) -> nn.Module:
-    """Return a timm CNN that gives the maps of some of its stages, or of all."""
+    """Return a timm CNN that gives the maps of some of its stages, or of all.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+        Row of a CNN.
+    weights : pathlib.Path or None
+        ImageNet weights of the whole network, or None to start from scratch.
+    stages : tuple of int or None
+        Stages whose maps are wanted, counted from 0; None for all.
+    """
     body = spec.build(features_only=True, **({} if stages is None else {"out_indices": stages}))
     if weights is not None:
         whole = spec.build()
@@ -119,6 +129,14 @@ def staged(spec: EncoderSpec, weights: Path | None, stages: tuple[int, ...] | No
 
 
 def copy_tensors(source: nn.Module, target: nn.Module) -> None:
-    """Copy weights and buffers into a part of the same architecture; timm joins "stages.0" to "stages_0" there."""
+    """Copy weights and buffers into a part of the same architecture; timm joins "stages.0" to "stages_0" there.
+
+    Parameters
+    ----------
+    source : nn.Module
+        Whose tensors are taken.
+    target : nn.Module
+        Changed in place.
+    """
     given = {name.replace("_", "."): tensor for name, tensor in source.state_dict().items()}
     target.load_state_dict({name: given[name.replace("_", ".")] for name in target.state_dict()})

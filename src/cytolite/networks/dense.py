@@ -28,7 +28,13 @@ DOWN, UP = (0, 2, 2), (1, 1)
 
 
 def patchify(inputs: int, outputs: int) -> nn.Sequential:
-    """Make one pixel of each 2 x 2; no padding, so that what is before it may be folded into it."""
+    """Make one pixel of each 2 x 2; no padding, so that what is before it may be folded into it.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels before and after.
+    """
     return nn.Sequential(nn.Conv2d(inputs, outputs, 2, 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU6(inplace=True))
 
 
@@ -72,7 +78,15 @@ class DenseEncoder(Backbone):
     def unfolded(
         self, weight: NDArray[np.float32], bias: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return weight and bias of the first layer of a folded network as they are for an image that is scaled."""
+        """Return weight and bias of the first layer of a folded network as they are for an image that is scaled.
+
+        Parameters
+        ----------
+        weight : numpy.ndarray
+            float32 (16, 3, 2, 2), for an image of 0..255.
+        bias : numpy.ndarray
+            float32 (16,), for an image of 0..255.
+        """
         mean, std = self.mean.cpu().numpy(), self.std.cpu().numpy()
         return weight * std, bias + (weight * mean).sum((1, 2, 3))
 

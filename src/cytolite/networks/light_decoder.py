@@ -13,7 +13,21 @@ from torch.nn import functional as F  # noqa: N812 - the field's name
 def conv_bn(
     inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: bool = True
 ) -> nn.Sequential:
-    """Convolution without bias, batch norm and, unless `act` is false, ReLU6 (which ONNX Runtime fuses)."""
+    """Convolution without bias, batch norm and, unless `act` is false, ReLU6 (which ONNX Runtime fuses).
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels before and after.
+    kernel : int
+        Side of the kernel, px; odd, so that padding by half of it keeps the size.
+    stride : int
+        px.
+    groups : int
+        Of the channels; as many as `inputs` make it depthwise.
+    act : bool
+        Whether ReLU6 follows.
+    """
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),

@@ -87,7 +87,15 @@ class NucleusNetwork(nn.Module):
         return self.encoder(padded)
 
     def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return flows and type logits from the encoder's maps of `image`."""
+        """Return flows and type logits from the encoder's maps of `image`.
+
+        Parameters
+        ----------
+        features : sequence of torch.Tensor
+            What `encode` returns, float (B, C, h, w) each.
+        image : torch.Tensor
+            uint8 or float (B, 3, H, W), 0..255, RGB; not padded.
+        """
         x = self.decoder(features)
         return self.flow_head(x), self.type_head(x)
 
@@ -158,6 +166,13 @@ class ShuffleNetwork(Student):
         self.type_head = nn.Conv2d(self.decoder.width, (n_types + 1) * 4, 1)
 
     def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return flows and type logits, whose 2 x 2 pixels the heads give as channels.
+
+        Parameters
+        ----------
+        features, image
+            As of `NucleusNetwork.decode`.
+        """
         flows, type_logits = super().decode(features, image)
         return F.pixel_shuffle(flows, 2), F.pixel_shuffle(type_logits, 2)
 
@@ -174,6 +189,13 @@ class UnetrNetwork(NucleusNetwork):
         self.type_head = nn.Conv2d(self.decoder.width, n_types + 1, 1)
 
     def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return flows and type logits; the decoder sees the image too, and what was padded is cut off.
+
+        Parameters
+        ----------
+        features, image
+            As of `NucleusNetwork.decode`.
+        """
         height, width = image.shape[2:]
         x = self.decoder(features, self.padded(image))[:, :, :height, :width]
         return self.flow_head(x), self.type_head(x)
@@ -220,6 +242,13 @@ class UnetPlusPlusNetwork(NucleusNetwork):
         self.type_head = nn.Conv2d(width, n_types + 1, 3, padding=1)
 
     def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return flows and type logits; what was padded is cut off.
+
+        Parameters
+        ----------
+        features, image
+            As of `NucleusNetwork.decode`.
+        """
         height, width = image.shape[2:]
         x = self.decoder(features)[:, :, :height, :width]
         return self.flow_head(x), self.type_head(x)

@@ -15,7 +15,15 @@ IMAGE_WIDTH = 32
 
 
 def conv_block(inputs: int, outputs: int, convolutions: int = 2) -> nn.Sequential:
-    """3x3 convolutions, each with batch norm and ReLU."""
+    """3x3 convolutions, each with batch norm and ReLU.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels before and after.
+    convolutions : int
+        How many; the first goes from `inputs` to `outputs`.
+    """
     layers: list[nn.Module] = []
     for n in range(convolutions):
         conv = nn.Conv2d(inputs if n == 0 else outputs, outputs, 3, padding=1, bias=False)
@@ -24,7 +32,15 @@ def conv_block(inputs: int, outputs: int, convolutions: int = 2) -> nn.Sequentia
 
 
 def enlarge(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
-    """Enlarge a tap by transposed convolutions, narrowing it on the way; without a doubling a 1x1 convolution."""
+    """Enlarge a tap by transposed convolutions, narrowing it on the way; without a doubling a 1x1 convolution.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels before and after.
+    doublings : int
+        How often height and width are doubled.
+    """
     if doublings == 0:
         return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
     layers: list[nn.Module] = []
@@ -61,7 +77,15 @@ class UnetrDecoder(nn.Module):
         self.width = IMAGE_WIDTH
 
     def forward(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> torch.Tensor:
-        """Map the encoder's maps and the scaled image (B, 3, H, W) to features (B, width, H, W)."""
+        """Map the encoder's maps and the scaled image (B, 3, H, W) to features (B, width, H, W).
+
+        Parameters
+        ----------
+        features : sequence of torch.Tensor
+            float (B, C, h, w) each, finest (or shallowest) first.
+        image : torch.Tensor
+            float (B, 3, H, W), as the encoder saw it: scaled and padded.
+        """
         levels = [tap(feature) for tap, feature in zip(self.taps, features, strict=True)]
         x = levels[-1]
         for level in range(len(levels) - 2, -1, -1):

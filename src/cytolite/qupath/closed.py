@@ -86,6 +86,13 @@ class Unchanged:
     def require(self, path: Path, image: str) -> None:
         """Refuse to save over a file that was written since.
 
+        Parameters
+        ----------
+        path : pathlib.Path
+            File that shall be replaced.
+        image : str
+            Its name, for the error.
+
         Raises
         ------
         InputError

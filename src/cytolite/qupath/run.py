@@ -32,9 +32,9 @@ def make_project(slides: Sequence[str | Path], output: Path, model: str | None =
     Parameters
     ----------
     slides : sequence of str or pathlib.Path
-        Slides, or patterns.
+        Files or patterns.
     output : pathlib.Path
-        Folder of the project.
+        Folder of the project; new, or empty.
     model : str, optional
         Bundle, or a result, whose types become classes of the project; the default types if not given.
 

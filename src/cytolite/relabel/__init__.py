@@ -1,1 +1,1 @@
-"""Cross-relabelling: coarse classes of one dataset split by a classifier trained on another (extra ``train``)."""
+"""Cross-relabelling: coarse labels of one dataset split by a classifier trained on another (extra ``train``)."""

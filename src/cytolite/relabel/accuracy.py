@@ -124,6 +124,13 @@ def fall(home: Accuracy, away: Accuracy, seed: int = 0) -> Measure:
     """Return by how much the balanced accuracy falls from `home` to `away`, over the types that both hold.
 
     Both sides are resampled, each on its own.
+
+    Parameters
+    ----------
+    home, away : Accuracy
+        Of one classifier: on the data that it learnt from, and on others.
+    seed : int
+        Of the resamples of `home`; those of `away` take the next.
     """
     present = np.flatnonzero(home.confusion.sum(1) * away.confusion.sum(1)).tolist()
     statistic = partial(_balanced, types=present)

@@ -52,6 +52,8 @@ def decide(
         The k types.
     old_label : int
         The coarse label.
+    settings : RelabelSettings
+        Its `below` and `min_probability` matter.
     """
     likeliest = np.asarray(type_ids, np.uint8)[probs.argmax(1)]
     otherwise = old_label if settings.below == "coarse" else UNKNOWN_NUCLEUS
@@ -73,7 +75,13 @@ def rows(
     ----------
     cells : dict
         The columns that the schema has before ``old_type``, and those of the classifier.
-    probs, type_ids, old_label, settings
+    probs : numpy.ndarray
+        float64 (n, k).
+    type_ids : sequence of int
+        The k types.
+    old_label : int
+        The coarse label.
+    settings : RelabelSettings
         As for `decide`.
     """
     n = len(probs)
@@ -92,7 +100,15 @@ def rows(
 
 
 def write_audit(path: Path, table: pa.Table) -> None:
-    """Write the table as Parquet, as a whole or not at all."""
+    """Write the table as Parquet, as a whole or not at all.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write or replace.
+    table : pyarrow.Table
+        With the columns of `SCHEMA`.
+    """
     with whole_file(path) as file:
         pq.write_table(table, file, compression="zstd")
 

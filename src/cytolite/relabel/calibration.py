@@ -62,6 +62,8 @@ def expected_calibration_error(
         int (n,), 0 to k - 1.
     weights : numpy.ndarray
         float64 (n,), sum 1.
+    bins : int
+        How many.
     """
     confidence, right = probs.max(1), probs.argmax(1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)

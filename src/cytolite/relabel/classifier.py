@@ -55,7 +55,17 @@ class Classifier:
     def logits(
         self, crops: NDArray[np.uint8], device: str = "cpu", chosen: NDArray[np.intp] | None = None
     ) -> NDArray[np.float32]:
-        """Classify uint8 (n, side, side, 3), or those `chosen` by index; float32 (m, k), before the temperature."""
+        """Classify uint8 (n, side, side, 3), or those `chosen` by index; float32 (m, k), before the temperature.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray
+            uint8 (n, side, side, 3), RGB.
+        device : str
+            Of torch; the network moves there.
+        chosen : numpy.ndarray, optional
+            intp (m,), indices of crops in the order wanted; by default all.
+        """
         chosen = np.arange(len(crops)) if chosen is None else chosen
         self.network.to(device).eval()
         parts = [np.empty((0, len(self.types)), np.float32)]
@@ -66,12 +76,28 @@ class Classifier:
         return np.concatenate(parts)
 
     def probs(self, crops: NDArray[np.uint8], device: str = "cpu") -> NDArray[np.float64]:
-        """Calibrated probabilities, float64 (n, k): those of a world where the types are equally frequent."""
+        """Calibrated probabilities, float64 (n, k): those of a world where the types are equally frequent.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray
+            uint8 (n, side, side, 3), RGB.
+        device : str
+            Of torch; the network moves there.
+        """
         return softmax(self.logits(crops, device), self.temperature)
 
 
 def as_input(crops: torch.Tensor, network: nn.Module) -> torch.Tensor:
-    """Scale uint8 (B, H, W, 3) to what the network's weights expect, float32 (B, 3, H, W)."""
+    """Scale uint8 (B, H, W, 3) to what the network's weights expect, float32 (B, 3, H, W).
+
+    Parameters
+    ----------
+    crops : torch.Tensor
+        uint8 (B, H, W, 3), RGB.
+    network : torch.nn.Module
+        One of timm's, which says by what mean and standard deviation its input is scaled.
+    """
     scaling = network.pretrained_cfg
     mean, std = (torch.tensor(scaling[key], device=crops.device).view(1, 3, 1, 1) for key in ("mean", "std"))
     return ((crops.permute(0, 3, 1, 2).float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
@@ -93,6 +119,15 @@ def find_pretrained(settings: RelabelSettings) -> Path | None:
 
 def build_network(settings: RelabelSettings, n_types: int, weights: Path | None) -> nn.Module:
     """Build the architecture for crops of `settings.crop_px`, with dropout before its last layer.
+
+    Parameters
+    ----------
+    settings : RelabelSettings
+        Its architecture, dropout and `crop_px` matter.
+    n_types : int
+        Logits that it gives.
+    weights : pathlib.Path or None
+        ImageNet weights, or None to start from scratch.
 
     Raises
     ------
@@ -120,7 +155,17 @@ def build_network(settings: RelabelSettings, n_types: int, weights: Path | None)
 
 
 def save(classifier: Classifier, folder: Path, record: dict[str, Any]) -> None:
-    """Write weights, then the record that says they are whole."""
+    """Write weights, then the record that says they are whole.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        What is written.
+    folder : pathlib.Path
+        Made if it is not there.
+    record : dict
+        What else the record shall say, as JSON can hold it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / WEIGHTS_NAME) as file:
         torch.save(classifier.network.state_dict(), file)
@@ -136,6 +181,13 @@ def read_saved(folder: Path) -> dict[str, Any]:
 
 def load(folder: Path, settings: RelabelSettings) -> Classifier:
     """Load what `save` wrote.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Given to `save`.
+    settings : RelabelSettings
+        Those that it was trained with: its architecture, dropout and `crop_px` matter.
 
     Raises
     ------

@@ -47,7 +47,15 @@ class Cells:
 
 
 def scaled(pixels: int, mpp: float) -> int:
-    """Return a length that is meant at 0.25 um/px in pixels of `mpp`, rounded."""
+    """Return a length that is meant at 0.25 um/px in pixels of `mpp`, rounded.
+
+    Parameters
+    ----------
+    pixels : int
+        Length in px of 0.25 um.
+    mpp : float
+        Resolution of the pixels wanted, um per pixel.
+    """
     return round(pixels * PAPER_MPP / mpp)
 
 
@@ -55,6 +63,13 @@ def find_cells(patch: Patch, border_px: int = 0) -> Cells:
     """List the cells of a patch; `border_px` (of the patch) is what `inner_areas` leave out on each side.
 
     Nuclei that are marked and not outlined are none: their size is not known.
+
+    Parameters
+    ----------
+    patch : Patch
+        Image with its label maps.
+    border_px : int
+        Width of the border, in pixels of the patch.
     """
     instance_map = np.where(np.isin(patch.instance_map, patch.marks), 0, patch.instance_map)
     ids, inverse = np.unique(instance_map, return_inverse=True)

@@ -33,6 +33,19 @@ def classify(
 
     All of them are looked at, those too that are too small or too near the border to have trained a classifier: the
     audit's ``as_trained`` tells them apart.
+
+    Parameters
+    ----------
+    stores : sequence of Store
+        Open stores; other datasets in them are passed over.
+    split : Split
+        The dataset, its coarse label, and the name that the audit gives the classifier.
+    classifier : Classifier
+        Trained on the types that the label leaves open.
+    settings : RelabelSettings
+        How crops are cut, what probability is high enough, and the device.
+    tick : callable
+        Called once a patch.
     """
     parts = [audit.SCHEMA.empty_table()]
     sha256 = classifier.sha256
@@ -107,7 +120,21 @@ def refined(
     census: Census,
     tick: Callable[[], None] = lambda: None,
 ) -> Iterator[Patch]:
-    """Yield all patches of all stores, with the new labels of `audit.changes`, and count their cells into `census`."""
+    """Yield all patches of all stores, with the new labels of `audit.changes`, and count their cells into `census`.
+
+    Parameters
+    ----------
+    stores : sequence of Store
+        Open stores.
+    changes : mapping of tuple of str to tuple of numpy.ndarray
+        For (source, patch name): ids of cells, int32 (n,), and their new labels, uint8 (n,).
+    settings : RelabelSettings
+        Those that the cells were looked at with: the border and the smallest area matter.
+    census : Census
+        Counted on.
+    tick : callable
+        Called once a patch.
+    """
     for store in stores:
         for patch in store:
             cells, large = cells_of(patch, settings)

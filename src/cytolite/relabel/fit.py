@@ -23,7 +23,15 @@ from cytolite.training.augment import jitter_stain, warp_matrix
 
 
 def turn(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Rotate by any angle and mirror at random; what comes in from outside is the crop, mirrored."""
+    """Rotate by any angle and mirror at random; what comes in from outside is the crop, mirrored.
+
+    Parameters
+    ----------
+    crop : numpy.ndarray
+        uint8 (side, side, 3).
+    rng : numpy.random.Generator
+        Draws angle and mirror.
+    """
     size = crop.shape[0]
     matrix = warp_matrix((size / 2, size / 2), 1.0, rng.uniform(0, 2 * np.pi), rng.random() < 0.5, size)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -43,7 +43,15 @@ class Job:
 
     @contextmanager
     def ticking(self, title: str, total: int) -> Iterator[Callable[[], None]]:
-        """Show progress; give a function that is called once for each of `total` patches."""
+        """Show progress; give a function that is called once for each of `total` patches.
+
+        Parameters
+        ----------
+        title : str
+            What is worked on, for the display.
+        total : int
+            Patches.
+        """
         done = 0
         with self.display(title, "patches") as update:
 
@@ -67,7 +75,15 @@ class Job:
         return dict(zip(zip(sources, groups, strict=True), numbers, strict=True))
 
     def cells(self, sources: Sequence[str], recipe: ClassifierRecipe) -> Samples:
-        """Return the crops of a classifier's types in some datasets; groups are numbered over all datasets."""
+        """Return the crops of a classifier's types in some datasets; groups are numbered over all datasets.
+
+        Parameters
+        ----------
+        sources : sequence of str
+            Datasets.
+        recipe : ClassifierRecipe
+            Its types are collected.
+        """
         n = len(wanted_patches(self.stores, sources))
         with self.ticking(f"crops of {', '.join(sources)} for {recipe.name}", n) as tick:
             wanted = samples.Wanted(tuple(sources), recipe.type_ids)

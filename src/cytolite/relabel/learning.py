@@ -28,6 +28,13 @@ FIT_SETTINGS = (
 def learn(job: Job, recipe: ClassifierRecipe) -> tuple[Classifier, ClassifierReport]:
     """Train one classifier, or load it if it was trained from the same data in the same way; then score it.
 
+    Parameters
+    ----------
+    job : Job
+        The run, in whose folder the classifier is kept.
+    recipe : ClassifierRecipe
+        Which classifier.
+
     Raises
     ------
     InputError

@@ -16,6 +16,15 @@ from cytolite.relabel.outlining import Model, Seen
 def outliner(bundle: Bundle, tta: int, threads: int) -> Model:
     """Return a bundle as a model that outlines; `tta` and `threads` as of `Predictor`.
 
+    Parameters
+    ----------
+    bundle : Bundle
+        Model that outlines.
+    tta : int
+        Test-time augmentation: 1, 4 or 8 orientations.
+    threads : int
+        Threads within one call of the network.
+
     Raises
     ------
     UsageError

@@ -85,7 +85,19 @@ class _Mark:
 def outline_stores(
     stores: Sequence[Store], model: Model, rows: list[pa.Table], tick: Callable[[], None] = lambda: None
 ) -> Iterator[Patch]:
-    """Yield all patches of the stores with their marks outlined; append the audit of each to `rows`."""
+    """Yield all patches of the stores with their marks outlined; append the audit of each to `rows`.
+
+    Parameters
+    ----------
+    stores : sequence of Store
+        Open stores.
+    model : Model
+        What outlines.
+    rows : list of pyarrow.Table
+        Gets a table for each patch that has marks.
+    tick : callable
+        Called once a patch.
+    """
     for store in stores:
         for patch in store:
             if len(patch.marks):
@@ -98,7 +110,15 @@ def outline_stores(
 
 
 def outline(patch: Patch, model: Model) -> tuple[Patch, pa.Table]:
-    """Return a patch with its marks outlined where `model` can, and a row of the audit for each mark."""
+    """Return a patch with its marks outlined where `model` can, and a row of the audit for each mark.
+
+    Parameters
+    ----------
+    patch : Patch
+        With marks; it stays as it is.
+    model : Model
+        What outlines.
+    """
     seen = model.look(patch)
     marks = _match(patch, seen.instance_map)
     given_maps = (patch.instance_map, patch.type_map, patch.known, patch.trust)

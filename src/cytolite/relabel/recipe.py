@@ -1,4 +1,4 @@
-"""The recipe: which classifier learns which types from which dataset, and which coarse class it splits where."""
+"""The recipe: which classifier learns which types from which dataset, and which coarse label it splits where."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ClassifierRecipe(Settings):
 
 
 class Split(Settings):
-    """One coarse class of one dataset, and the classifier that splits it."""
+    """One coarse label of one dataset, and the classifier that splits it."""
 
     dataset: str
     label: str
@@ -111,7 +111,7 @@ class Recipe(Settings):
         )
 
 
-# Section 2 of the paper: each dataset's coarse class is split by what the other one teaches.
+# Section 2 of the paper: each dataset's coarse label is split by what the other one teaches.
 PAPER = Recipe(
     classifier=(
         ClassifierRecipe(name="epithelium", trained_on=("pannuke",), types=("neoplastic", "epithelial")),

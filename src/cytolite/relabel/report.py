@@ -62,7 +62,21 @@ def score(
     *,
     temperature: float = 1.0,
 ) -> Scored:
-    """Score logits (n, k) against the true types, 0 to k - 1."""
+    """Score logits (n, k) against the true types, 0 to k - 1.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray
+        float (n, k), before the temperature.
+    truth : numpy.ndarray
+        int (n,), 0 to k - 1.
+    groups : numpy.ndarray
+        int (n,), the patient or image of each cell.
+    types : sequence of str
+        The k names.
+    temperature : float
+        Divides the logits.
+    """
     if not len(truth):
         nan = float("nan")
         return Scored(measure(truth, truth, groups, types), nan, nan, ())
@@ -160,7 +174,17 @@ def against_paper(census: Census) -> list[str]:
 
 
 def markdown(census: Census, splits: Sequence[Mapping[str, Any]], reports: Sequence[ClassifierReport]) -> str:
-    """Return the whole report as Markdown."""
+    """Return the whole report as Markdown.
+
+    Parameters
+    ----------
+    census : Census
+        Cells before and after.
+    splits : sequence of mapping
+        One per split: `dataset`, `label`, `by`, the number of `cells`, and `new_types`, name to number.
+    reports : sequence of ClassifierReport
+        One per classifier.
+    """
     parts = ["# Relabelling", RESEARCH_USE]
     if splits:
         parts += ["## Cells before and after", _table(counts_table(census)), *against_paper(census)]

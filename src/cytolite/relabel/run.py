@@ -62,6 +62,17 @@ class Relabelled:
 def relabel(paths: Sequence[Path], out: Path, settings: RelabelSettings, display: Display) -> Relabelled:
     """Train the recipe's classifiers, relabel, and write store, audit, sheets and report into `out`.
 
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        Stores that `prepare` wrote, of the seven types.
+    out : pathlib.Path
+        Folder of the result.
+    settings : RelabelSettings
+        With the recipe's file.
+    display : Display
+        Shows progress.
+
     Raises
     ------
     InputError
@@ -136,6 +147,13 @@ def check_sources(job: Job) -> None:
 
 def look(job: Job, trained: dict[str, Classifier]) -> pa.Table:
     """Return the audit of all splits.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    trained : dict of str to Classifier
+        By the names that the recipe gives them.
 
     Raises
     ------

@@ -64,18 +64,44 @@ class Wanted:
 
 
 def wanted_patches(stores: Sequence[Store], sources: Sequence[str]) -> list[tuple[Store, int]]:
-    """List the patches of some datasets, without reading their arrays."""
+    """List the patches of some datasets, without reading their arrays.
+
+    Parameters
+    ----------
+    stores : sequence of Store
+        Open stores.
+    sources : sequence of str
+        Datasets.
+    """
     return [(store, i) for store in stores for i, source in enumerate(store.texts("source")) if source in sources]
 
 
 def cells_of(patch: Patch, settings: RelabelSettings) -> tuple[Cells, NDArray[np.bool_]]:
-    """Return a patch's cells, and which of them are large enough to train or test a classifier."""
+    """Return a patch's cells, and which of them are large enough to train or test a classifier.
+
+    Parameters
+    ----------
+    patch : Patch
+        Image with its label maps.
+    settings : RelabelSettings
+        Its `border_px` and `min_area_px` matter, both meant at 0.25 um/px.
+    """
     cells = find_cells(patch, scaled(settings.border_px, patch.mpp))
     return cells, cells.inner_areas * (patch.mpp / 0.25) ** 2 >= settings.min_area_px
 
 
 def crops_of(patch: Patch, boxes: NDArray[np.int32], settings: RelabelSettings) -> NDArray[np.uint8]:
-    """Cut cells out of a patch as the settings say; uint8 (n, side, side, 3)."""
+    """Cut cells out of a patch as the settings say; uint8 (n, side, side, 3).
+
+    Parameters
+    ----------
+    patch : Patch
+        Image to cut from.
+    boxes : numpy.ndarray
+        int32 (n, 4): first row, last row + 1, first column, last column + 1, in pixels of the patch.
+    settings : RelabelSettings
+        `CROP_SETTINGS` of it matter; lengths are meant at 0.25 um/px.
+    """
     image = stain.normalise(patch.image) if settings.stain == "macenko" else patch.image
     margin_px, border_px = (scaled(length, patch.mpp) for length in (settings.margin_px, settings.border_px))
     return cut(image, boxes, margin_px, settings.crop_px, border_px)
@@ -193,6 +219,15 @@ def split_groups(
 def check_classes(labels: NDArray[np.uint8], type_ids: Sequence[int], where: str) -> None:
     """Check that there are cells of every class.
 
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        uint8 (n,), ids of the cells' types.
+    type_ids : sequence of int
+        Types that must occur.
+    where : str
+        Names the datasets in the error.
+
     Raises
     ------
     InputError
@@ -210,6 +245,17 @@ def check_classes(labels: NDArray[np.uint8], type_ids: Sequence[int], where: str
 def check_sides(labels: NDArray[np.uint8], sides: NDArray[np.int8], type_ids: Sequence[int], where: str) -> None:
     """Check that every class can be learnt and validated.
 
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        uint8 (n,), ids of the cells' types.
+    sides : numpy.ndarray
+        int8 (n,), from `split_groups`.
+    type_ids : sequence of int
+        Types that must occur in training and validation.
+    where : str
+        Names the datasets in the error.
+
     Raises
     ------
     InputError
@@ -224,14 +270,30 @@ def check_sides(labels: NDArray[np.uint8], sides: NDArray[np.int8], type_ids: Se
 
 
 def equalised(labels: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw as many cells of every class as the rarest has, without repeats; indices in random order."""
+    """Draw as many cells of every class as the rarest has, without repeats; indices in random order.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        int (n,), the class of each cell.
+    rng : numpy.random.Generator
+        Draws.
+    """
     classes, counts = np.unique(labels, return_counts=True)
     drawn = [rng.choice(np.flatnonzero(labels == c), counts.min(), replace=False) for c in classes]
     return rng.permutation(np.concatenate(drawn))
 
 
 def resampled(labels: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw about as many cells as there are, every class equally often; those of rare classes repeat."""
+    """Draw about as many cells as there are, every class equally often; those of rare classes repeat.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        int (n,), the class of each cell.
+    rng : numpy.random.Generator
+        Draws.
+    """
     classes = np.unique(labels)
     each = len(labels) // len(classes)
     drawn = [rng.choice(np.flatnonzero(labels == c), each, replace=(labels == c).sum() < each) for c in classes]

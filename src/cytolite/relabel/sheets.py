@@ -27,6 +27,17 @@ def write_sheets(folder: Path, stores: Sequence[Store], table: pa.Table, setting
 
     Each holds up to `settings.sheet_cells` crops at equal steps of rank, the surest first, with their probabilities;
     those below `settings.min_probability`, which were not given the type, are written in red.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the PNG files; replaced as a whole.
+    stores : sequence of Store
+        Open stores that hold the cells.
+    table : pyarrow.Table
+        The audit.
+    settings : RelabelSettings
+        How crops are cut, cells on a sheet, and the probability that is high enough.
     """
     kinds = table.select(["source", "old_type", "likeliest_type"]).group_by(["source", "likeliest_type"]).aggregate([])
     wanted: dict[tuple[str, str, int], NDArray[np.uint8] | None] = {}
@@ -68,7 +79,19 @@ def _fill(
 
 
 def draw_sheet(title: str, crops: Sequence[NDArray[np.uint8]], probs: Sequence[float], low: float) -> Image.Image:
-    """Lay crops out in rows, each with its probability below it, in red where it is under `low`."""
+    """Lay crops out in rows, each with its probability below it, in red where it is under `low`.
+
+    Parameters
+    ----------
+    title : str
+        Written above.
+    crops : sequence of numpy.ndarray
+        uint8 (side, side, 3) each, one at least.
+    probs : sequence of float
+        One per crop.
+    low : float
+        Probability that is high enough.
+    """
     columns = math.ceil(math.sqrt(len(crops)))
     rows = math.ceil(len(crops) / columns)
     width, height = SHOWN_PX + GAP_PX, SHOWN_PX + TEXT_PX + GAP_PX

@@ -37,6 +37,7 @@ from cytolite.networks.encoders import encoder_spec
 from cytolite.patches import Patch
 from cytolite.provenance import option, options
 from cytolite.release.card import CardFacts, SourceRow, TypeRow, few_examples, render
+from cytolite.release.embedding import with_embedding
 from cytolite.release.onnx_export import export_onnx
 from cytolite.release.origin import record_split
 from cytolite.release.temperature import temperature_over_sources
@@ -92,7 +93,21 @@ class Making:
 
 
 def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), truth: Sequence[Path] = ()) -> Bundle:
-    """Make a bundle of a training run; see `cytolite.pipeline.export`."""
+    """Make a bundle of a training run; see `cytolite.pipeline.export`.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder that `train` or `distill` wrote.
+    out : pathlib.Path
+        Folder of the bundle; names it.
+    version : str
+        Of the bundle.
+    stores : sequence of pathlib.Path
+        Where the run's stores lie now, if they have moved.
+    truth : sequence of pathlib.Path
+        Stores with the labels to score on, if others.
+    """
     network, settings, trained_on = trained_network(run)
     origin = Origin(list(stores) or trained_on, truth, teacher_of(run))
     vocabulary = Vocabulary.recorded(read_record(run))
@@ -127,7 +142,7 @@ def release(run: Path, out: Path, version: str, stores: Sequence[Path] = (), tru
         spec = spec.model_copy(update={"made_with": tuple(commands(settings, spec, origin))})
         judged = [patch for patch in held_back if patch.judged]
         making = Making(training, judged, text, labels=vocabulary.labels)
-        return write_scored(out, onnx_path, spec, making, weights)[0]
+        return with_embedding(write_scored(out, onnx_path, spec, making, weights)[0], training)
 
 
 def write_scored(
@@ -182,6 +197,17 @@ def true_labels(
 ) -> list[Patch]:
     """Return the images held back as other stores label them.
 
+    Parameters
+    ----------
+    held_back : sequence of Patch
+        As the run's stores label them.
+    truth : sequence of pathlib.Path
+        Other stores of the same images.
+    settings : TrainSettings
+        Of the run, which decide the split.
+    vocabulary : Vocabulary
+        The types of the run, and what the stores' labels are in it.
+
     Raises
     ------
     InputError
@@ -199,7 +225,17 @@ def true_labels(
 
 
 def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
-    """What a card states, scored by the functions of `cytolite evaluate` on images held back."""
+    """What a card states, scored by the functions of `cytolite evaluate` on images held back.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the bundle.
+    counts : Counts
+        Of what it finds in the images held back.
+    making : Making
+        What it was made of.
+    """
     training, held_back = making.training, making.held_back
     bootstrap = Bootstrap()
     found = sections(counts, ["source"], bootstrap)
@@ -216,7 +252,17 @@ def facts_of(spec: ModelSpec, counts: Counts, making: Making) -> CardFacts:
 
 
 def count_bundle(bundle: Bundle, patches: Sequence[Patch], labels: LabelSet = SEVEN) -> Counts:
-    """Predict patches with a bundle, as `segment` does, and count what it found."""
+    """Predict patches with a bundle, as `segment` does, and count what it found.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    patches : sequence of Patch
+        Images with their truth.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
+    """
     classes = own_classes(labels)
     return count_cases(cases_of_patches(patches), model_predictions(bundle, classes), classes)
 
@@ -224,7 +270,19 @@ def count_bundle(bundle: Bundle, patches: Sequence[Patch], labels: LabelSet = SE
 def count_located(
     patches: Sequence[Patch], located: Sequence[Located], temperature: float, labels: LabelSet = SEVEN
 ) -> Counts:
-    """Count nuclei that were found in patches, named with a temperature."""
+    """Count nuclei that were found in patches, named with a temperature.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        Images with their truth.
+    located : sequence of Located
+        The nuclei found in each.
+    temperature : float
+        Of the type logits.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
+    """
     found = {(patch.source, patch.name): nuclei for patch, nuclei in zip(patches, located, strict=True)}
 
     def predict(case: Case, labelled: Labelled) -> Prediction:
@@ -245,7 +303,13 @@ def licence_of_weights(sources: Iterable[str]) -> str:
 
 
 def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[SourceRow]:
-    """Count patches and nuclei of each source."""
+    """Count patches and nuclei of each source.
+
+    Parameters
+    ----------
+    training, held_back : sequence of Patch
+        Images with their truth.
+    """
     rows = []
     for name in sorted({p.source for p in training}):
         sides = [[p for p in side if p.source == name] for side in (training, held_back)]
@@ -256,7 +320,15 @@ def source_rows(training: Sequence[Patch], held_back: Sequence[Patch]) -> list[S
 
 
 def type_rows(section: Section, making: Making) -> list[TypeRow]:
-    """Count nuclei of each type, and how often matched ones were named right."""
+    """Count nuclei of each type, and how often matched ones were named right.
+
+    Parameters
+    ----------
+    section : Section
+        Scores over all sources.
+    making : Making
+        Images with their truth, and the set of their labels.
+    """
     trained, tested = nuclei_per_label(making.training), nuclei_per_label(making.held_back)
     rows = []
     for t in making.labels.type_set:
@@ -266,7 +338,13 @@ def type_rows(section: Section, making: Making) -> list[TypeRow]:
 
 
 def coarse_counts(making: Making) -> dict[str, tuple[int, int]]:
-    """Count nuclei of each set of types ("one of these") on either side, by the names of its types."""
+    """Count nuclei of each set of types ("one of these") on either side, by the names of its types.
+
+    Parameters
+    ----------
+    making : Making
+        Images with their truth, and the set of their labels.
+    """
     trained, tested = nuclei_per_label(making.training), nuclei_per_label(making.held_back)
     labels = making.labels
     names = {
@@ -277,7 +355,17 @@ def coarse_counts(making: Making) -> dict[str, tuple[int, int]]:
 
 
 def commands(settings: TrainSettings, spec: ModelSpec, origin: Origin) -> list[str]:
-    """Return the commands that make this bundle again."""
+    """Return the commands that make this bundle again.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        Of the run.
+    spec : ModelSpec
+        Of the bundle.
+    origin : Origin
+        What the run was made of.
+    """
     stores, truth = ([_as_made(path) for path in paths] for paths in (origin.stores, origin.truth))
     made = [line for lines, _ in (*stores, *truth) for line in lines]
     verb = ["distill", origin.teacher] if isinstance(settings, DistillSettings) else ["train"]

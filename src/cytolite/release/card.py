@@ -73,7 +73,15 @@ class CardFacts:
 
 
 def render(spec: ModelSpec, facts: CardFacts) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the bundle.
+    facts : CardFacts
+        What the card tells.
+    """
     parts = [_head(spec, facts), _scores(facts), _types(facts), _sources(facts), _limits(spec, facts), _making(facts)]
     return "\n\n".join(parts) + "\n"
 

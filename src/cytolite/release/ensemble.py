@@ -15,6 +15,7 @@ from cytolite.bundle import Bundle, ModelSpec
 from cytolite.errors import BundleError, UsageError
 from cytolite.provenance import option
 from cytolite.release.bundle import Making, count_bundle, store_names, write_scored
+from cytolite.release.embedding import with_embedding
 from cytolite.release.onnx_export import OUTPUTS
 from cytolite.release.origin import sides_of
 from cytolite.release.variants import Comparison, compare
@@ -87,6 +88,7 @@ def make_ensemble(
         spec = spec.model_copy(update={"made_with": tuple(commands(members, spec, duplicates))})
         making = Making(sides.training, sides.held_back, text, sides.note, sides.labels)
         bundle, counts = write_scored(out, path, spec, making)
+        bundle = with_embedding(bundle, sides.training) if spec.embedding else bundle
     return bundle, compare(count_bundle(members[0], sides.held_back, sides.labels), counts), sides.note
 
 
@@ -134,7 +136,17 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def commands(members: Sequence[Bundle], spec: ModelSpec, duplicates: Path | None = None) -> list[str]:
-    """Return the commands that made the members, and the one that puts them together."""
+    """Return the commands that made the members, and the one that puts them together.
+
+    Parameters
+    ----------
+    members : sequence of Bundle
+        The bundles.
+    spec : ModelSpec
+        Of the ensemble.
+    duplicates : pathlib.Path, optional
+        The pairs that the members' runs were given, if they were.
+    """
     made = [line for member in members for line in member.spec.made_with or (_unknown(member),)]
     first, *others = [member.spec.name for member in members]
     stores = store_names(dict.fromkeys(source for member in members for source in member.spec.data))

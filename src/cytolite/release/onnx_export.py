@@ -110,6 +110,15 @@ def export_onnx(network: NucleusNetwork, path: Path, samples: Sequence[NDArray[n
 def export_torchscript(network: NucleusNetwork, path: Path, sample: NDArray[np.uint8]) -> float:
     """Write `network` as TorchScript with the inputs and outputs of a bundle; result as `export_onnx`.
 
+    Parameters
+    ----------
+    network : NucleusNetwork
+        Weights to export; not changed.
+    path : pathlib.Path
+        File to write, ``.pt``.
+    sample : numpy.ndarray
+        uint8 (B, H, W, 3), sides multiples of 32: real images for the check.
+
     Raises
     ------
     CytoliteError
@@ -141,7 +150,17 @@ def _axes(name: str) -> dict[int, str]:
 
 @torch.no_grad()
 def parity(deployed: nn.Module, path: Path, sample: NDArray[np.uint8]) -> float:
-    """Largest absolute difference between torch and ONNX Runtime over both outputs on `sample`."""
+    """Largest absolute difference between torch and ONNX Runtime over both outputs on `sample`.
+
+    Parameters
+    ----------
+    deployed : nn.Module
+        The network as a bundle holds it.
+    path : pathlib.Path
+        The graph.
+    sample : numpy.ndarray
+        uint8 (B, H, W, 3).
+    """
     session = onnx_runtime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(list(OUTPUTS), {"image": sample})
     wanted = deployed(torch.from_numpy(sample))

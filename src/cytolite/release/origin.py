@@ -39,7 +39,17 @@ class Sides:
 
 
 def record_split(held_back: Sequence[Patch], settings: TrainSettings, mapping: Mapping[str, str] = {}) -> HeldBack:
-    """Return what a bundle says of the split of its run."""
+    """Return what a bundle says of the split of its run.
+
+    Parameters
+    ----------
+    held_back : sequence of Patch
+        The run's images held back.
+    settings : TrainSettings
+        Of the run.
+    mapping : mapping of str to str
+        Names of the stores' types to those of the run.
+    """
     return HeldBack(
         share=settings.held_back,
         seed=settings.seed,

@@ -67,6 +67,15 @@ def temperature_over_sources(patches: Sequence[Patch], located: Sequence[Located
 
     One source whose types the model does not know would otherwise soften what it says of all others: its mistakes are
     made with confidence, and outweigh everything in a common likelihood.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        Images with their truth.
+    located : sequence of Located
+        The nuclei found in each.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
     """
     by_source: dict[str, list[tuple[Patch, Located]]] = {}
     for pair in zip(patches, located, strict=True):

@@ -21,6 +21,7 @@ from cytolite.metrics.counts import Counts
 from cytolite.patches import Patch
 from cytolite.provenance import option
 from cytolite.release.bundle import count_bundle, store_names
+from cytolite.release.embedding import with_embedding
 from cytolite.release.origin import Sides, sides_of
 from cytolite.runtime import onnx_runtime
 from cytolite.training.warm_start import folded_weights
@@ -97,6 +98,7 @@ def make_variant(
         found = compare(*(count_bundle(one, sides.held_back, sides.labels) for one in (bundle, variant)))
         spec = spec.model_copy(update={"validation": {c.name: round(c.after.value, 4) for c in found}})
         variant = write_bundle(out, path, spec, card(bundle, variant, kind, found, sides=sides))
+        variant = with_embedding(variant, sides.training) if bundle.spec.embedding else variant
     return variant, found, sides.note
 
 
@@ -108,13 +110,31 @@ def _command(spec: ModelSpec, name: str, kind: Kind, duplicates: Path | None) ->
 
 
 def to_float16(source: Path, target: Path) -> None:
-    """Write a graph whose weights and arithmetic are float16; its outputs stay float32."""
+    """Write a graph whose weights and arithmetic are float16; its outputs stay float32.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        Graph to read.
+    target : pathlib.Path
+        Graph to write.
+    """
     convert = onnx_runtime("transformers.float16").convert_float_to_float16
     onnx.save(convert(onnx.load(str(source)), keep_io_types=True), str(target))
 
 
 def to_int8(source: Path, target: Path, images: Sequence[NDArray[np.uint8]]) -> None:
-    """Write a graph whose convolutions are int8, with ranges of activations seen on `images`, uint8 (1, H, W, 3)."""
+    """Write a graph whose convolutions are int8, with ranges of activations seen on `images`, uint8 (1, H, W, 3).
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        Graph to read.
+    target : pathlib.Path
+        Graph to write.
+    images : sequence of numpy.ndarra
+        uint8 (1, H, W, 3) each.
+    """
     quantization = onnx_runtime("quantization")
     prepared = target.with_name("prepared.onnx")
     onnx_runtime("quantization.shape_inference").quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -152,7 +172,15 @@ class _Images(_reader_base()):  # type: ignore[misc]
 
 
 def calibration_images(patches: Sequence[Patch], mpp: float) -> list[NDArray[np.uint8]]:
-    """Return the middles of patches of every source in turn, at the model's resolution, uint8 (1, H, W, 3)."""
+    """Return the middles of patches of every source in turn, at the model's resolution, uint8 (1, H, W, 3).
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        Of all sources.
+    mpp : float
+        Of the model, um per pixel.
+    """
     sources = sorted({p.source for p in patches})
     queues = [[p for p in patches if p.source == source] for source in sources]
     chosen = [queue[i] for i in range(CALIBRATION_PATCHES) for queue in queues if i < len(queue)][:CALIBRATION_PATCHES]
@@ -165,7 +193,13 @@ def calibration_images(patches: Sequence[Patch], mpp: float) -> list[NDArray[np.
 
 
 def compare(before: Counts, after: Counts) -> list[Comparison]:
-    """Return each source's headline measure of the bundle and of the variant, and their paired difference."""
+    """Return each source's headline measure of the bundle and of the variant, and their paired difference.
+
+    Parameters
+    ----------
+    before, after : Counts
+        Of the same images.
+    """
     old, new, change = headline(before), headline(after), headline_differences(after, before)
     return [Comparison(name, old[name], new[name], change[name]) for name in old]
 
@@ -178,7 +212,21 @@ def card(
     *,
     sides: Sides,
 ) -> str:
-    """Return the bundle's card with what the variant is and costs put in front."""
+    """Return the bundle's card with what the variant is and costs put in front.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    variant : Bundle
+        What was made of it.
+    kind : Kind
+        Of its arithmetic.
+    found : sequence of Comparison
+        What it costs.
+    sides : Sides
+        What was held back.
+    """
     spec = bundle.spec
     sizes = [path.stat().st_size / 2**20 for path in (bundle.onnx_path, variant.onnx_path)]
     rows = "\n".join(

@@ -116,6 +116,7 @@ class WorkFolder:
             If it cannot be written.
         """
         cells = part.cells
+        vectors: dict[str, Any] = {} if cells.embeddings is None else {"embeddings": cells.embeddings}
         with writing(self.final), _replaced(self._part(part.tile)) as beside, beside.open("wb") as file:
             np.savez(
                 file,
@@ -127,6 +128,7 @@ class WorkFolder:
                 type_probs=cells.type_probs,
                 area_um2=cells.area_um2,
                 features=np.array([cells.features[name] for name in FEATURE_NAMES], np.float32),
+                **vectors,
             )
 
     def load(self, tile: Tile) -> TileCells:
@@ -154,6 +156,7 @@ class WorkFolder:
             regions=np.full(len(columns["types"]), -1, np.int32),
             features=dict(zip(FEATURE_NAMES, columns["features"], strict=True)),
             type_set=self._type_set,
+            embeddings=columns.get("embeddings"),
         )
         return TileCells(tile, cells, columns["owned"])
 

@@ -68,7 +68,17 @@ class SizeTally:
 
 
 def check_plan(plan: Plan, slide: Slide, areas: Sequence[Area]) -> Iterator[Warned]:
-    """Warn of what the plan and the slide show: resolution, stains, no tissue. Reads up to 16 parts of the slide."""
+    """Warn of what the plan and the slide show: resolution, stains, no tissue. Reads up to 16 parts of the slide.
+
+    Parameters
+    ----------
+    plan : Plan
+        What shall be done.
+    slide : Slide
+        Open.
+    areas : sequence of Area
+        From `Plan.areas_mm2`.
+    """
     if slide.file_mpp is not None and abs(slide.mpp / slide.file_mpp - 1) > _OTHER_MPP:
         yield Warned(
             "mpp_differs",
@@ -100,7 +110,15 @@ def check_plan(plan: Plan, slide: Slide, areas: Sequence[Area]) -> Iterator[Warn
 
 
 def damage(places: Sequence[Rectangle], mpp: float) -> dict[str, Any]:
-    """Return what a summary says of what could not be read: x, y, width, height of places, level-0 px; {} of none."""
+    """Return what a summary says of what could not be read: x, y, width, height of places, level-0 px; {} of none.
+
+    Parameters
+    ----------
+    places : sequence of Rectangle
+        x, y, width, height, level-0 px.
+    mpp : float
+        Of the slide, um per pixel.
+    """
     if not places:
         return {}
     area = sum(width * height for _, _, width, height in places) * mpp**2 / 1e6
@@ -108,7 +126,15 @@ def damage(places: Sequence[Rectangle], mpp: float) -> dict[str, Any]:
 
 
 def check_damage(places: Sequence[Rectangle], mpp: float) -> Iterator[Warned]:
-    """Warn of what could not be read and was left out."""
+    """Warn of what could not be read and was left out.
+
+    Parameters
+    ----------
+    places : sequence of Rectangle
+        x, y, width, height, level-0 px.
+    mpp : float
+        Of the slide, um per pixel.
+    """
     if places:
         lost = damage(places, mpp)["damaged"]["mm2"]
         yield Warned(
@@ -132,7 +158,15 @@ def check_quality(quality: Quality | None) -> Iterator[Warned]:
 
 
 def check_result(area: Area, sizes: SizeTally) -> Iterator[Warned]:
-    """Warn of nuclei that cannot be: too small, too large, too few, or none."""
+    """Warn of nuclei that cannot be: too small, too large, too few, or none.
+
+    Parameters
+    ----------
+    area : Area
+        Searched, and of tissue.
+    sizes : SizeTally
+        Of the nuclei found.
+    """
     n = sizes.cells
     if area.searched_mm2 > 0 and area.tissue_mm2 == 0:
         yield Warned("no_stained_tissue", "nothing is stained as tissue is, so there are no densities")

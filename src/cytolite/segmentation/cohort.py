@@ -53,7 +53,17 @@ class Ledger:
             self._note(f"{name} {value}")
 
     def change(self, folder: Path, *, now: bool = False, **state: Any) -> None:
-        """Change what is said of a slide; written at once, or when it is time."""
+        """Change what is said of a slide; written at once, or when it is time.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+            Of the slide's results.
+        now : bool
+            Whether it must be written at once.
+        **state
+            What is said anew, such as `status` or `done_mm2`, as JSON can hold it; the rest stays.
+        """
         self._slides[as_text(folder.name)] |= state
         if now or time.monotonic() - self._written > max(_EVERY_S, _TIMES * self._took):
             self.write(running=True)
@@ -72,7 +82,15 @@ class Ledger:
         self._note(f"{outcome.folder.name} {outcome.status}" + (f": {told}" if told else ""))
 
     def watch(self, display: Display, folder: Path) -> Display:
-        """Return a display that also keeps how far a slide is."""
+        """Return a display that also keeps how far a slide is.
+
+        Parameters
+        ----------
+        display : Display
+            Shows progress.
+        folder : pathlib.Path
+            Of the slide's results.
+        """
 
         @contextmanager
         def watched(title: str, unit: str = "mm2") -> Iterator[Update]:

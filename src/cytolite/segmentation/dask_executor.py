@@ -55,6 +55,15 @@ class Workers:
     def run(self, job: Job, runs: Sequence[Sequence[Tile]], tiles_left: Callable[[int], None]) -> None:
         """Do the `runs`; see `Executor.run`.
 
+        Parameters
+        ----------
+        job : callable
+            Does one run of tiles; can be pickled, and says in `folder` where its part files are.
+        runs : sequence of sequences of Tile
+            Started in this order, a few to a task.
+        tiles_left : callable
+            Called in this thread, with the number of tiles not done yet, after each task.
+
         Raises
         ------
         SlideError
@@ -104,7 +113,15 @@ class _Threads:
 
 
 def do_runs(job: Job, runs: Sequence[Sequence[Tile]]) -> None:
-    """Do some runs of tiles, on a worker; errors name its host."""
+    """Do some runs of tiles, on a worker; errors name its host.
+
+    Parameters
+    ----------
+    job : callable
+        Does one run of tiles; says in `folder` where its part files are.
+    runs : sequence of sequences of Tile
+        Done one after the other.
+    """
     work = WorkFolder(job.folder)  # type: ignore[attr-defined]
     for run in runs:
         try:
@@ -124,7 +141,17 @@ class Expected:
 
 
 def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
-    """Segment one slide, on a worker, with the help of all."""
+    """Segment one slide, on a worker, with the help of all.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide, at a path that this worker sees, and its settings.
+    folder : pathlib.Path
+        Of its results, on storage that all workers share.
+    expected : Expected
+        Version and bundle that this worker must have.
+    """
     if not entry.path.exists():
         message = (
             f"{entry.path} is not there on the host {socket.gethostname()}: check the name; all workers have to see a "
@@ -217,8 +244,12 @@ def segment_on_cluster(
         Slides, and the folders of their results: on storage that all workers see under these names.
     models : callable
         Gives the model of some settings, for its name and hash: no network is loaded here.
-    ledger, display, report
-        As in `cytolite.pipeline.segment_slides`; progress is counted in slides.
+    ledger : Ledger
+        Keeps what becomes of each slide.
+    display : Display
+        Shows progress, counted in slides.
+    report : callable
+        Called with each outcome as soon as it is known.
 
     Raises
     ------

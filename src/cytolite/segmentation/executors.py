@@ -66,7 +66,17 @@ class Threads:
         runs: Sequence[Sequence[Tile]],
         tiles_left: Callable[[int], None] = lambda left: None,
     ) -> None:
-        """Do the `runs`; see `Executor.run`."""
+        """Do the `runs`; see `Executor.run`.
+
+        Parameters
+        ----------
+        job : callable
+            Does one run of tiles, in one of the threads.
+        runs : sequence of sequences of Tile
+            Started in this order.
+        tiles_left : callable
+            Called in this thread, with the number of tiles not done yet, after each run.
+        """
         left = sum(len(run) for run in runs)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="tile") as pool:
             futures = {pool.submit(job, run): len(run) for run in runs}

@@ -74,7 +74,15 @@ class Looker:
         self._seconds_per_px: dict[tuple[Any, ...], float] = {}
 
     def look(self, entry: Entry, name: str) -> SlideInfo:
-        """Return what there is to know; `name` is that of its picture."""
+        """Return what there is to know; `name` is that of its picture.
+
+        Parameters
+        ----------
+        entry : Entry
+            The slide and its settings.
+        name : str
+            Of its picture.
+        """
         try:
             with open_as_set(entry.path, entry.settings) as slide:
                 return self._look(entry, name, slide)

@@ -73,13 +73,13 @@ def find_cells(
     """
     plan = plan_slide(slide, bundle, settings)
     kept, total = Kept(), len(plan.tiles)
-    job = TileJob(slide, plan.grid, bundle, predictor, kept)
+    job = TileJob(slide, plan.grid, bundle, predictor, kept, plan.channels > 0)
     runs = batches(plan.tiles, settings.batch)
     Threads(settings.workers or 1).run(job, runs, lambda left: update(total - left, total))
     plan = plan.without(slide.damaged)
     tables = [plan.wanted(plan.to_level0(t)) for t in stitch(kept.parts[tile.index] for tile in plan.tiles)]
     names = tuple(region.name for region in plan.regions or ())
-    empty = CellTable.empty(FEATURE_NAMES, bundle.spec.network_types)
+    empty = CellTable.empty(FEATURE_NAMES, bundle.spec.network_types, plan.channels)
     found = bundle.spec.named(CellTable.concatenate(tables) if tables else empty)
     return replace(found, region_names=names, mpp=slide.mpp), _warnings(plan, slide, found, bundle)
 

@@ -88,6 +88,8 @@ class Plan(Grid):
         What is no good of the slide, where it was asked for.
     damaged : tuple of Rectangle
         What could not be read, x, y, width, height in level-0 px, and was taken out of both masks.
+    channels : int
+        Numbers in the vectors that cells get; 0 if they get none.
     """
 
     tile: int
@@ -100,6 +102,7 @@ class Plan(Grid):
     tiles: list[Tile]
     quality: Quality | None = None
     damaged: tuple[Rectangle, ...] = ()
+    channels: int = 0
 
     @property
     def grid(self) -> Grid:
@@ -157,6 +160,17 @@ class Plan(Grid):
 def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judged: bool = False) -> Plan:
     """Find the tissue, judge it, if `judged` or if the settings leave out what is no good, and lay out the tiles.
 
+    Parameters
+    ----------
+    slide : Slide
+        Open.
+    bundle : Bundle
+        The model.
+    settings : SegmentSettings
+        Everything else.
+    judged : bool
+        Judge the tissue's quality.
+
     Raises
     ------
     InputError
@@ -199,8 +213,9 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judge
     tiles = plan_tiles(width, height, tile, halo, wanted)
     facts = SlideFacts(slide.path.name, slide.scene, slide.width_px, slide.height_px, slide.mpp)
     return Plan(
-        map_mpp, stride, scale, width, height, tile, halo, facts, bundle, searched, tissue, regions, tiles, quality
-    )
+        map_mpp, stride, scale, width, height, tile, halo, facts, bundle, searched, tissue, regions, tiles, quality,
+        channels=bundle.channels(settings.embeddings),
+    )  # fmt: skip
 
 
 def plan_key(plan: Plan, path: Path, settings: SegmentSettings, version: str) -> dict[str, Any]:
@@ -221,7 +236,9 @@ def plan_key(plan: Plan, path: Path, settings: SegmentSettings, version: str) ->
     """
     slide, bundle = plan.slide, plan.bundle
     regions = [(region.name, region.polygon.wkb_hex) for region in plan.regions or []]
+    vectors = bundle.spec.embedding if plan.channels else None
     return {
+        **({"embedding": vectors.sha256} if vectors else {}),
         "slide": [fingerprint(path), slide.width_px, slide.height_px, slide.mpp],
         "model": [bundle.sha256, bundle.spec_sha256],
         "mpp": [plan.map_mpp, plan.stride],

@@ -87,6 +87,13 @@ def result_folders(slides: Sequence[Path], output: Path) -> list[Path]:
     the name with its parent folder's, and at last with a hash of the path; all made safe by `folder_name`. A folder
     that already holds a result of the same slide is kept, and one that holds another slide's is passed over, so that
     running a batch again, or in parts, finds what is there.
+
+    Parameters
+    ----------
+    slides : sequence of pathlib.Path
+        In their order.
+    output : pathlib.Path
+        Folder of all results.
     """
     options = [_names(slide) for slide in slides]
     wanted = [
@@ -119,7 +126,15 @@ def is_result(folder: Path) -> bool:
 
 
 def is_result_of(folder: Path, slide: Path) -> bool:
-    """Say whether `folder` holds the finished result of this very file, wherever it lies now."""
+    """Say whether `folder` holds the finished result of this very file, wherever it lies now.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        That may be there.
+    slide : pathlib.Path
+        The file.
+    """
     recorded = read_record(folder).get("slide", {}) if is_result(folder) else {}
     return isinstance(recorded, dict) and recorded.items() >= fingerprint(slide).items()
 

@@ -56,12 +56,14 @@ def load_model(settings: SegmentSettings) -> Model:
     BundleError
         If there is no such bundle, or it is damaged.
     UsageError, InputError
-        If it cannot run in the precision that is asked for.
+        If it cannot run in the precision that is asked for, or gives no embeddings and they are asked for.
     """
     from cytolite.inference.arithmetic import load_variant
     from cytolite.inference.predictor import Model
 
-    return Model.of(load_variant(settings.model, settings.precision), settings)
+    bundle = load_variant(settings.model, settings.precision)
+    bundle.channels(settings.embeddings)  # told before any slide is looked at
+    return Model.of(bundle, settings)
 
 
 def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSettings, display: Display) -> Outcome:
@@ -88,7 +90,21 @@ def segment_again(slide: Path, folder: Path, model: Model, settings: SegmentSett
 
 
 def try_slide(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
-    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `executor`."""
+    """Segment one slide; what goes wrong becomes part of the outcome. See `work_on` for `executor`.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     slide = entry.path
     try:
         return segment_or_skip(entry, folder, model, display, executor)
@@ -108,7 +124,21 @@ def try_slide(entry: Entry, folder: Path, model: Model, display: Display, execut
 def segment_or_skip(
     entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None
 ) -> Outcome:
-    """Segment one slide, unless its result is there already and may stay; what goes wrong is raised."""
+    """Segment one slide, unless its result is there already and may stay; what goes wrong is raised.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     if entry.settings.overwrite or not is_result(folder):
         return work_on(entry, folder, model, display, executor)
     other = _differences(folder, model, entry.settings)
@@ -135,11 +165,28 @@ def _differences(folder: Path, model: Model, settings: SegmentSettings) -> list[
         "model": _model_record(model.bundle),
         "roi": _roi_sha256(settings),
     }
-    return [name for name, value in wanted.items() if found.get(name) != value]
+    other = [name for name, value in wanted.items() if found.get(name) != value]
+    # Vectors that nobody asked for are no reason to do anything again.
+    missing = settings.embeddings and not found.get("embeddings", False)
+    return [*other, *(["setting of embeddings"] if missing else [])]
 
 
 def work_on(entry: Entry, folder: Path, model: Model, display: Display, executor: Executor | None = None) -> Outcome:
-    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done."""
+    """Work on one slide, from opening it to the folder under its final name; `executor` is where its tiles are done.
+
+    Parameters
+    ----------
+    entry : Entry
+        The slide and its settings.
+    folder : pathlib.Path
+        Of its result.
+    model : Model
+        From `load_model`.
+    display : Display
+        Shows progress.
+    executor : Executor, optional
+        Where its tiles are done.
+    """
     from cytolite.drawing.type_sheet import draw_sheet
     from cytolite.interop.result import Result
     from cytolite.segmentation.opening import open_as_set
@@ -172,7 +219,17 @@ def _can_exist(slide: Path) -> bool:
 
 
 def run_record(slide: Slide, bundle: Bundle, settings: SegmentSettings) -> dict[str, Any]:
-    """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes."""
+    """Return what ``run.json`` says of a run before it starts: inputs, settings, versions and hashes.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open slide.
+    bundle : Bundle
+        Model of the run.
+    settings : SegmentSettings
+        Of the run, with everything chosen.
+    """
     from cytolite.inference.arithmetic import runtime_of
 
     stat = slide.path.stat()

@@ -37,6 +37,7 @@ log = logging.getLogger("cytolite")
 # What a worker needs for each pixel that the network sees, from reading to outlines; measured on the embedded models
 # (tiles of 2,000 px: 0.3 to 0.4 GB a worker), with half as much again to spare.
 BYTES_PER_PX = 150
+_BYTES_PER_VALUE = 8  # of an embedding: float32, and as much again to spare
 # On a cluster: until it is known that the worker which had a slide is dead.
 _LOCK_WAIT_S = 60.0
 
@@ -122,7 +123,7 @@ def segment_slide(
             executor = executor or Threads(settings.workers or _workers(plan, settings))
             if executor.here:
                 network = predictor() if predictor else Model.of(bundle, settings).predictor
-                job: Job = TileJob(slide, plan.grid, bundle, network, work)
+                job: Job = TileJob(slide, plan.grid, bundle, network, work, plan.channels > 0)
             else:
                 job = _as_value(slide, plan, bundle, settings, folder)
             executor.run(job, batches(todo, settings.batch), tiles_left)
@@ -178,14 +179,23 @@ def _finish(
 def _workers(plan: Plan, settings: SegmentSettings) -> int:
     """One a core, or as many as there is memory for."""
     side_px = (plan.tile + 2 * plan.halo) * plan.stride
-    workers = machine.workers(BYTES_PER_PX * side_px**2 * settings.batch)
+    bytes_per_px = BYTES_PER_PX + _BYTES_PER_VALUE * plan.channels // plan.stride**2
+    workers = machine.workers(bytes_per_px * side_px**2 * settings.batch)
     if workers < machine.cores():
         log.warning("Memory allows %d of %d workers; smaller tiles (--tile) need less.", workers, machine.cores())
     return workers
 
 
 def batches(tiles: Sequence[Tile], size: int) -> list[list[Tile]]:
-    """Cut `tiles` into runs of at most `size` neighbours of one shape, which the network can take at once."""
+    """Cut `tiles` into runs of at most `size` neighbours of one shape, which the network can take at once.
+
+    Parameters
+    ----------
+    tiles : sequence of Tile
+        In their order.
+    size : int
+        Of a batch, at most.
+    """
     runs = []
     for _, same in groupby(tiles, key=lambda tile: (tile.height, tile.width)):
         while run := list(islice(same, size)):
@@ -212,16 +222,21 @@ class TileJob:
     bundle: Bundle
     predictor: Predictor
     work: Keeper
+    embeddings: bool = False
 
     def __call__(self, tiles: Sequence[Tile]) -> None:
         plan, spec = self.grid, self.bundle.spec
         images = np.stack([self._read(tile) for tile in tiles])
         if damaged := self.slide.damaged:
             self.work.add_damaged(damaged)
-        flows, type_logits = self.predictor.maps(images)
+        maps = self.predictor.maps_with_embedding if self.embeddings else self.predictor.maps
+        flows, type_logits, *more = maps(images)
         for i, tile in enumerate(tiles):
             size = (plan.width, plan.height)
-            cells = tile_cells(tile, images[i], flows[i], type_logits[i], spec=spec, mpp=plan.map_mpp, size=size)
+            cells = tile_cells(
+                tile, images[i], flows[i], type_logits[i], spec=spec, mpp=plan.map_mpp, size=size,
+                embedding=more[0][i] if more else None,
+            )  # fmt: skip
             self.work.save(own_or_offer(tile, cells, BAND_UM / plan.map_mpp))
 
     def _read(self, tile: Tile) -> NDArray[np.uint8]:

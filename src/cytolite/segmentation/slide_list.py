@@ -48,6 +48,15 @@ class Entry:
 def entries_of(slides: Sequence[str | Path], slide_list: Path | None, settings: SegmentSettings) -> list[Entry]:
     """Return the slides of a command: those it names, then those of its list; one that is in both has the list's row.
 
+    Parameters
+    ----------
+    slides : sequence of str or pathlib.Path
+        Files and patterns.
+    slide_list : pathlib.Path, optional
+        CSV file of more slides, with settings and columns of their own.
+    settings : SegmentSettings
+        For all slides, where the list says nothing else.
+
     Raises
     ------
     UsageError
@@ -61,6 +70,13 @@ def entries_of(slides: Sequence[str | Path], slide_list: Path | None, settings: 
 
 def folders_of(entries: Sequence[Entry], output: Path) -> list[Path]:
     """Return the folder of each slide's results: of its id, else of its name as `result_folders` has it.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        Slides, in their order.
+    output : pathlib.Path
+        Folder of all results.
 
     Raises
     ------

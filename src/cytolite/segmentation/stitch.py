@@ -45,7 +45,17 @@ class TileCells:
 
 
 def own_or_offer(tile: Tile, cells: CellTable, band_px: float) -> TileCells:
-    """Keep the nuclei whose centroid lies in the core of `tile`, or at most `band_px` outside of it."""
+    """Keep the nuclei whose centroid lies in the core of `tile`, or at most `band_px` outside of it.
+
+    Parameters
+    ----------
+    tile : Tile
+        Where the cells are of.
+    cells : CellTable
+        In px of the maps.
+    band_px : float
+        Width of the band along a seam in which nuclei are compared.
+    """
     x0, y0, x1, y1 = tile.core
     x, y = cells.centroids.T
     owned = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)

@@ -9,6 +9,7 @@ from cytolite.bundle import ModelSpec
 from cytolite.cells import CellTable
 from cytolite.decoding import features, outlines
 from cytolite.decoding.maps import decode_maps
+from cytolite.decoding.pooling import vectors
 from cytolite.decoding.refine import FACTOR
 from cytolite.slides.tiles import Tile
 
@@ -25,6 +26,7 @@ def tile_cells(
     spec: ModelSpec,
     mpp: float,
     size: tuple[int, int],
+    embedding: NDArray[np.float32] | None = None,
 ) -> CellTable:
     """Return the nuclei seen in a tile, without those that its read rectangle cuts.
 
@@ -42,6 +44,8 @@ def tile_cells(
         Resolution of the maps, um per pixel.
     size : tuple of int
         Width and height of the slide, in pixels of the maps.
+    embedding : numpy.ndarray, optional
+        float32 (C, h, w), if nuclei shall have vectors.
 
     Returns
     -------
@@ -68,6 +72,7 @@ def tile_cells(
         regions=np.full(len(types), -1, np.int32),
         features=measures.features,
         type_set=spec.network_types,
+        embeddings=None if embedding is None else vectors(decoded.instances, embedding),
     )
     left, top, right, bottom = measures.boxes.T / FACTOR
     cut = ((left == 0) & (x0 > 0)) | ((top == 0) & (y0 > 0))

@@ -69,7 +69,8 @@ class TileWork:
         """Open slide and network, and return the job; raises what `__call__` raises."""
         model = _opened.model(self)
         slide = open_as_set(self.slide, self.settings)
-        return TileJob(slide, self.grid, model.bundle, model.predictor, WorkFolder(self.folder))
+        embeddings = model.bundle.channels(self.settings.embeddings) > 0
+        return TileJob(slide, self.grid, model.bundle, model.predictor, WorkFolder(self.folder), embeddings)
 
     def load_model(self) -> Model:
         """Load the model, if it and this cytolite are those that the work was planned with."""

@@ -85,11 +85,13 @@ def write_results(
     names, areas, spec = [region.name for region in plan.regions or []], plan.areas_mm2(), plan.bundle.spec
     area = Area(*(sum(column) for column in zip(*areas, strict=True)))
     about = _about(plan)
+    if plan.channels and spec.embedding:
+        about["embedding"] = spec.embedding.model_dump()
     sizes = SizeTally()
     found = _pieces(plan.wanted(plan.to_level0(table)) for table in tables)
     summary, unusual = write_cells(
         folder, map(spec.named, found), spec, image=Path(plan.slide.name).stem, regions=names,
-        features=FEATURE_NAMES, about=about, tally=sizes.add,
+        features=FEATURE_NAMES, about=about, tally=sizes.add, channels=plan.channels,
     )  # fmt: skip
     warnings = (*warnings, *check_result(area, sizes), *unusual)
     told = [asdict(warning) for warning in warnings]
@@ -121,6 +123,7 @@ def write_cells(
     features: Sequence[str],
     about: Mapping[str, Any],
     tally: Callable[[CellTable], None] = lambda cells: None,
+    channels: int = 0,
 ) -> tuple[SummaryCounter, list[Warned]]:
     """Write the two files of cells, table by table; return their counts, and what is unusual for a taught model.
 
@@ -142,6 +145,8 @@ def write_cells(
         What the file says of where it comes from.
     tally : callable
         Is shown every table, too.
+    channels : int
+        Numbers in the vectors of the cells, if they have some.
     """
     types, classifier = spec.type_set, spec.classifier
     # A slide that gave labels was looked at; it may differ from the mean of all that did.
@@ -149,7 +154,9 @@ def write_cells(
     counter, unlike = SummaryCounter(regions, types), Unlike(classifier) if classifier and judged else None
     columns = [*features, *before_columns(spec.network_types)] if classifier else features
     with ExitStack() as stack:
-        parquet = stack.enter_context(CellsWriter(folder / CELLS_FILE, columns, regions, about, types))
+        parquet = stack.enter_context(
+            CellsWriter(folder / CELLS_FILE, columns, regions, about, types, channels=channels)
+        )
         path, name = folder / GEOJSON_FILE, as_text(image)
         geojson = stack.enter_context(GeoJSONWriter(path, name, spec.name, region_names=regions, type_set=types))
         for cells in tables:

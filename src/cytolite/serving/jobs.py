@@ -88,7 +88,15 @@ class Job:
 
     @contextmanager
     def display(self, title: str, unit: str = "mm2") -> Iterator[Update]:
-        """Take down the progress of a run, and stop it when that was asked for."""
+        """Take down the progress of a run, and stop it when that was asked for.
+
+        Parameters
+        ----------
+        title : str
+            Of the work.
+        unit : str
+            What progress is counted in.
+        """
 
         def update(done_mm2: float, total_mm2: float) -> None:
             self.done_mm2, self.total_mm2 = done_mm2, total_mm2

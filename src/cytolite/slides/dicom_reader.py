@@ -370,7 +370,11 @@ def _is_ycbcr(data: bytes, colours: str) -> bool:
 
 
 def _items(file: BinaryIO, start: int) -> Iterator[tuple[int, int]]:
-    """Yield the (offset, bytes) of each item of encapsulated pixel data, the basic offset table first."""
+    """Yield the (offset, bytes) of each item of encapsulated pixel data, the basic offset table first.
+
+    `pydicom.encaps.parse_fragments` does the same walk, but ends in silence where a file is cut off, between items or
+    in one, and tells no lengths: it would be walked twice, and a truncated slide taken for a whole one.
+    """
     end = file.seek(0, 2)
     position = start
     while True:

@@ -34,7 +34,15 @@ class Level(Protocol):
         ...
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region that lies within the level, uint8 (height, width, 3)."""
+        """Return a region that lies within the level, uint8 (height, width, 3).
+
+        Parameters
+        ----------
+        x, y : int
+            Left and top, px of the level.
+        width, height : int
+            Size, px of the level.
+        """
         ...
 
 
@@ -98,12 +106,28 @@ class DamagedTileError(ValueError):
 
 
 def unsupported(path: Path, what: str) -> SlideError:
-    """Return the error for a file that can be read but is not an 8-bit RGB image."""
+    """Return the error for a file that can be read but is not an 8-bit RGB image.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    what : str
+        What is not supported of it.
+    """
     return SlideError(f"{path} holds {what}; 8-bit RGB is needed: export the image as 8-bit RGB and give that file.")
 
 
 def too_large(path: Path, width: int, height: int) -> SlideError:
-    """Return the error for an image that would have to be decoded whole and does not fit."""
+    """Return the error for an image that would have to be decoded whole and does not fit.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    width, height : int
+        Of the image, px.
+    """
     return SlideError(
         f"{path} has {width} x {height} pixels that can only be decoded all at once, more than the "
         f"{MAX_WHOLE_PX // 1_000_000} million allowed: convert it to a tiled TIFF and give that."
@@ -136,7 +160,15 @@ class ArrayLevel:
         self.height, self.width = pixels.shape[:2]
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region that lies within the level, uint8 (height, width, 3)."""
+        """Return a region that lies within the level, uint8 (height, width, 3).
+
+        Parameters
+        ----------
+        x, y : int
+            Left and top, px of the level.
+        width, height : int
+            Size, px of the level.
+        """
         part = self._pixels[y : y + height, x : x + width]
         return np.ascontiguousarray(over_white(part, associated=self._associated))
 
@@ -154,7 +186,15 @@ class TileCache:
         self._lock = threading.Lock()
 
     def get(self, key: tuple[int, int, int], decode: Callable[[int, int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Return the tile of `key` (level, row, column), decoding it outside of the lock if it is not held."""
+        """Return the tile of `key` (level, row, column), decoding it outside of the lock if it is not held.
+
+        Parameters
+        ----------
+        key : tuple
+            Level, row and column.
+        decode : callable
+            Returns the tile, uint8 (h, w, 3), of a row and a column.
+        """
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
@@ -207,7 +247,15 @@ class TiledLevel:
         self.on_damage: Callable[[tuple[int, int, int, int]], None] | None = None
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region that lies within the level, uint8 (height, width, 3)."""
+        """Return a region that lies within the level, uint8 (height, width, 3).
+
+        Parameters
+        ----------
+        x, y : int
+            Left and top, px of the level.
+        width, height : int
+            Size, px of the level.
+        """
         out = np.empty((height, width, 3), np.uint8)
         for row in range(y // self._tile_height, -(-(y + height) // self._tile_height)):
             top = row * self._tile_height

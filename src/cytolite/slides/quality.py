@@ -191,6 +191,8 @@ def block_focus(image: NDArray[np.uint8], side: int) -> NDArray[np.float64]:
     ----------
     image : numpy.ndarray
         uint8 (h, w, 3), RGB, at about 1 um/px; `side` divides h and w, and 4 divides `side`.
+    side : int
+        Of a block, px.
     """
     green = image[..., 1].astype(np.float32)
     stained = green < _STAINED_GREEN

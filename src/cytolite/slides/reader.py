@@ -149,6 +149,13 @@ class Slide:
 
         A whole multiple of the slide's own resolution where one lies within `tolerance` of the model's: reading it
         is a copy or a plain mean of blocks, faster and sharper than resampling by 1.98. Else `model_mpp`.
+
+        Parameters
+        ----------
+        model_mpp : float
+            Resolution of the images that the model was trained on, um per pixel.
+        tolerance : float
+            How far, as a share, the resolution may be from it.
         """
         nearest = self.mpp * max(1, round(model_mpp / self.mpp))
         return nearest if abs(nearest / model_mpp - 1) <= tolerance else model_mpp
@@ -307,7 +314,7 @@ def slide_of(image: NDArray[np.uint8], mpp: float | None) -> Slide:
 
 def _open_pyramid(path: Path, scene: str | None, rgb: bool, skip_damaged: bool) -> Pyramid:
     """Choose the reader by what is in the file, never by its name."""
-    from cytolite.slides import dicom_reader, openslide_reader, plain_reader, tiff_reader
+    from cytolite.slides import openslide_reader, plain_reader
 
     try:
         with path.open("rb") as file:
@@ -317,12 +324,16 @@ def _open_pyramid(path: Path, scene: str | None, rgb: bool, skip_damaged: bool) 
     # OpenSlide goes first: the main file of an MRXS slide is itself a JPEG.
     vendor = openslide_reader.detect(path)
     if head[:4] in _TIFF_MAGIC and vendor in (None, "generic-tiff", "aperio"):
+        from cytolite.slides import tiff_reader
+
         # Decoding tiles here is about twice as fast as through OpenSlide, with the same pixels.
         pyramid = tiff_reader.open_tiff(path, vendor, scene, rgb)
         return pyramid if pyramid is not None else openslide_reader.open_openslide(path, in_blocks=skip_damaged)
     if scene is not None:
         raise SlideError(f"{path} has no scenes to choose from: leave --scene {scene} out.")
     if head[128:] == b"DICM":
+        from cytolite.slides import dicom_reader  # a sixth of the start of a run on another format
+
         return dicom_reader.open_dicom(path)
     if vendor is not None:
         return openslide_reader.open_openslide(path, in_blocks=skip_damaged)

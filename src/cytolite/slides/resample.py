@@ -70,7 +70,15 @@ class Axis:
         return cls(start, phase, count, ratio)
 
     def part(self, first: int, count: int) -> Axis:
-        """Return `count` of this axis's output pixels, from the one numbered `first`."""
+        """Return `count` of this axis's output pixels, from the one numbered `first`.
+
+        Parameters
+        ----------
+        first : int
+            Number of an output pixel.
+        count : int
+            How many from there.
+        """
         return replace(self, start=self.start + first, count=count)
 
     @property

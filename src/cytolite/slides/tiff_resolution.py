@@ -35,7 +35,15 @@ def tiff_mpp(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, f
 
 
 def channel_names(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[str]:
-    """Return what a file calls the channels of one of its images: OME's names, ImageJ's labels; else nothing."""
+    """Return what a file calls the channels of one of its images: OME's names, ImageJ's labels; else nothing.
+
+    Parameters
+    ----------
+    tiff : tifffile.TiffFile
+        Open.
+    series : tifffile.TiffPageSeries
+        The image of it.
+    """
     if not tiff.is_ome:
         labels = (tiff.imagej_metadata or {}).get("Labels") if tiff.is_imagej else None
         return [str(label) for label in labels] if isinstance(labels, list) else []

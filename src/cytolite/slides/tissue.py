@@ -98,6 +98,11 @@ class TissueMask:
         """Return the smallest (left, top, right, bottom) that holds what a rectangle has of it, or None; level-0 px.
 
         Edges are those of mask pixels, so they may lie a little outside of the rectangle.
+
+        Parameters
+        ----------
+        left, top, right, bottom : float
+            Of the rectangle, level-0 px.
         """
         first_row, first_col = (max(0, math.floor(start / self.scale_px)) for start in (top, left))
         last_row, last_col = (max(0, math.ceil(end / self.scale_px)) for end in (bottom, right))
@@ -205,7 +210,15 @@ def _glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def grow(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Dilate by an octagon of about `radius` px: squares and diamonds in turn."""
+    """Dilate by an octagon of about `radius` px: squares and diamonds in turn.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        bool (h, w).
+    radius : int
+        In px of the mask.
+    """
     for step in range(radius):
         grown = mask.copy()
         for axis in (0, 1):
@@ -230,6 +243,15 @@ def keep_parts(mask: NDArray[np.bool_], seeds: NDArray[np.bool_], least_px: int)
     """Return the connected parts of `mask` that hold a seed and at least `least_px` pixels.
 
     A quarter of it is enough at the image's border, beyond which a part goes on.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        bool (h, w).
+    seeds : numpy.ndarray
+        bool (h, w).
+    least_px : int
+        Of a part, px of the mask.
     """
     labels, count = _label(mask)
     size = np.bincount(labels.ravel(), minlength=count + 1)

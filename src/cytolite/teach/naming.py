@@ -83,6 +83,7 @@ def name_results(
                 f"{result.folder} was made with the network of {result.model['name']} {result.model['version']}, and "
                 f"{bundle.spec.name} needs that of {wanted}; segment the slide with it."
             )
+        _check_embeddings(result, bundle)
         _check_inputs(result, bundle)
     folders = [out / result.folder.name for result in opened]
     if len({str(folder).casefold() for folder in folders}) < len(folders):
@@ -96,6 +97,18 @@ def name_results(
         n, warnings = _name(result, folder, bundle)
         done(folder, n, warnings)
     return folders
+
+
+def _check_embeddings(result: Result, bundle: Bundle) -> None:
+    """A classifier that was taught on embeddings needs the same ones."""
+    if bundle.channels(asked=False) and bundle.spec.embedding:
+        said = result.about.get("embedding")
+        if said is None or said["sha256"] != bundle.spec.embedding.sha256:
+            raise InputError(
+                f"{bundle.spec.name} was taught on embeddings, and {result.folder} has "
+                f"{'none' if said is None else 'others'}; segment the slide with --embeddings, or teach again with "
+                "--no-embeddings."
+            )
 
 
 def _check_inputs(result: Result, bundle: Bundle) -> None:
@@ -119,11 +132,14 @@ def _write(part: Path, result: Result, bundle: Bundle) -> tuple[int, tuple[str, 
     about = {k: v for k, v in read_metadata(source).items() if k not in {"regions", "types"}}
     about["model"] = model_identity(bundle)
     before = before_columns(spec.network_types)
-    features = [name for name in next(iter(iter_cells(source, 1))).features if name not in before]
+    first = next(iter(iter_cells(source, 1)))
+    features = [name for name in first.features if name not in before]
+    channels = 0 if first.embeddings is None else first.embeddings.shape[1]
     named = (spec.named(t) if spec.classifier else as_before(t, spec.network_types) for t in iter_cells(source))
     counter, unusual = write_cells(
-        part, named, spec, image=Path(result.slide).stem, regions=regions, features=features, about=about
-    )
+        part, named, spec, image=Path(result.slide).stem, regions=regions, features=features, about=about,
+        channels=channels,
+    )  # fmt: skip
     # Whether the slide is unlike those of another taught model says nothing of this one.
     known = [warning for warning in result.run.get("warnings", []) if warning.get("code") != "unlike_taught"]
     warnings = [*known, *map(asdict, unusual)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytolite.bundle import FORMAT, Bundle, described, load_bundle, write_taught
 from cytolite.celltypes import TypeSet
-from cytolite.classifier import Classifier, as_before, inputs_of, slide_hash
+from cytolite.classifier import Classifier, as_before, inputs_of, slide_hash, vector_names
 from cytolite.config import TeachSettings
 from cytolite.decoding.features import FEATURE_NAMES
 from cytolite.errors import InputError, OutputError, UsageError
@@ -78,8 +78,9 @@ def teach(results: Sequence[Path], labels: Sequence[Path], out: Path, settings: 
         raise OutputError(f"{out} is there already; --overwrite replaces it.")
     opened = [Result(path) for path in results]
     parent = _parent(opened, settings.model)
-    inputs = (*parent.spec.network_types.probs, "area_um2", *FEATURE_NAMES)
-    read, samples, notes = [], [], list[str]()
+    channels, notes = _channels(opened, parent, settings.embeddings)
+    inputs = (*parent.spec.network_types.probs, "area_um2", *FEATURE_NAMES, *vector_names(channels))
+    read, samples = [], []
     for result, path in zip(opened, labels, strict=True):
         given = read_labels(path, parent.spec.network_types)
         _check_image(given, result, path)
@@ -168,6 +169,21 @@ def _parent(results: Sequence[Result], model: str | None) -> Bundle:
         return parent
     network = load_bundle(parent.network or parent.path)
     return network if network.spec.classifier is None else _untaught(network)
+
+
+def _channels(results: Sequence[Result], parent: Bundle, wanted: bool | None) -> tuple[int, list[str]]:
+    """Return how many numbers of the results' embeddings are used: of all, if all have them; and what to tell."""
+    said = parent.spec.embedding
+    lacking = [r for r in results if said is None or r.about.get("embedding", {}).get("sha256") != said.sha256]
+    if said is not None and not lacking and wanted is not False:
+        return said.channels, []
+    if wanted:
+        raise InputError(
+            f"{lacking[0].folder} has no embeddings of {parent.spec.name}, which --embeddings asks for; segment the "
+            "slide with --embeddings, too."
+        )
+    some = wanted is None and len(lacking) < len(results)
+    return 0, [f"embeddings are not used: {lacking[0].folder} has none"] if some else []
 
 
 def _untaught(bundle: Bundle) -> Bundle:

@@ -72,7 +72,15 @@ def warp_matrix(centre: tuple[float, float], scale: float, angle: float, flip: b
 
 
 def rescale(matrix: NDArray[np.float64], pixel: float) -> NDArray[np.float64]:
-    """Return `matrix` for output pixels of `pixel` times the side, over the same square."""
+    """Return `matrix` for output pixels of `pixel` times the side, over the same square.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray
+        float64 (2, 3), from a pixel (x, y) of the crop to one of the image.
+    pixel : float
+        Side of the new pixels, in old ones.
+    """
     scaled = matrix.copy()
     scaled[:, :2] *= pixel
     # The first new pixel's centre lies (pixel - 1) / 2 of an old one after the old one's centre.
@@ -83,13 +91,37 @@ def rescale(matrix: NDArray[np.float64], pixel: float) -> NDArray[np.float64]:
 def warp_labels(
     labels: NDArray[np.integer], matrix: NDArray[np.float64], size: int, outside: int
 ) -> NDArray[np.uint16]:
-    """Sample a label map by nearest pixel; `outside` where it has none; uint16 (size, size)."""
+    """Sample a label map by nearest pixel; `outside` where it has none; uint16 (size, size).
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (H, W).
+    matrix : numpy.ndarray
+        float64 (2, 3), from a pixel (x, y) of the crop to one of the image.
+    size : int
+        Side of the crop, px.
+    outside : int
+        Label beyond the map.
+    """
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(labels.astype(np.uint16), matrix, (size, size), flags=flags, borderValue=outside)
 
 
 def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, reduce: int) -> NDArray[np.uint8]:
-    """Sample an image area-correctly: `reduce` times too fine, then averaged; uint8 (size, size, 3)."""
+    """Sample an image area-correctly: `reduce` times too fine, then averaged; uint8 (size, size, 3).
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        uint8 (H, W, 3).
+    matrix : numpy.ndarray
+        float64 (2, 3), from a pixel (x, y) of the crop to one of the image.
+    size : int
+        Side of the crop, px.
+    reduce : int
+        How many samples are averaged along each side of a pixel.
+    """
     fine = rescale(matrix, 1 / reduce)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(image, fine, (size * reduce,) * 2, flags=flags, borderMode=cv2.BORDER_REFLECT)
@@ -101,6 +133,17 @@ def crop(patch: Patch, matrix: NDArray[np.float64], size: int, stride: int = 1) 
 
     Beyond the patch the image is mirrored and nothing is known: a mirrored nucleus would carry the id of its
     original, and the two would be one nucleus in two parts.
+
+    Parameters
+    ----------
+    patch : Patch
+        To be cut from.
+    matrix : numpy.ndarray
+        float64 (2, 3), from a pixel (x, y) of the crop to one of the patch.
+    size : int
+        Side of the crop, px.
+    stride : int
+        Pixels of the crop per pixel of the flows.
     """
     scale = float(np.hypot(*matrix[:, 0]))
     side = size // stride
@@ -123,6 +166,15 @@ def jitter_stain(image: NDArray[np.uint8], rng: np.random.Generator, strength: f
     """Scale and shift the amounts of haematoxylin and eosin (Tellez et al. 2018), then brightness and saturation.
 
     Both are affine, the first in optical density and the second in colour, so that each is one 3x4 matrix.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        uint8 (H, W, 3).
+    rng : numpy.random.Generator
+        Of the draws.
+    strength : float
+        How far the amounts vary.
     """
     amounts = rng.uniform(1 - strength, 1 + strength, 3)
     more = rng.uniform(-strength / 8, strength / 8, 3)
@@ -138,7 +190,19 @@ def jitter_stain(image: NDArray[np.uint8], rng: np.random.Generator, strength: f
 def degrade(
     image: NDArray[np.uint8], rng: np.random.Generator, blur_share: float = 0.2, blur_px: float = 1.0
 ) -> NDArray[np.uint8]:
-    """Now and then blur (by a sigma of 0.3 to `blur_px`), add noise or compress, as scanners do."""
+    """Now and then blur (by a sigma of 0.3 to `blur_px`), add noise or compress, as scanners do.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        uint8 (H, W, 3).
+    rng : numpy.random.Generator
+        Of the draws.
+    blur_share : float
+        How often it is blurred.
+    blur_px : float
+        The strongest blur's sigma.
+    """
     if rng.random() < blur_share:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, blur_px))
     if rng.random() < 0.15:

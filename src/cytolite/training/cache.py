@@ -30,7 +30,15 @@ Batch = dict[str, torch.Tensor]
 
 
 def named_by_content(root: Path, decisive: Mapping[str, Any]) -> Path:
-    """Return the folder in `root` for what depends on `decisive`, and on nothing else."""
+    """Return the folder in `root` for what depends on `decisive`, and on nothing else.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        Folder of caches.
+    decisive : mapping
+        All that the content depends on, as JSON can hold it.
+    """
     return root / hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 

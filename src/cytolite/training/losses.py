@@ -20,7 +20,13 @@ def allowed_table(labels: LabelSet = SEVEN) -> torch.Tensor:
 
 
 def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean of `values` under `weights` of the same shape; 0 where all weights are 0."""
+    """Mean of `values` under `weights` of the same shape; 0 where all weights are 0.
+
+    Parameters
+    ----------
+    values, weights : torch.Tensor
+        Of one shape.
+    """
     return (values * weights).sum() / weights.sum().clamp_min(1e-6)
 
 
@@ -142,7 +148,17 @@ def set_codes(labels: torch.Tensor, nucleus: torch.Tensor, of: LabelSet = SEVEN)
 
 
 def set_log_probs(type_logits: torch.Tensor, codes: torch.Tensor, table: torch.Tensor) -> dict[int, torch.Tensor]:
-    """Return, for every code that occurs, the log probability of its set of classes at every pixel, (B, H, W)."""
+    """Return, for every code that occurs, the log probability of its set of classes at every pixel, (B, H, W).
+
+    Parameters
+    ----------
+    type_logits : torch.Tensor
+        float (B, C, H, W).
+    codes : torch.Tensor
+        Labels that occur.
+    table : torch.Tensor
+        bool (labels, C), the classes of each label's set.
+    """
     log_probs = type_logits.log_softmax(1)
     return {code: log_probs[:, table[code]].logsumexp(1) for code in codes.unique().tolist() if code >= 0}
 
@@ -244,6 +260,15 @@ def frequency_weights(counts: Mapping[int, int], power: float = 0.5, n_types: in
 
     ``(1 / n_t) ** power``, scaled to mean 1 over the types that occur and held between 0.1 and 10; a type that does not
     occur weighs 1, background as little as the commonest type.
+
+    Parameters
+    ----------
+    counts : mapping
+        Nuclei of each type.
+    power : float
+        How much rarity counts.
+    n_types : int
+        Types of the set.
     """
     n = torch.tensor([float(counts.get(t, 0)) for t in range(1, n_types + 1)])
     if not bool((n > 0).any()):

@@ -48,7 +48,17 @@ class LightObjective(nn.Module):
         self.register_buffer("log_prior", log_prior, persistent=False)
 
     def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the losses by name, not weighted yet."""
+        """Return the losses by name, not weighted yet.
+
+        Parameters
+        ----------
+        flows : torch.Tensor
+            float (B, 2, H, W), (dy, dx), unit scale.
+        type_logits : torch.Tensor
+            float (B, types + 1, H, W); class 0 is background.
+        batch : mapping of str to torch.Tensor
+            Truth and weights of the crops, by the names of `cytolite.training.sampling.as_tensors`.
+        """
         labels = batch["labels"].long()
         weights = batch["type_weight"] * self.label_weights[labels]
         options = {"log_prior": self.log_prior, "gamma": self.gamma}
@@ -76,7 +86,17 @@ class PaperObjective(nn.Module):
         self.register_buffer("class_weights", counts, persistent=False)
 
     def forward(self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the losses by name, not weighted yet."""
+        """Return the losses by name, not weighted yet.
+
+        Parameters
+        ----------
+        flows : torch.Tensor
+            float (B, 2, H, W), (dy, dx), unit scale.
+        type_logits : torch.Tensor
+            float (B, types + 1, H, W); class 0 is background.
+        batch : mapping of str to torch.Tensor
+            Truth and weights of the crops, by the names of `cytolite.training.sampling.as_tensors`.
+        """
         codes = set_codes(batch["labels"].long(), batch["nucleus"], self.labels)
         known = batch["class_weight"]
         sigma, gamma = self.settings.smoothing_px, self.settings.focal_gamma
@@ -91,14 +111,34 @@ class PaperObjective(nn.Module):
 def objective(
     settings: TrainSettings, patches: Sequence[Patch], labels: LabelSet = SEVEN
 ) -> LightObjective | PaperObjective:
-    """Return the objective that the settings name, with class weights from the patches that train."""
+    """Return the objective that the settings name, with class weights from the patches that train.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        Of the run.
+    patches : sequence of Patch
+        That train.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
+    """
     return (PaperObjective if settings.loss == "paper" else LightObjective)(settings, patches, labels)
 
 
 def rare_types(
     kind: str, patches: Sequence[Patch], allowed: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None, float]:
-    """Return the types' weights, float (types,), what is added to their logits, or none, and focal's gamma."""
+    """Return the types' weights, float (types,), what is added to their logits, or none, and focal's gamma.
+
+    Parameters
+    ----------
+    kind : str
+        Of `TrainSettings.rare_loss`.
+    patches : sequence of Patch
+        That train.
+    allowed : torch.Tensor
+        The classes of each label's set.
+    """
     if kind == "weights":
         return class_weights(patches, allowed), None, 0.0
     counts = nuclei_per_label(patches)
@@ -109,7 +149,15 @@ def rare_types(
 
 
 def class_weights(patches: Sequence[Patch], allowed: torch.Tensor) -> torch.Tensor:
-    """Weights of the types, float (types,): fourth root of the inverse share of typed pixels, mean 1, at most 3."""
+    """Weights of the types, float (types,): fourth root of the inverse share of typed pixels, mean 1, at most 3.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        That train.
+    allowed : torch.Tensor
+        The classes of each label's set.
+    """
     pixels = np.zeros(256)
     for patch in patches:
         pixels += np.bincount(patch.type_map.ravel(), minlength=256) * patch.mpp**2

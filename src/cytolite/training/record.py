@@ -63,6 +63,13 @@ def make_record(
 def write_record(out: Path, record: Mapping[str, Any]) -> None:
     """Write a run's record into its folder: from then on the folder is this run's.
 
+    Parameters
+    ----------
+    out : pathlib.Path
+        Folder of the run.
+    record : mapping
+        From `make_record`.
+
     Raises
     ------
     OutputError

@@ -62,6 +62,15 @@ def split(
     """Return the patches that train and those held back, in the order of the stores, with the run's labels.
 
     Without a vocabulary it is the one that the settings ask for.
+
+    Parameters
+    ----------
+    stores : sequence of pathlib.Path
+        What `prepare` wrote, in their order.
+    settings : TrainSettings
+        Share, seed, fold and near-duplicates.
+    vocabulary : Vocabulary, optional
+        The one that the settings ask for by default.
     """
     chosen = vocabulary or vocabulary_of(stores, settings)
     patches = []
@@ -137,8 +146,12 @@ def distill(teachers: Sequence[Teacher], stores: Sequence[Path], out: Path, sett
     ----------
     teachers : sequence of Teacher
         Of any resolution and stride; the student learns the mean of what they say.
-    stores, out, settings
-        As of `train`.
+    stores : sequence of Path
+        Written by `cytolite.datasets.store.write_store`; their order matters to the draw of crops.
+    out : Path
+        Folder of the run.
+    settings : DistillSettings
+        What else determines the result.
 
     Raises
     ------
@@ -177,6 +190,15 @@ class RecordAtFirstStep(Callback):
         self.out, self.record, self.written = out, record, False
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Write the record, once, from the first process.
+
+        Parameters
+        ----------
+        trainer : lightning.Trainer
+            Knows whether this is the first process.
+        *_
+            What Lightning gives besides; not used.
+        """
         if not self.written and trainer.is_global_zero:
             write_record(self.out, self.record)
         self.written = True
@@ -188,6 +210,19 @@ def fit(
     """Let Lightning train a task, from its last checkpoint if there is one.
 
     The record is written into `out` with the first step; what fails before that leaves nothing of its own there.
+
+    Parameters
+    ----------
+    task : SupervisedTask
+        What is learnt, with its network.
+    crops : CropDataset
+        What it is learnt from.
+    out : pathlib.Path
+        Folder of the run.
+    settings : TrainSettings
+        Everything else.
+    record : mapping
+        Of the run, written with the first step.
 
     Raises
     ------
@@ -252,6 +287,13 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
     """Return the network as it is before the first step: a bundle's or a run's, or with pretrained weights, or random.
 
     Channels last: oneDNN's depthwise kernels train 2.5 times as fast on it (measured on two AVX2 cores).
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        Encoder, decoder and what to start from.
+    crops : CropDataset
+        Gets the network's stride, and gives images to a start from a bundle's graph.
     """
     weights, types = encoder_weights(settings), crops.labels.type_set.names
     network = build_network(settings.encoder, settings.decoder, weights, settings.frozen, n_types=len(types))

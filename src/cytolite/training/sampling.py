@@ -36,7 +36,17 @@ class Points:
 
 
 def points_of_types(patches: Sequence[Patch], rng: np.random.Generator, n_types: int = N_TYPES) -> list[Points]:
-    """Draw up to 64 pixels per type and patch, for crops centred on a type; types that occur nowhere are left out."""
+    """Draw up to 64 pixels per type and patch, for crops centred on a type; types that occur nowhere are left out.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        That train.
+    rng : numpy.random.Generator
+        Of the draws.
+    n_types : int
+        Types of the set.
+    """
     found = []
     for type_id in range(1, n_types + 1):
         parts, nuclei = [], 0
@@ -55,6 +65,13 @@ def points_of_types(patches: Sequence[Patch], rng: np.random.Generator, n_types:
 
 def source_chances(patches: Sequence[Patch], settings: TrainSettings) -> NDArray[np.float64]:
     """Return the chance of each patch, float64 (n,), sum 1: sources by their share, patches of a source by their area.
+
+    Parameters
+    ----------
+    patches : sequence of Patch
+        That train.
+    settings : TrainSettings
+        Shares of the sources.
 
     Raises
     ------
@@ -78,7 +95,17 @@ def source_chances(patches: Sequence[Patch], settings: TrainSettings) -> NDArray
 
 
 def point_chances(points: Points, patches: Sequence[Patch], chance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the chance of each pixel of a type, not normalised: a source has its share, however many it has."""
+    """Return the chance of each pixel of a type, not normalised: a source has its share, however many it has.
+
+    Parameters
+    ----------
+    points : Points
+        Of one type.
+    patches : sequence of Patch
+        That train.
+    chance : numpy.ndarray
+        float64 (n,), of each patch.
+    """
     source_of = np.array([p.source for p in patches])
     found = np.zeros(len(points.patch))
     for source in np.unique(source_of[points.patch]):
@@ -198,6 +225,17 @@ def as_tensors(
     What is known of a pixel decides: flows are learnt where the outline is, nucleus or background where presence is, a
     type as much as it is trusted. Of a nucleus whose type is not trusted the label says no type; of a pixel of which
     nothing is known it is `IGNORE`. `mpp` is that of the labels, `unknown` the label of a nucleus of unknown type.
+
+    Parameters
+    ----------
+    taken : Crop
+        A crop.
+    image : numpy.ndarray
+        uint8 (H, W, 3), with its stain and blur varied.
+    mpp : float
+        Resolution of the maps, um per pixel.
+    unknown : int
+        Label of a nucleus of unknown type.
     """
     nucleus, typed = taken.instance_map > 0, (taken.trust_map > 0) & (taken.type_map > 0)
     present, outlined = (taken.known_map & bit > 0 for bit in (PRESENCE, OUTLINE))

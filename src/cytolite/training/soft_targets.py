@@ -117,7 +117,17 @@ def _name(i: int) -> str:
 
 
 def onto_maps(matrix: NDArray[np.float64], shape: tuple[int, ...], maps: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return `matrix`, which leads to pixels of an image of `shape`, so that it leads to pixels of its `maps`."""
+    """Return `matrix`, which leads to pixels of an image of `shape`, so that it leads to pixels of its `maps`.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray
+        float64 (2, 3), to pixels of the image.
+    shape : tuple of int
+        Height and width of the image.
+    maps : tuple of int
+        Height and width of its maps.
+    """
     rows, columns = (of_maps / of_image for of_maps, of_image in zip(maps[:2], shape[:2], strict=True))
     share = np.array([columns, rows])
     moved = matrix * share[:, None]
@@ -128,7 +138,17 @@ def onto_maps(matrix: NDArray[np.float64], shape: tuple[int, ...], maps: tuple[i
 def warp_maps(
     maps: NDArray[np.floating], matrix: NDArray[np.float64], size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Sample maps (C, H, W) bilinearly: float32 (C, size, size), and 1 where there was something to sample, else 0."""
+    """Sample maps (C, H, W) bilinearly: float32 (C, size, size), and 1 where there was something to sample, else 0.
+
+    Parameters
+    ----------
+    maps : numpy.ndarray
+        (C, H, W).
+    matrix : numpy.ndarray
+        float64 (2, 3), from a pixel (x, y) of the crop to one of the maps.
+    size : int
+        Side of the crop's maps, px.
+    """
     ends = matrix @ np.array([[0, size - 1, 0, size - 1], [0, 0, size - 1, size - 1], [1, 1, 1, 1]])
     limits = np.array([maps.shape[2], maps.shape[1]])
     low = np.clip(np.floor(ends.min(1)).astype(int) - 1, 0, limits - 1)
@@ -148,7 +168,15 @@ def warp_maps(
 
 
 def rotate_flows(flows: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Rotate vectors (dy, dx) of an image, (2, H, W), into those of the crop that `matrix` cuts out of it."""
+    """Rotate vectors (dy, dx) of an image, (2, H, W), into those of the crop that `matrix` cuts out of it.
+
+    Parameters
+    ----------
+    flows : numpy.ndarray
+        float32 (2, H, W), (dy, dx).
+    matrix : numpy.ndarray
+        float64 (2, 3), from a pixel of the crop to one of the image.
+    """
     rotation = matrix[:, :2] / np.hypot(*matrix[:, 0])
     # The inverse of a rotation, mirrored or not, is its transpose.
     dx, dy = np.tensordot(rotation.T.astype(np.float32), flows[::-1], 1)

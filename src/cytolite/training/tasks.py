@@ -66,6 +66,16 @@ class SupervisedTask(lightning.LightningModule):
         self.labels = labels
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        """Return the weighted sum of a batch's losses, and log each.
+
+        Parameters
+        ----------
+        batch : dict of str to torch.Tensor
+            Crops, by the names of `cytolite.training.sampling.as_tensors`; with ``maps_...`` of a frozen encoder where
+            they are kept.
+        index : int
+            Of the batch; not used.
+        """
         flows, type_logits = self.predict(batch)
         losses, weights = self.losses(flows.float(), type_logits.float(), batch)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, on_step=True)
@@ -80,7 +90,17 @@ class SupervisedTask(lightning.LightningModule):
     def losses(
         self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """Return the losses by name, and their weights."""
+        """Return the losses by name, and their weights.
+
+        Parameters
+        ----------
+        flows : torch.Tensor
+            float32 (B, 2, H, W), (dy, dx), unit scale.
+        type_logits : torch.Tensor
+            float32 (B, types + 1, H, W); class 0 is background.
+        batch : dict of str to torch.Tensor
+            As of `training_step`.
+        """
         return self.objective(flows, type_logits, batch), self.objective.weights
 
     def on_before_zero_grad(self, *_: object) -> None:
@@ -109,7 +129,15 @@ class SupervisedTask(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def validation_step(self, batch: object, index: int) -> None:
-        """Nothing per batch: whole images are scored at the end of the epoch."""
+        """Nothing per batch: whole images are scored at the end of the epoch.
+
+        Parameters
+        ----------
+        batch : object
+            Empty; not used.
+        index : int
+            Of the batch; not used.
+        """
 
     def on_validation_epoch_end(self) -> None:
         rows: dict[str, Any] = {}
@@ -176,6 +204,15 @@ class DistillationTask(SupervisedTask):
     def losses(
         self, flows: torch.Tensor, type_logits: torch.Tensor, batch: Batch
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Return the losses against truth and teacher by name, and their weights.
+
+        Parameters
+        ----------
+        flows, type_logits
+            As of `SupervisedTask.losses`.
+        batch : dict of str to torch.Tensor
+            The same, with the teacher's soft targets where they are kept; without them the teacher is asked.
+        """
         s = self.settings
         hard, weights = super().losses(flows, type_logits, batch)
         targets = batch if "teacher_flows" in batch else self.ask(batch, tuple(flows.shape[2:]))
@@ -190,6 +227,14 @@ class DistillationTask(SupervisedTask):
         return hard | soft, {name: s.hard_weight * weight for name, weight in weights.items()} | soft_weights
 
     def ask(self, batch: Batch, size: tuple[int, ...]) -> Batch:
-        """Return the teacher's soft targets for a batch of crops, on a grid of `size`."""
+        """Return the teacher's soft targets for a batch of crops, on a grid of `size`.
+
+        Parameters
+        ----------
+        batch : Batch
+            Crops.
+        size : tuple of int
+            Height and width of the maps.
+        """
         flows, type_logits = self.teacher(batch["image"], self.settings.mpp, (size[0], size[1]))
         return {"teacher_flows": flows, "teacher_logits": type_logits}

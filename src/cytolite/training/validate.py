@@ -34,7 +34,21 @@ def score_network(
     labels: LabelSet = SEVEN,
     seen: Callable[[Patch, NDArray[np.int32], NDArray[np.uint8]], None] = lambda *_: None,
 ) -> Counts:
-    """Predict each patch at the network's resolution, `mpp`, and count at the truth's own; `seen` is shown each."""
+    """Predict each patch at the network's resolution, `mpp`, and count at the truth's own; `seen` is shown each.
+
+    Parameters
+    ----------
+    network : NucleusNetwork
+        To be judged.
+    patches : sequence of Patch
+        Images with their truth.
+    mpp : float
+        Resolution that the network sees, um per pixel.
+    seen : callable
+        Is shown each patch, its instance map and the types of the nuclei.
+    labels : LabelSet
+        The set of types, and what labels mean in it.
+    """
     classes, counted = own_classes(labels), []
     for patch in patches:
         nuclei = predict_patch(network, patch, mpp)
@@ -47,7 +61,17 @@ def score_network(
 
 @torch.no_grad()
 def predict_patch(network: NucleusNetwork, patch: Patch, mpp: float) -> ImageNuclei:
-    """Return the nuclei of a patch as the bundle of a network of resolution `mpp` would."""
+    """Return the nuclei of a patch as the bundle of a network of resolution `mpp` would.
+
+    Parameters
+    ----------
+    network : NucleusNetwork
+        To be judged.
+    patch : Patch
+        Image with its truth.
+    mpp : float
+        Resolution that the network sees, um per pixel.
+    """
 
     def maps(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         given = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(next(network.parameters()).device)

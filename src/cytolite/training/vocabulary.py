@@ -80,7 +80,15 @@ class Vocabulary:
         return replace(found, labels=LabelSet.of(type_set, [some for some in sets if some]))
 
     def ids(self, labels: LabelSet, label: int) -> tuple[int, ...] | None:
-        """Return the run's types that a store's label leaves open; none for "ignore", None if the run has not all."""
+        """Return the run's types that a store's label leaves open; none for "ignore", None if the run has not all.
+
+        Parameters
+        ----------
+        labels : LabelSet
+            Of the store.
+        label : int
+            One of them, as its type maps hold it.
+        """
         names = {self._called(labels.type_set.names[t - 1]) for t in labels.allowed(label)}
         own = self.labels.type_set.names
         if label == labels.unknown or _UNKNOWN in names:
@@ -93,6 +101,15 @@ class Vocabulary:
 
     def translated(self, patches: Iterable[Patch], labels: LabelSet, where: str) -> list[Patch]:
         """Return patches of a store with the run's labels.
+
+        Parameters
+        ----------
+        patches : iterable of Patch
+            Of the store.
+        labels : LabelSet
+            What their type maps hold.
+        where : str
+            Names the store in the error.
 
         Raises
         ------
@@ -143,6 +160,13 @@ def _without(type_set: TypeSet, names: set[str]) -> TypeSet:
 
 def vocabulary_of(stores: Sequence[Path], settings: TrainSettings) -> Vocabulary:
     """Return what a run of these settings learns of stores.
+
+    Parameters
+    ----------
+    stores : sequence of pathlib.Path
+        What `prepare` wrote.
+    settings : TrainSettings
+        Its `types` and `map` matter, files or None.
 
     Raises
     ------

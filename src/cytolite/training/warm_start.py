@@ -98,7 +98,19 @@ def _load(network: NucleusNetwork, path: Path, name: str, types: tuple[Sequence[
 def start_from_graph(
     network: Student, bundle: Bundle, images: torch.Tensor, types: Sequence[str] | None = None
 ) -> None:
-    """Give `network` the weights of a bundle's graph; parameters and errors as of `start_from`."""
+    """Give `network` the weights of a bundle's graph; errors as of `start_from`.
+
+    Parameters
+    ----------
+    network : Student
+        Of the bundle's architecture; changed in place.
+    bundle : Bundle
+        Its graph holds float32 weights.
+    images : torch.Tensor
+        uint8 (B, 3, H, W), real images, from which batch norms' statistics are taken.
+    types : sequence of str, optional
+        That the network tells apart, if they are not the bundle's.
+    """
     training = network.training
     network.eval()
     given = folded_weights(bundle, scaled=True)
@@ -143,7 +155,22 @@ def is_head(name: str) -> bool:
 def type_rows(
     network: NucleusNetwork, name: str, given: torch.Tensor, were: Sequence[str], types: Sequence[str]
 ) -> torch.Tensor:
-    """Return the rows of a head for `types`: those of the head of `were` where both have a type, else the network's."""
+    """Return the rows of a head for `types`: those of the head of `were` where both have a type, else the network's.
+
+    Parameters
+    ----------
+    network : NucleusNetwork
+        Tells `types` apart.
+    name : str
+        Of a tensor of its head, such as ``type_head.weight``.
+    given : torch.Tensor
+        That tensor of the other network: a row, or as many as pixels are answered for at once, for background and each
+        type.
+    were : sequence of str
+        Types that the other network tells apart.
+    types : sequence of str
+        Types that are wanted.
+    """
     if tuple(were) == tuple(types):
         return given
     fresh = network.state_dict().get(name)
@@ -190,7 +217,15 @@ def folded_weights(bundle: Bundle, purpose: str = "started from", *, scaled: boo
 
 
 def float_constants(graph: onnx.GraphProto, scaled: bool) -> dict[str, NDArray[np.float32]]:
-    """Return the graph's float32 constants by name and, if asked for, the whole numbers that it scales to float32."""
+    """Return the graph's float32 constants by name and, if asked for, the whole numbers that it scales to float32.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        Of the bundle.
+    scaled : bool
+        Take whole numbers that the graph scales, too.
+    """
     given = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     found = {tensor.name: given[tensor.name] for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
     for node in graph.node if scaled else ():

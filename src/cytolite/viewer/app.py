@@ -18,7 +18,7 @@ import cytolite
 from cytolite.errors import CytoliteError, UsageError
 from cytolite.files import NOTICE
 from cytolite.interop.json_text import parse
-from cytolite.interop.roi import Region, regions_of
+from cytolite.interop.roi import Region, assign, regions_of
 from cytolite.loopback.allowed import NotAllowedError
 from cytolite.names import as_text
 from cytolite.viewer.catalogue import Catalogue, Entry
@@ -60,13 +60,14 @@ class Name(BaseModel):
 
 
 _GEOJSON = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
-_JPEG: dict[str, Any]
-_PNG: dict[str, Any]
-_DATA: dict[str, Any]
-_JPEG, _PNG, _DATA = (
-    {"response_class": Response, "responses": {200: {"content": {kind: {}}}}}
-    for kind in ("image/jpeg", "image/png", _BYTES)
-)
+
+
+def _kind(name: str) -> dict[str, Any]:
+    """What the description of the interface says of an answer that is no JSON."""
+    return {"response_class": Response, "responses": {200: {"content": {name: {}}}}}
+
+
+_JPEG, _PNG, _DATA = _kind("image/jpeg"), _kind("image/png"), _kind(_BYTES)
 _REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 403, 404, 409, 422)}
 
 
@@ -149,8 +150,9 @@ def make_app(catalogue: Catalogue) -> FastAPI:
         def work() -> list[dict[str, Any]]:
             regions, page, cells = _regions(body), one.page(), catalogue.cells(number)
             size_px = page["width_px"], page["height_px"]
-            rows = measure(cells, one.tissue, regions, size_px, page["mpp"])
-            drawn = histograms(cells, regions, cells.measure(by))
+            owners = assign(regions, cells.centroids)
+            rows = measure(cells, one.tissue, regions, size_px, page["mpp"], owners=owners)
+            drawn = histograms(owners, len(regions), cells.measure(by))
             return [row | {"histogram": h} for row, h in zip(rows, [*drawn, None], strict=True)]
 
         return JSONResponse({"notice": NOTICE, "by": by, "rows": await run_in_threadpool(work)})

@@ -96,6 +96,11 @@ class CellIndex:
         Little-endian: uint32 number of cells n and of vertices v; uint32 (n,) number of the cell's row in the file;
         uint32 (n + 1,) where its vertices start; float32 (n,) certainty; float32 (n,) area in um2;
         float32 (v, 2) vertices from the corner of the square, level-0 px; uint8 (n,) type.
+
+        Parameters
+        ----------
+        column, row : int
+            Of the square.
         """
         start, stop = self._tiles.get((column, row), (0, 0))
         rows = np.sort(self._order[start:stop])
@@ -134,7 +139,7 @@ class CellIndex:
             group = 0
             while row >= (size := file.metadata.row_group(group).num_rows):
                 row, group = row - size, group + 1
-            columns = [name for name in file.schema_arrow.names if name != "geometry"]
+            columns = [name for name in file.schema_arrow.names if name not in {"geometry", "bbox"}]
             [cell] = file.read_row_group(group, columns).slice(row, 1).to_pylist()
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,8 @@ def measure(
     regions: Sequence[Region],
     size_px: tuple[int, int],
     mpp: float,
+    *,
+    owners: NDArray[np.int32] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the rows of `summarise` for regions, and "total", the last.
 
@@ -40,8 +42,10 @@ def measure(
         Width and height of the slide.
     mpp : float
         um per level-0 px.
+    owners : numpy.ndarray, optional
+        int32 (N,): what `assign` says of the cells, where it was asked already.
     """
-    owners = assign(regions, cells.centroids)
+    owners = assign(regions, cells.centroids) if owners is None else owners
     inside = owners >= 0
     counts = np.zeros((len(regions) + 1, len(cells.type_set)), np.int64)
     np.add.at(counts, (owners[inside], cells.types[inside].astype(np.intp) - 1), 1)
@@ -54,16 +58,16 @@ def measure(
     return [{"area_mm2" if key == "searched_mm2" else key: value for key, value in row.items()} for row in rows]
 
 
-def histograms(cells: CellIndex, regions: Sequence[Region], values: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Count a number of each cell, float64 (N,), in `BINS` bins for each region.
+def histograms(owners: NDArray[np.int32], n: int, values: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Count a number of each cell, float64 (N,), in `BINS` bins for each of `n` regions, which `owners` (N,) point to.
 
     ``low`` and ``high`` are the percentiles 1 and 99 of all cells; what lies beyond counts to the first and the last
     bin.
     """
-    owners, known = assign(regions, cells.centroids), np.isfinite(values)
+    known = np.isfinite(values)
     low, high = np.percentile(values[known], (1, 99)).tolist() if known.any() else (0.0, 1.0)
     bins = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12) * BINS, 0, BINS - 1).astype(np.intp)
     return [
         {"low": low, "high": high, "counts": np.bincount(bins[known & (owners == i)], minlength=BINS).tolist()}
-        for i in range(len(regions))
+        for i in range(n)
     ]

@@ -33,6 +33,13 @@ class SlideTiles:
     def jpeg(self, level: int, column: int, row: int) -> bytes:
         """Return a tile; at the slide's right and bottom it is cut.
 
+        Parameters
+        ----------
+        level : int
+            0 is the smallest.
+        column, row : int
+            Of the tile.
+
         Raises
         ------
         InputError

@@ -75,6 +75,13 @@ def rings_of(polygons: NDArray[Any], where: str) -> tuple[NDArray[np.float64], N
 
     A multipolygon of one part is taken for that part.
 
+    Parameters
+    ----------
+    polygons : numpy.ndarray
+        shapely polygons (N,).
+    where : str
+        What they are of, for errors.
+
     Raises
     ------
     InputError

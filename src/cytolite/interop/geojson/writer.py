@@ -164,6 +164,15 @@ def object_id(slide: str, model: str, cell_id: int) -> uuid.UUID:
 
     A UUID of version 8 (RFC 9562: made by rules of one's own): the cell's id, scrambled with a key that is hashed
     from slide and model. The same run gives the same ids, another slide or model gives others.
+
+    Parameters
+    ----------
+    slide : str
+        Name of the slide's file without its ending.
+    model : str
+        Name of the model.
+    cell_id : int
+        Row of ``cells.parquet``.
     """
     out = np.empty(36, np.uint8)
     _put_id(out, 0, _id_key(slide, model), cell_id)
