@@ -243,7 +243,15 @@ def _colours(content: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int]]
 
 
 def colours_of(names: Sequence[str], given: Mapping[str, tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Return a colour for each name: the one given, the default type's, or the one that a set of these names has."""
+    """Return a colour for each name: the one given, the default type's, or the one that a set of these names has.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Types, in their order; more than a set may have are fine.
+    given : mapping of str to tuple of int
+        RGB of those whose colour is known.
+    """
     return _colours([{"name": name, "colour": given.get(name)} for name in names])
 
 

@@ -50,7 +50,13 @@ class Classes:
         return dict(zip(self.types, colours_of(self.types, self.given_colours), strict=True))
 
     def coloured(self, type_set: TypeSet) -> Classes:
-        """Return these with the colours of a set, for its types that have no given one yet."""
+        """Return these with the colours of a set, for its types that have no given one yet.
+
+        Parameters
+        ----------
+        type_set : TypeSet
+            May have types that these do not, and lack some.
+        """
         known = {t.name: t.colour for t in type_set if t.name in self.types}
         return replace(self, given_colours={**known, **self.given_colours})
 
