@@ -114,7 +114,7 @@ def test_an_unknown_option_is_said(model, painted):
 @pytest.mark.parametrize(
     ("function", "without"),
     [
-        (Model.segment, {"model", "device", "precision", "tta", "overwrite", "quiet"}),
+        (Model.segment, {"model", "device", "precision", "tta", "sheet", "overwrite", "quiet"}),
         (cytolite.segment_slide, set()),
         (cytolite.segment, set()),
     ],

@@ -126,8 +126,9 @@ def looked_into(
     tensors : sequence of str
         Inner maps, by their names in the graph.
     """
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors]
-    more = onnx.ModelProto(graph=onnx.GraphProto(output=outputs)).SerializeToString()
+    casts = [_as_float32(name) for name in tensors]
+    outputs = [helper.make_tensor_value_info(cast.output[0], TensorProto.FLOAT, None) for cast in casts]
+    more = onnx.ModelProto(graph=onnx.GraphProto(node=casts, output=outputs)).SerializeToString()
     options = onnx_runtime().SessionOptions()
     options.intra_op_num_threads = 1
     graph = bundle.onnx_path.read_bytes() + more
@@ -135,7 +136,8 @@ def looked_into(
     inner: list[NDArray[np.float32]] = []
 
     def maps(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        flows, type_logits, *inner[:] = session.run(["flows", "type_logits", *tensors], {"image": images})
+        names = ["flows", "type_logits", *(cast.output[0] for cast in casts)]
+        flows, type_logits, *inner[:] = session.run(names, {"image": images})
         return flows, type_logits
 
     for patch in patches:
@@ -165,15 +167,16 @@ def addition(tensor: str, weights: NDArray[np.float32], bias: NDArray[np.float32
     Parameters
     ----------
     tensor : str
-        Name in the graph of an inner map, float32 (B, C, h, w).
+        Name in the graph of an inner map, float32 or float16 (B, C, h, w).
     weights : numpy.ndarray
         float32 (channels, C).
     bias : numpy.ndarray
         float32 (channels,).
     """
     names = [f"{OUTPUT}.weights", f"{OUTPUT}.bias"]
+    cast = _as_float32(tensor)
     graph = onnx.GraphProto(
-        node=[helper.make_node("Conv", [tensor, *names], [OUTPUT], name=OUTPUT)],
+        node=[cast, helper.make_node("Conv", [cast.output[0], *names], [OUTPUT], name=OUTPUT)],
         initializer=[
             numpy_helper.from_array(weights[:, :, None, None], names[0]),
             numpy_helper.from_array(bias, names[1]),
@@ -181,6 +184,11 @@ def addition(tensor: str, weights: NDArray[np.float32], bias: NDArray[np.float32
         output=[helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", len(weights), None, None])],
     )
     return onnx.ModelProto(graph=graph).SerializeToString()
+
+
+def _as_float32(tensor: str) -> onnx.NodeProto:
+    """Inner maps of a float16 graph are float16; where they are float32 already, ONNX Runtime drops the node."""
+    return helper.make_node("Cast", [tensor], [f"{tensor}.float32"], name=f"{tensor}.float32", to=TensorProto.FLOAT)
 
 
 def _some(patches: Sequence[Patch]) -> list[Patch]:
