@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "cytolite"
-LACKS = 196
+LACKS = 79
 # Here nothing may be without: what users import, read and write.
 WHOLE = (
     "api.py", "bundle.py", "cells.py", "classifier.py", "errors.py", "files.py", "tables.py", "interop",
-    "slides", "metrics/matching.py",
+    "slides", "spatial", "teach", "viewer", "qupath", "drawing", "evaluation", "metrics",
 )  # fmt: skip
 
 

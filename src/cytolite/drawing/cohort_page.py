@@ -33,6 +33,13 @@ _HIDDEN = {"path", "region", "model_sha256", "searched_mm2", "width_px", "height
 def write_page(output: Path, cohort: Cohort) -> None:
     """Write ``cohort.html``: a sortable table with thumbnails, distributions by any column, outliers, failures.
 
+    Parameters
+    ----------
+    output : pathlib.Path
+        Folder of the results: their overviews are read, and the page is written there.
+    cohort : Cohort
+        What is shown.
+
     Raises
     ------
     OutputError

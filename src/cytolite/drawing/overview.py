@@ -131,7 +131,12 @@ def draw_slide(
 ) -> None:
     """Draw a slide with the outline of its tissue and its artefacts shaded, before any cells are known.
 
-    Parameters as for `draw_overview`; `line` stands below the title.
+    Parameters
+    ----------
+    path, thumbnail, scale_px, mpp, tissue, tissue_scale_px, artefacts, title
+        As for `draw_overview`; there is always a tissue.
+    line : str
+        Text below the title.
 
     Raises
     ------

@@ -127,7 +127,15 @@ def window(patch: Patch, label: int, rng: np.random.Generator) -> Patch:
 
 
 def paint(patch: Patch, labels: LabelSet = SEVEN) -> NDArray[np.uint8]:
-    """Enlarge a window and draw its truth in: uint8 (H * ZOOM, W * ZOOM, 3)."""
+    """Enlarge a window and draw its truth in: uint8 (H * ZOOM, W * ZOOM, 3).
+
+    Parameters
+    ----------
+    patch : Patch
+        A window of (H, W) pixels.
+    labels : LabelSet
+        What its type map holds, and their colours.
+    """
     size = [side * ZOOM for side in patch.type_map.shape[::-1]]
     picture = np.array(Image.fromarray(patch.image).resize(size, Image.Resampling.BICUBIC))
     instances, types = (a.repeat(ZOOM, 0).repeat(ZOOM, 1) for a in (patch.instance_map, patch.type_map))

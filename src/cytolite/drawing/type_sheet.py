@@ -67,7 +67,23 @@ def draw_sheet(
     region: str | None = None,
     columns: int = COLUMNS,
 ) -> int:
-    """Draw the sheet of some or all nuclei of a result, whose slide is open; return how many crops it has."""
+    """Draw the sheet of some or all nuclei of a result, whose slide is open; return how many crops it has.
+
+    Parameters
+    ----------
+    result : Result
+        Whose names head the sheet.
+    slide : Slide
+        Of the result.
+    path : pathlib.Path
+        PNG to write.
+    cells : CellTable, optional
+        Nuclei to choose from, by default all of the result.
+    region : str, optional
+        What those are of, for the heading.
+    columns : int
+        Crops of each type, at equal steps of rank.
+    """
     cells = result.cells if cells is None else cells
     rows = {kind.id: ranked(cells, kind.id, columns) for kind in cells.type_set}
     crops = {row: crop_of(slide, cells, row) for chosen in rows.values() for row in chosen.tolist()}
@@ -81,6 +97,17 @@ def draw_sheet(
 
 def draw_chosen(result: Result, rows: NDArray[np.int64], path: Path, slide: Path | None = None) -> None:
     """Draw the crops of chosen nuclei in their order, numbered from 1.
+
+    Parameters
+    ----------
+    result : Result
+        Whose nuclei are shown.
+    rows : numpy.ndarray
+        int64 (n,), rows of the result's cells, at least one.
+    path : pathlib.Path
+        PNG to write.
+    slide : pathlib.Path, optional
+        The slide, if it is not where it was when the result was made.
 
     Raises
     ------
@@ -108,6 +135,13 @@ def draw_chosen(result: Result, rows: NDArray[np.int64], path: Path, slide: Path
 def open_of(result: Result, slide: Path | None = None) -> Slide:
     """Open the slide of a result.
 
+    Parameters
+    ----------
+    result : Result
+        Whose slide is opened.
+    slide : pathlib.Path, optional
+        The slide, if it is not where it was when the result was made.
+
     Raises
     ------
     InputError
@@ -120,7 +154,17 @@ def open_of(result: Result, slide: Path | None = None) -> Slide:
 
 
 def ranked(cells: CellTable, kind: int, n: int) -> NDArray[np.int64]:
-    """Return up to `n` rows of a type at equal steps of rank, the surest first."""
+    """Return up to `n` rows of a type at equal steps of rank, the surest first.
+
+    Parameters
+    ----------
+    cells : CellTable
+        To choose from.
+    kind : int
+        Id of the type, from 1.
+    n : int
+        How many.
+    """
     of_kind = np.flatnonzero(cells.types == kind)
     order = of_kind[np.argsort(-cells.type_probs[of_kind, kind - 1], kind="stable")]
     if not len(order):
@@ -129,7 +173,17 @@ def ranked(cells: CellTable, kind: int, n: int) -> NDArray[np.int64]:
 
 
 def crop_of(slide: Slide, cells: CellTable, row: int) -> Image.Image:
-    """Return the slide around a nucleus, with its outline as a thin line of its type's colour."""
+    """Return the slide around a nucleus, with its outline as a thin line of its type's colour.
+
+    Parameters
+    ----------
+    slide : Slide
+        That the cells are of.
+    cells : CellTable
+        In level-0 px.
+    row : int
+        Of the nucleus.
+    """
     side_px = CROP_UM / slide.mpp
     x, y = cells.centroids[row] - side_px / 2
     finer = CROP_UM / CROP_PX

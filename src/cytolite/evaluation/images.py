@@ -195,6 +195,19 @@ def count_cases(
 ) -> Counts:
     """Count all images, one after the other; memory holds one at a time. `look` is shown each as it was read.
 
+    Parameters
+    ----------
+    cases : sequence of Case
+        Images of the truth.
+    predict : callable
+        Returns the `Prediction` of a case and its image.
+    classes : Classes
+        What is told apart.
+    update : callable
+        Called with the images done and the images there are.
+    look : callable
+        Called with the case, its truth as read, and its prediction.
+
     Raises
     ------
     InputError

@@ -90,7 +90,21 @@ def evaluate(
     display: Display = silent,
     warn: Callable[[str], None] = lambda message: None,
 ) -> list[Section]:
-    """Score predictions and write the report; see `cytolite.pipeline.evaluate`."""
+    """Score predictions and write the report; see `cytolite.pipeline.evaluate`.
+
+    Parameters
+    ----------
+    contest : Contest
+        Truth, predictions and baseline.
+    out : pathlib.Path
+        Folder of the report.
+    settings : EvaluateSettings
+        Everything else.
+    display : Display
+        Shows the progress.
+    warn : callable
+        Called with a sentence for each doubt about truth or predictions.
+    """
     _check_free(out, settings.overwrite)
     classes = read_classes(settings.types) if settings.types else own_classes(_labels(contest.truths))
     cases = find_cases(contest.truths, settings.mpp)
@@ -162,6 +176,19 @@ def _coloured(classes: Classes, contest: Contest, mapping: Mapping[str, str] | N
 
 def write_page(path: Path, contest: Contest, settings: EvaluateSettings, found: Sequence[Section], out: Path) -> None:
     """Write the scores as a Markdown page that says how to make it again.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Markdown file to write.
+    contest : Contest
+        What was scored.
+    settings : EvaluateSettings
+        How it was.
+    found : sequence of Section
+        From `evaluate`.
+    out : pathlib.Path
+        Folder of the report, for the command that the page tells.
 
     Raises
     ------

@@ -200,20 +200,44 @@ def tissue_quality(what: str) -> Compute:
 
 
 def recall(counts: Counts, weights: Weights) -> Computed:
-    """Share of the true nuclei that were found (and, for a class, named so), all images together."""
+    """Share of the true nuclei that were found (and, for a class, named so), all images together.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    weights : Weights
+        float64 (resamples, images).
+    """
     tp, n_true = _sums(counts, weights, "tp", "n_true", precision=False)
     return ratio(tp, n_true), _holding(counts, "n_true", precision=False)
 
 
 def recall_of_image(counts: Counts, weights: Weights) -> Computed:
-    """Share of the true nuclei that were found (and, for a class, named so), mean over images that hold any."""
+    """Share of the true nuclei that were found (and, for a class, named so), mean over images that hold any.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    weights : Weights
+        float64 (resamples, images).
+    """
     usable = judged(counts, precision=False)
     values = np.where(usable, ratio(counts.values["tp"], counts.values["n_true"]), np.nan)
     return weighted_mean(values, weights), ~np.isnan(values)
 
 
 def f1_class(counts: Counts, weights: Weights) -> Computed:
-    """F1 of a class among nuclei paired within 12 px, all images together (HoVer-Net's F_c)."""
+    """F1 of a class among nuclei paired within 12 px, all images together (HoVer-Net's F_c).
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    weights : Weights
+        float64 (resamples, images).
+    """
     names = ("near_tp", "near_fp", "near_fn", "near_fp_type", "near_fn_type", "n_true")
     tp, fp, fn, fp_type, fn_type, n_true = _sums(counts, weights, *names)
     values = ratio(2 * tp, 2 * tp + fp + fn + WRONG_TYPE * (fp_type + fn_type))
@@ -221,13 +245,29 @@ def f1_class(counts: Counts, weights: Weights) -> Computed:
 
 
 def f1_detection(counts: Counts, weights: Weights) -> Computed:
-    """F1 of nuclei paired within 12 px, types left aside, all images together (HoVer-Net's F_d)."""
+    """F1 of nuclei paired within 12 px, types left aside, all images together (HoVer-Net's F_d).
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    weights : Weights
+        float64 (resamples, images).
+    """
     tp, fp, fn = _sums(counts, weights, "near_tp", "near_fp", "near_fn")
     return ratio(2 * tp, 2 * tp + fp + fn), judged(counts)
 
 
 def r2_counts(counts: Counts, weights: Weights) -> Computed:
-    """Coefficient of determination of the nuclei per image (the paper's S5.1); NaN where true counts do not vary."""
+    """Coefficient of determination of the nuclei per image (the paper's S5.1); NaN where true counts do not vary.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    weights : Weights
+        float64 (resamples, images).
+    """
     usable = judged(counts)
     true, given = (np.where(usable, counts.values[name], 0.0) for name in ("n_true", "n_predicted"))
     n = weights @ usable.astype(float)
@@ -239,19 +279,43 @@ def r2_counts(counts: Counts, weights: Weights) -> Computed:
 
 
 def type_recall(counts: Counts, weights: Weights) -> Computed:
-    """Of the class's true nuclei that were matched, the share that was named so, all images together."""
+    """Of the class's true nuclei that were matched, the share that was named so, all images together.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    weights : Weights
+        float64 (resamples, images).
+    """
     tp, wrong = _sums(counts, weights, "tp", "fn_type", precision=False)
     return ratio(tp, tp + wrong), _holding(counts, "tp", "fn_type", precision=False)
 
 
 def type_precision(counts: Counts, weights: Weights) -> Computed:
-    """Of the matched nuclei that were named so and whose label can tell, the share that is, all images together."""
+    """Of the matched nuclei that were named so and whose label can tell, the share that is, all images together.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    weights : Weights
+        float64 (resamples, images).
+    """
     tp, wrong = _sums(counts, weights, "tp", "fp_type", precision=False)
     return ratio(tp, tp + wrong), _holding(counts, "tp", "fp_type", precision=False)
 
 
 def ece(counts: Counts, weights: Weights) -> Computed:
-    """Expected calibration error of the given class's probability among matched nuclei, all images together."""
+    """Expected calibration error of the given class's probability among matched nuclei, all images together.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all images.
+    weights : Weights
+        float64 (resamples, images).
+    """
     bins = judged_bins(counts)
     summed = (weights @ bins.reshape(len(counts), -1)).reshape(len(weights), *bins.shape[1:])
     return expected_calibration_error(summed)[:, None], bins[:, 0].sum(-1)[:, None] > 0
@@ -263,7 +327,15 @@ def judged_bins(counts: Counts) -> NDArray[np.float64]:
 
 
 def pixel_ratio(above: str, below: str, factor: float = 1.0) -> Compute:
-    """Mean over images of a ratio of pixels; NaN where neither truth nor prediction holds a nucleus."""
+    """Mean over images of a ratio of pixels; NaN where neither truth nor prediction holds a nucleus.
+
+    Parameters
+    ----------
+    above, below : str
+        Counts of pixels, names of `PIXELS` in `cytolite.metrics.counts`.
+    factor : float
+        Multiplies the ratio.
+    """
 
     def compute(counts: Counts, weights: Weights) -> Computed:
         values = factor * ratio(counts.pixels[above], counts.pixels[below])[:, None]

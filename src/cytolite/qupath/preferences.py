@@ -24,6 +24,13 @@ def read_preferences(home: Path | None = None, platform: str = sys.platform) -> 
     """Return the preferences of every QuPath version that was started by this user: version -> name -> value.
 
     What cannot be read counts as not there: preferences are one way to find a folder, not the only one.
+
+    Parameters
+    ----------
+    home : pathlib.Path, optional
+        The user's folder, by default that of who runs this.
+    platform : str
+        As `sys.platform` says it.
     """
     home = home or Path.home()
     read = _from_registry if platform == "win32" else _from_plist if platform == "darwin" else _from_xml
@@ -38,6 +45,11 @@ def user_folders(home: Path | None = None, platform: str = sys.platform) -> dict
 
     That is what its preferences say. A folder of the usual name that was made by hand counts for nothing, to QuPath
     as to us; one that the preferences name but that is gone is left out.
+
+    Parameters
+    ----------
+    home, platform
+        As for `read_preferences`.
     """
     folders = {
         version: Path(values[USER_PATH])
@@ -48,7 +60,13 @@ def user_folders(home: Path | None = None, platform: str = sys.platform) -> dict
 
 
 def started_versions(home: Path | None = None, platform: str = sys.platform) -> dict[str, dict[str, str]]:
-    """Return the preferences of each version from 0.5 on that this user has started, oldest first."""
+    """Return the preferences of each version from 0.5 on that this user has started, oldest first.
+
+    Parameters
+    ----------
+    home, platform
+        As for `read_preferences`.
+    """
     found = read_preferences(home, platform)
     return {version: found[version] for version in sorted(found, key=_numbers) if _numbers(version) >= OLDEST}
 

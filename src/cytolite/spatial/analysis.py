@@ -77,6 +77,15 @@ class Analysis:
 def analyse(sample: Sample, settings: SpatialSettings, update: Update = lambda done, total: None) -> Analysis:
     """Measure a sample.
 
+    Parameters
+    ----------
+    sample : Sample
+        Cells and window of one slide.
+    settings : SpatialSettings
+        Parts, distances, tiles, resamples and seed.
+    update : callable
+        Called with the steps done and the steps there are.
+
     Raises
     ------
     InputError

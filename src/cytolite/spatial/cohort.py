@@ -52,7 +52,15 @@ class Groups:
     by: str | None = None
 
     def of(self, slide: str, folder: str) -> dict[str, str]:
-        """Entries of a slide, found by its file's name, with or without ending, or by its result's folder."""
+        """Entries of a slide, found by its file's name, with or without ending, or by its result's folder.
+
+        Parameters
+        ----------
+        slide : str
+            Name of the slide's file.
+        folder : str
+            Name of its result's folder.
+        """
         known = self.rows or {}
         names = (slide, Path(slide).stem, folder)
         return next((known[name] for name in names if name in known), dict.fromkeys(self.columns, ""))
@@ -84,6 +92,15 @@ class Comparison:
 
 def read_groups(path: Path | None, by: str | None, output: Path | None) -> Groups:
     """Read a list of slides.
+
+    Parameters
+    ----------
+    path : pathlib.Path or None
+        CSV file with a column ``slide``; None: there is no list.
+    by : str or None
+        Column to compare by; None: nothing is compared.
+    output : pathlib.Path or None
+        Folder that the comparison goes to; required with either of the others.
 
     Raises
     ------
@@ -120,6 +137,15 @@ def read_groups(path: Path | None, by: str | None, output: Path | None) -> Group
 def write_cohort(folder: Path, measured: Sequence[Measured], groups: Groups) -> Path:
     """Write ``spatial.parquet`` and, to compare slides, ``comparisons.csv`` and ``cohort.html``; return the last.
 
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Is made if it is not there.
+    measured : sequence of Measured
+        Results that were measured.
+    groups : Groups
+        Their entries in the list of slides.
+
     Raises
     ------
     InputError
@@ -155,7 +181,16 @@ def _schema(columns: Sequence[str]) -> pa.Schema:
 
 
 def compare(rows: Sequence[Mapping[str, Any]], by: str) -> list[Comparison]:
-    """Compare groups of slides in every measure that has a value on three slides of each of two groups, by q."""
+    """Compare groups of slides in every measure that has a value on three slides of each of two groups, by q.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Of the cohort's table: ``measure``, ``region``, ``types``, ``value`` (None where there is none) and the column
+        `by`.
+    by : str
+        Column that names a slide's group; slides where it is empty are left out.
+    """
     from scipy.stats import false_discovery_control
 
     values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
@@ -188,7 +223,13 @@ def _test(groups: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
 
 
 def cliffs_delta(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """P(a > b) - P(a < b): Cliff, Psychological Bulletin 114 (1993)."""
+    """P(a > b) - P(a < b): Cliff, Psychological Bulletin 114 (1993).
+
+    Parameters
+    ----------
+    a, b : numpy.ndarray
+        float64 (n,) and (m,), a value a slide.
+    """
     return float(np.sign(a[:, None] - b[None]).mean())
 
 

@@ -94,6 +94,14 @@ def smooth_density(window: Window, xy: NDArray[np.float64], sigma_um: float) -> 
 
     The uniform edge correction of Diggle (Applied Statistics 34, 1985): without it density falls along every border of
     the tissue. 0 outside of the window.
+
+    Parameters
+    ----------
+    window : Window
+    xy : numpy.ndarray
+        float64 (N, 2), um; points outside of the window do not count.
+    sigma_um : float
+        Of the Gaussian.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -107,7 +115,17 @@ def smooth_density(window: Window, xy: NDArray[np.float64], sigma_um: float) -> 
 
 
 def clean(mask: NDArray[np.bool_], within: NDArray[np.bool_], px_um: float) -> NDArray[np.bool_]:
-    """Drop islands below `SMALLEST_UM2`, then fill holes of the same size that are tissue."""
+    """Drop islands below `SMALLEST_UM2`, then fill holes of the same size that are tissue.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        bool (h, w).
+    within : numpy.ndarray
+        bool (h, w), the tissue: holes are filled in it alone.
+    px_um : float
+        Side of a pixel.
+    """
     least = SMALLEST_UM2 / px_um**2
     kept = _large_parts(mask, least)
     return kept | (within & ~kept & ~_large_parts(~kept, least))
@@ -126,6 +144,12 @@ def find_aggregates(window: Window, lymphocytes: NDArray[np.float64]) -> NDArray
     """Number lymphoid aggregates, candidates for tertiary lymphoid structures: int32 (h, w), 0 where there is none.
 
     Density and size alone: nuclei do not show germinal centres, T and B zones or high endothelial venules.
+
+    Parameters
+    ----------
+    window : Window
+    lymphocytes : numpy.ndarray
+        float64 (N, 2), um.
     """
     from scipy.ndimage import label
 
@@ -143,6 +167,12 @@ def front_distance(tumour: NDArray[np.bool_], window: Window) -> NDArray[np.floa
 
     Where the tumour ends at glass there is no front. Distances are straight, also across a gap. NaN outside of the
     window, and everywhere if tumour or other tissue is missing.
+
+    Parameters
+    ----------
+    tumour : numpy.ndarray
+        bool (h, w), on the window's grid and within it.
+    window : Window
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -156,7 +186,15 @@ def front_distance(tumour: NDArray[np.bool_], window: Window) -> NDArray[np.floa
 
 
 def polygons(mask: NDArray[np.bool_], window: Window) -> MultiPolygon:
-    """Return a mask's outlines in um, smoothed by about a pixel; holes kept."""
+    """Return a mask's outlines in um, smoothed by about a pixel; holes kept.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        bool (h, w).
+    window : Window
+        On whose grid the mask is.
+    """
     from contourpy import FillType, contour_generator
     from scipy.ndimage import gaussian_filter
 

@@ -11,7 +11,13 @@ _AREA = "an area is that of tissue pixels, not of the region's outline"
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
-    """Part / whole, NaN where there is no whole."""
+    """Part / whole, NaN where there is no whole.
+
+    Parameters
+    ----------
+    part, whole : array
+        Numbers, of shapes that go together.
+    """
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
 
@@ -22,7 +28,15 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     edge=_AREA, caution="It follows the tissue mask: fat, lumina and cracks that count as tissue lower it.",
 )  # fmt: skip
 def density(nuclei: ArrayLike, area_um2: ArrayLike) -> NDArray[np.float64]:
-    """Nuclei per mm2 of tissue."""
+    """Nuclei per mm2 of tissue.
+
+    Parameters
+    ----------
+    nuclei : array
+        Numbers of nuclei.
+    area_um2 : array
+        Of the tissue.
+    """
     return ratio(nuclei, area_um2) * 1e6
 
 
@@ -31,7 +45,15 @@ def density(nuclei: ArrayLike, area_um2: ArrayLike) -> NDArray[np.float64]:
     source="-", caution="Large nuclei are cut more often, and a missed type raises all others.",
 )  # fmt: skip
 def type_fraction(nuclei: ArrayLike, all_nuclei: ArrayLike) -> NDArray[np.float64]:
-    """Share of a type among all nuclei."""
+    """Share of a type among all nuclei.
+
+    Parameters
+    ----------
+    nuclei : array
+        Numbers of nuclei of the type.
+    all_nuclei : array
+        Numbers of nuclei of any type.
+    """
     return ratio(nuclei, all_nuclei)
 
 
@@ -41,7 +63,15 @@ def type_fraction(nuclei: ArrayLike, all_nuclei: ArrayLike) -> NDArray[np.float6
     caution="For molecular work choose the region that will be taken; ploidy is not known here.",
 )  # fmt: skip
 def tumour_cell_fraction(tumour: ArrayLike, nuclei: ArrayLike) -> NDArray[np.float64]:
-    """Tumour nuclei among all nuclei."""
+    """Tumour nuclei among all nuclei.
+
+    Parameters
+    ----------
+    tumour : array
+        Numbers of tumour nuclei.
+    nuclei : array
+        Numbers of nuclei of any type.
+    """
     return ratio(tumour, nuclei)
 
 
@@ -51,7 +81,15 @@ def tumour_cell_fraction(tumour: ArrayLike, nuclei: ArrayLike) -> NDArray[np.flo
     source="-", caution="Nearer to DNA than a count where tumour nuclei are large, but not DNA itself.",
 )  # fmt: skip
 def tumour_area_fraction(tumour_um2: ArrayLike, nuclei_um2: ArrayLike) -> NDArray[np.float64]:
-    """Area of tumour nuclei among that of all nuclei."""
+    """Area of tumour nuclei among that of all nuclei.
+
+    Parameters
+    ----------
+    tumour_um2 : array
+        Sums of the areas of tumour nuclei.
+    nuclei_um2 : array
+        Sums of the areas of all nuclei.
+    """
     return ratio(tumour_um2, nuclei_um2)
 
 
@@ -61,7 +99,13 @@ def tumour_area_fraction(tumour_um2: ArrayLike, nuclei_um2: ArrayLike) -> NDArra
     caution="Over a whole slide it is moved by how much normal tissue lies on the glass.",
 )  # fmt: skip
 def lymphocytes_per_tumour_cell(lymphocytes: ArrayLike, tumour: ArrayLike) -> NDArray[np.float64]:
-    """Lymphocytes per tumour nucleus."""
+    """Lymphocytes per tumour nucleus.
+
+    Parameters
+    ----------
+    lymphocytes, tumour : array
+        Numbers of nuclei.
+    """
     return ratio(lymphocytes, tumour)
 
 
@@ -73,7 +117,15 @@ def lymphocytes_per_tumour_cell(lymphocytes: ArrayLike, tumour: ArrayLike) -> ND
     "counts whole cells, plasma cells too, and leaves out necrosis and the ground beyond the tumour: it is higher.",
 )  # fmt: skip
 def til_area_share(lymphocytes_um2: ArrayLike, area_um2: ArrayLike) -> NDArray[np.float64]:
-    """Share of the ground that lymphocyte nuclei cover."""
+    """Share of the ground that lymphocyte nuclei cover.
+
+    Parameters
+    ----------
+    lymphocytes_um2 : array
+        Sums of the areas of lymphocyte nuclei.
+    area_um2 : array
+        Of the tissue.
+    """
     return ratio(lymphocytes_um2, area_um2)
 
 
@@ -84,7 +136,13 @@ def til_area_share(lymphocytes_um2: ArrayLike, area_um2: ArrayLike) -> NDArray[n
     caution="Not an area: dense fibroblasts lower it, oedema does not.",
 )  # fmt: skip
 def til_nuclei_share(lymphocytes: ArrayLike, stroma: ArrayLike) -> NDArray[np.float64]:
-    """Lymphocytes among lymphocytes and stroma nuclei."""
+    """Lymphocytes among lymphocytes and stroma nuclei.
+
+    Parameters
+    ----------
+    lymphocytes, stroma : array
+        Numbers of nuclei.
+    """
     return ratio(lymphocytes, np.add(lymphocytes, stroma))
 
 
@@ -96,7 +154,17 @@ def til_nuclei_share(lymphocytes: ArrayLike, stroma: ArrayLike) -> NDArray[np.fl
     caution="It depends on the size of the tiles, and tiles with no cell of either type say nothing.",
 )  # fmt: skip
 def morisita_horn(x: ArrayLike, y: ArrayLike, xx: ArrayLike, yy: ArrayLike, xy: ArrayLike) -> NDArray[np.float64]:
-    """Overlap of two types, from sums over tiles of x, y, x², y² and x y."""
+    """Overlap of two types, from sums over tiles of x, y, x², y² and x y.
+
+    Parameters
+    ----------
+    x, y : array
+        Sums of the counts of either type.
+    xx, yy : array
+        Sums of their squares.
+    xy : array
+        Sums of their products.
+    """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     return ratio(2 * np.asarray(xy), (ratio(xx, x**2) + ratio(yy, y**2)) * x * y)
 
@@ -106,7 +174,15 @@ def morisita_horn(x: ArrayLike, y: ArrayLike, xx: ArrayLike, yy: ArrayLike, xy: 
     source="-", caution="Nuclei are cut by the section: areas are below those of whole nuclei.",
 )  # fmt: skip
 def nucleus_mean(total: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
-    """Mean of a property."""
+    """Mean of a property.
+
+    Parameters
+    ----------
+    total : array
+        Sums of the property.
+    n : array
+        Numbers of nuclei.
+    """
     return ratio(total, n)
 
 
@@ -116,6 +192,16 @@ def nucleus_mean(total: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     caution="Merged or split nuclei widen it: look at the outlines first.",
 )  # fmt: skip
 def pleomorphism(n: ArrayLike, total: ArrayLike, squares: ArrayLike) -> NDArray[np.float64]:
-    """Coefficient of variation, from sums of 1, x and x²."""
+    """Coefficient of variation, from sums of 1, x and x².
+
+    Parameters
+    ----------
+    n : array
+        Numbers of nuclei.
+    total : array
+        Sums of their areas, um2.
+    squares : array
+        Sums of the squares of their areas, um4.
+    """
     mean = ratio(total, n)
     return ratio(np.sqrt(np.maximum(ratio(squares, n) - mean**2, 0)), mean)

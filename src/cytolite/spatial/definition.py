@@ -42,7 +42,15 @@ MEASURES: dict[str, Definition] = {}
 def measure(
     name: str, title: str, unit: str, formula: str, *, source: str, edge: str = "none needed", caution: str
 ) -> Callable[[Formula], Formula]:
-    """Register a function as the measure called `name`."""
+    """Register a function as the measure called `name`.
+
+    Parameters
+    ----------
+    name : str
+        In files; the key in `MEASURES`.
+    title, unit, formula, source, edge, caution : str
+        As of `Definition`.
+    """
 
     def register(function: Formula) -> Formula:
         MEASURES[name] = Definition(title, unit, formula, source, edge, caution)

@@ -43,7 +43,17 @@ def nearest(from_xy: NDArray[np.float64], to: KDTree, same: bool) -> NDArray[np.
 
 
 def histogram(distances: NDArray[np.float64], blocks: NDArray[np.integer], n_blocks: int) -> NDArray[np.float64]:
-    """Count distances by block and bin of `BIN_UM`, float64 (B, K); what is farther lies in the last bin."""
+    """Count distances by block and bin of `BIN_UM`, float64 (B, K); what is farther lies in the last bin.
+
+    Parameters
+    ----------
+    distances : numpy.ndarray
+        float64 (N,), um, infinite where there is none.
+    blocks : numpy.ndarray
+        Integers (N,), block of each cell.
+    n_blocks : int
+        B.
+    """
     n_bins = int(FARTHEST_UM / BIN_UM) + 1
     k = np.minimum(distances / BIN_UM, n_bins - 1).astype(np.intp)
     return np.bincount(blocks * n_bins + k, minlength=n_blocks * n_bins).reshape(n_blocks, n_bins).astype(np.float64)
@@ -77,5 +87,13 @@ def median_of(histograms: NDArray[np.float64]) -> NDArray[np.float64]:
     caution="As the median: it rises with density alone.",
 )  # fmt: skip
 def share_within(near: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of cells that have a neighbour near."""
+    """Share of cells that have a neighbour near.
+
+    Parameters
+    ----------
+    near : numpy.ndarray
+        float64, numbers of cells that have a neighbour near.
+    n : numpy.ndarray
+        float64, numbers of all cells, in the shape of `near`.
+    """
     return np.divide(near, n, out=np.full(np.shape(near), np.nan), where=np.asarray(n) > 0)

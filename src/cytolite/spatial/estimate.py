@@ -98,7 +98,15 @@ class Curve:
 
 
 def rows_of(estimates: Iterable[Estimate], drawn: dict[Key, list[float]]) -> list[Row]:
-    """Turn estimates into rows; `drawn` holds the values under drawn types."""
+    """Turn estimates into rows; `drawn` holds the values under drawn types.
+
+    Parameters
+    ----------
+    estimates : iterable of Estimate
+        Each makes a row.
+    drawn : dict of tuple to list of float
+        Values by `Estimate.key`, one a draw; an estimate that is not in it has no interval of types.
+    """
     rows = []
     for e in estimates:
         low, high = interval(e.values[1:])
@@ -117,5 +125,11 @@ def band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
-    """A - b on the same resamples."""
+    """A - b on the same resamples.
+
+    Parameters
+    ----------
+    a, b : Estimate
+        Of one measure and types in two regions, float64 (1 + R,) both.
+    """
     return Estimate(a.measure, f"{a.region} - {b.region}", a.types, a.values - b.values, a.n + b.n, a.variant)

@@ -79,7 +79,15 @@ class Pattern:
     def sums(
         self, numbers: NDArray[np.floating] | None = None, chosen: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float64]:
-        """Sum `numbers` (or count) of chosen cells by type, for the sample and each resample: float64 (1 + R, T)."""
+        """Sum `numbers` (or count) of chosen cells by type, for the sample and each resample: float64 (1 + R, T).
+
+        Parameters
+        ----------
+        numbers : numpy.ndarray, optional
+            Floats (n,), one a cell of the pattern; None: cells are counted.
+        chosen : numpy.ndarray, optional
+            bool (n,); None: all cells.
+        """
         block, types = (self.block, self.types) if chosen is None else (self.block[chosen], self.types[chosen])
         if numbers is not None and chosen is not None:
             numbers = numbers[chosen]
@@ -96,7 +104,23 @@ def make_pattern(
     *,
     chosen: NDArray[np.bool_] | None = None,
 ) -> Pattern:
-    """Return the pattern of the chosen cells of a sample, by default of all."""
+    """Return the pattern of the chosen cells of a sample, by default of all.
+
+    Parameters
+    ----------
+    region : str
+        Its name.
+    window : Window
+        Of the region; holds the chosen cells.
+    sample : Sample
+        N cells.
+    roles : Roles
+        Which types are tumour, lymphocytes and stroma.
+    blocks : Blocks
+        Of the window.
+    chosen : numpy.ndarray, optional
+        bool (N,).
+    """
     rows = slice(None) if chosen is None else chosen
     xy = sample.xy[rows]
     at = window.at(xy)
@@ -124,7 +148,16 @@ class Part:
 
     @classmethod
     def of(cls, p: Pattern, name: str, mask: NDArray[np.bool_]) -> Part:
-        """Return the part of a pattern that lies in a mask, bool (h, w)."""
+        """Return the part of a pattern that lies in a mask, bool (h, w).
+
+        Parameters
+        ----------
+        p : Pattern
+        name : str
+            Of the part.
+        mask : numpy.ndarray
+            bool (h, w), on the grid of the pattern's window.
+        """
         return cls(name, mask[p.at], p.blocks.areas_um2(mask, p.window.px_um))
 
 
@@ -132,7 +165,14 @@ class Part:
 
 
 def compose(p: Pattern, where: Part) -> Iterator[Estimate]:
-    """Densities, fractions and nuclear morphometry of the cells in a part of the window."""
+    """Densities, fractions and nuclear morphometry of the cells in a part of the window.
+
+    Parameters
+    ----------
+    p : Pattern
+    where : Part
+        Of the pattern's window.
+    """
     region, chosen = where.name, where.chosen
     n, ground = p.sums(None, chosen), p.blocks.weights @ where.ground_um2
     nuclear = p.sums(p.area_um2, chosen)
@@ -181,7 +221,18 @@ def _morphometry(
 
 
 def profile(p: Pattern, front_um: NDArray[np.float32], reach_um: float, step_um: float) -> list[Curve]:
-    """Density of every type by distance from the tumour's front, negative inside."""
+    """Density of every type by distance from the tumour's front, negative inside.
+
+    Parameters
+    ----------
+    p : Pattern
+    front_um : numpy.ndarray
+        float32 (h, w), `Compartments.front_um`: NaN where there is no front or no tissue.
+    reach_um : float
+        How far the profile goes to either side.
+    step_um : float
+        Width of a bin.
+    """
     edges = np.arange(-reach_um, reach_um + step_um / 2, step_um)
     n_bins = len(edges) - 1
     if n_bins < 1 or not np.isfinite(front_um).any():
@@ -222,6 +273,18 @@ def nearest(
     """Median distance to the nearest cell and shares within radii, for each ordered pair of types.
 
     With `most`, so many cells of the first type are taken by chance.
+
+    Parameters
+    ----------
+    p : Pattern
+    codes : sequence of int
+        Types that are paired, each with itself too.
+    radii_um : sequence of float
+        For the shares.
+    most : int, optional
+        Cells of the first type; None: all.
+    seed : int
+        Of the choice of cells.
     """
     rng = np.random.default_rng(seed)
     rows = {t: np.flatnonzero(p.types == t) for t in codes}
@@ -256,7 +319,20 @@ class Relabellings:
 def second_order(
     p: Pattern, edges_um: NDArray[np.float64], radii_um: Sequence[float], labels: Relabellings, seed: int
 ) -> tuple[list[Estimate], list[Curve], dict[tuple[str, str, str], list[float]]]:
-    """K functions as L(r) - r, and co-occurrence: estimates at radii, curves, and values under drawn types."""
+    """K functions as L(r) - r, and co-occurrence: estimates at radii, curves, and values under drawn types.
+
+    Parameters
+    ----------
+    p : Pattern
+    edges_um : numpy.ndarray
+        float64 (K + 1,), ends of the distance bins, rising, the first 0.
+    radii_um : sequence of float
+        Of the estimates: each takes the value at the nearest end of a bin.
+    labels : Relabellings
+        Of the pattern's n cells; without any there are no envelopes and no values under drawn types.
+    seed : int
+        Chooses the cells that are the first of a pair under other types, at most `MOST_FIRST`.
+    """
     codes = p.frequent()
     if not codes:
         return [], [], {}
@@ -304,7 +380,14 @@ def second_order(
 
 
 def on_graph(p: Pattern, edges: NDArray[np.int32]) -> Iterator[Estimate]:
-    """Neighbourhood enrichment as a ratio, and the mixing score."""
+    """Neighbourhood enrichment as a ratio, and the mixing score.
+
+    Parameters
+    ----------
+    p : Pattern
+    edges : numpy.ndarray
+        int32 (E, 2), of the pattern's cells, each once (`graph.delaunay_edges`).
+    """
     counts = graph.edge_counts(edges, p.types, p.n_types, p.block, p.blocks.n)
     total = np.tensordot(p.blocks.weights, counts, 1)
     ratios = graph.neighbourhood_ratio(total)
@@ -323,7 +406,18 @@ def on_graph(p: Pattern, edges: NDArray[np.int32]) -> Iterator[Estimate]:
 
 
 def shuffled_graph(p: Pattern, edges: NDArray[np.int32], permutations: int, seed: int) -> Iterator[Estimate]:
-    """Z of neighbourhoods and sizes of clusters, which have no resamples."""
+    """Z of neighbourhoods and sizes of clusters, which have no resamples.
+
+    Parameters
+    ----------
+    p : Pattern
+    edges : numpy.ndarray
+        int32 (E, 2), of the pattern's cells, each once (`graph.delaunay_edges`).
+    permutations : int
+        Shuffles of the types; 0: no z.
+    seed : int
+        Of the shuffles.
+    """
     codes = p.frequent()
     if permutations and codes:
         counts = graph.edge_counts(edges, p.types, p.n_types, np.zeros(len(p.types), np.int64), 1)[0]
@@ -345,7 +439,16 @@ def shuffled_graph(p: Pattern, edges: NDArray[np.int32], permutations: int, seed
 
 
 def on_tiles(p: Pattern, tiles: Tiles, tile: NDArray[np.intp]) -> Iterator[Estimate]:
-    """Morisita-Horn overlap of every two types, each pair once; `tile` is that of each cell."""
+    """Morisita-Horn overlap of every two types, each pair once; `tile` is that of each cell.
+
+    Parameters
+    ----------
+    p : Pattern
+    tiles : Tiles
+        K tiles.
+    tile : numpy.ndarray
+        intp (n,), from `Tiles.find`: -1 where the tile is left out.
+    """
     counts = tiles.counts(tile, p.types, p.n_types)
     block = p.blocks.pixels[p.window.at(tiles.centres())].astype(np.int64)
     block = np.where(block < 0, 0, block)  # a tile whose centre is glass
@@ -363,7 +466,15 @@ def on_tiles(p: Pattern, tiles: Tiles, tile: NDArray[np.intp]) -> Iterator[Estim
 
 
 def spots(tiles: Tiles, counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gi* and its q of the density in each tile, float64 (K, T) each."""
+    """Gi* and its q of the density in each tile, float64 (K, T) each.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        K tiles.
+    counts : numpy.ndarray
+        float64 (K, T), cells by tile and type.
+    """
     neighbours = tiles.neighbours()
     z = np.column_stack([getis_ord(column / tiles.tissue_um2, neighbours) for column in counts.T])
     return z, np.column_stack([false_discovery(column) for column in z.T])

@@ -35,6 +35,14 @@ _COLOURS = {
 def write_measures(folder: Path, a: Analysis, fingerprint: dict[str, Any]) -> None:
     """Write ``measures.json``, ``.csv`` and ``.parquet``.
 
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Is there.
+    a : Analysis
+    fingerprint : dict
+        What the measures are made from, for ``measures.json``.
+
     Raises
     ------
     OutputError
@@ -123,6 +131,12 @@ def table_of(a: Analysis) -> pa.Table:
 def write_density(path: Path, a: Analysis) -> None:
     """Write the density maps as an OME-TIFF of floats, a channel a type, over the whole slide; 0 off the tissue.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        OME-TIFF to write.
+    a : Analysis
+
     Raises
     ------
     OutputError
@@ -155,6 +169,12 @@ def write_density(path: Path, a: Analysis) -> None:
 
 def write_tiles(path: Path, a: Analysis) -> None:
     """Write the tiles as GeoParquet, outlines in level-0 px.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        GeoParquet to write.
+    a : Analysis
 
     Raises
     ------
@@ -191,6 +211,12 @@ def _to_px(geometries: Any, a: Analysis) -> Any:
 
 def write_regions(path: Path, a: Analysis) -> None:
     """Write compartments, lymphoid aggregates one by one, and hot spots as GeoJSON annotations for QuPath.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        GeoJSON to write, in level-0 px.
+    a : Analysis
 
     Raises
     ------

@@ -20,6 +20,13 @@ def delaunay_edges(xy: NDArray[np.float64], limit_um: float) -> NDArray[np.int32
     """Edges of the Delaunay triangulation that are at most `limit_um` long: int32 (E, 2), i < j, each once.
 
     Points on one line, or fewer than three, are joined along it. Of several cells in one place one alone has edges.
+
+    Parameters
+    ----------
+    xy : numpy.ndarray
+        float64 (N, 2), um.
+    limit_um : float
+        Length of the longest edge that is kept.
     """
     from scipy.spatial import Delaunay, QhullError
 
@@ -42,7 +49,21 @@ def delaunay_edges(xy: NDArray[np.float64], limit_um: float) -> NDArray[np.int32
 def edge_counts(
     edges: NDArray[np.int32], types: NDArray[np.integer], n_types: int, blocks: NDArray[np.integer], n_blocks: int
 ) -> NDArray[np.float64]:
-    """Count edges in both directions by the first end's block and both ends' types: float64 (B, T, T)."""
+    """Count edges in both directions by the first end's block and both ends' types: float64 (B, T, T).
+
+    Parameters
+    ----------
+    edges : numpy.ndarray
+        int32 (E, 2), each once.
+    types : numpy.ndarray
+        Integers (N,), 0 to `n_types` - 1.
+    n_types : int
+        T.
+    blocks : numpy.ndarray
+        Integers (N,), block of each cell.
+    n_blocks : int
+        B.
+    """
     types = types.astype(np.int64)
     both = np.concatenate([edges, edges[:, ::-1]])
     flat = (blocks[both[:, 0]] * n_types + types[both[:, 0]]) * n_types + types[both[:, 1]]
@@ -67,7 +88,21 @@ class Enrichment:
 def permuted_edges(
     edges: NDArray[np.int32], types: NDArray[np.integer], n_types: int, permutations: int, seed: int
 ) -> NDArray[np.float64]:
-    """Count edges by types for shuffled types: float64 (P, T, T), a type's own edges twice."""
+    """Count edges by types for shuffled types: float64 (P, T, T), a type's own edges twice.
+
+    Parameters
+    ----------
+    edges : numpy.ndarray
+        int32 (E, 2), each once.
+    types : numpy.ndarray
+        Integers (N,), 0 to `n_types` - 1.
+    n_types : int
+        T.
+    permutations : int
+        P.
+    seed : int
+        Of the shuffles.
+    """
     types = types.astype(np.uint8)
     seeds = np.random.default_rng(seed).spawn(permutations)
 
@@ -81,7 +116,15 @@ def permuted_edges(
 
 
 def enrich(counts: NDArray[np.float64], permuted: NDArray[np.float64]) -> Enrichment:
-    """Compare counts (T, T) with those of permutations (P, T, T)."""
+    """Compare counts (T, T) with those of permutations (P, T, T).
+
+    Parameters
+    ----------
+    counts : numpy.ndarray
+        float64 (T, T), a type's own edges twice.
+    permuted : numpy.ndarray
+        float64 (P, T, T), from `permuted_edges`.
+    """
     return Enrichment(counts, permuted.mean(axis=0), permuted.std(axis=0))
 
 
@@ -115,7 +158,15 @@ def neighbourhood_ratio(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     caution="Few lymphocytes that lie apart make it large: read it with their number.",
 )  # fmt: skip
 def mixing_score(between: ArrayLike, among: ArrayLike) -> NDArray[np.float64]:
-    """Mixing score, from edges counted once."""
+    """Mixing score, from edges counted once.
+
+    Parameters
+    ----------
+    between : array
+        Numbers of edges between lymphocytes and tumour cells.
+    among : array
+        Numbers of edges between two lymphocytes.
+    """
     return ratio(between, among)
 
 
@@ -130,7 +181,15 @@ def cluster_median(sizes: NDArray[np.integer]) -> float:
 
 
 def clusters(edges: NDArray[np.int32], types: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Number the connected parts of the graph within each type: int32 (N,), from 0."""
+    """Number the connected parts of the graph within each type: int32 (N,), from 0.
+
+    Parameters
+    ----------
+    edges : numpy.ndarray
+        int32 (E, 2).
+    types : numpy.ndarray
+        Integers (N,).
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -38,7 +38,15 @@ class Blocks:
     weights: NDArray[np.float64]
 
     def areas_um2(self, mask: NDArray[np.bool_], px_um: float) -> NDArray[np.float64]:
-        """Area of each block within a mask that lies in the window, float64 (n,)."""
+        """Area of each block within a mask that lies in the window, float64 (n,).
+
+        Parameters
+        ----------
+        mask : numpy.ndarray
+            bool (h, w), on the window's grid.
+        px_um : float
+            Side of a pixel.
+        """
         found = self.pixels[mask]
         return np.bincount(found[found >= 0], minlength=self.n).astype(np.float64) * px_um**2
 
@@ -48,6 +56,14 @@ def make_blocks(window: Window, resamples: int, seed: int) -> Blocks:
 
     A spatial block bootstrap (Künsch, Annals of Statistics 17 (1989); for point patterns Loh & Stein, Statistica
     Sinica 14 (2004)): cells that lie near each other are not independent, so ground is drawn, not cells.
+
+    Parameters
+    ----------
+    window : Window
+    resamples : int
+        R; with fewer than `LEAST` blocks none is drawn.
+    seed : int
+        Of the draws.
     """
     side = min(LARGEST_UM, max(SMALLEST_UM, math.sqrt(window.area_um2 / WANTED)))
     step = max(1, round(side / window.px_um))
@@ -73,7 +89,17 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def draw_types(probs: NDArray[np.float32], draws: int, seed: int) -> NDArray[np.uint8]:
-    """Draw a type for each cell from its probabilities, many times: uint8 (N, D), codes from 0."""
+    """Draw a type for each cell from its probabilities, many times: uint8 (N, D), codes from 0.
+
+    Parameters
+    ----------
+    probs : numpy.ndarray
+        float32 (N, T); a row need not sum to 1.
+    draws : int
+        D.
+    seed : int
+        Of the draws.
+    """
     rng = np.random.default_rng(seed)
     edges = np.cumsum(probs, axis=1, dtype=np.float64)
     edges /= edges[:, -1:]

@@ -33,7 +33,15 @@ class Grid:
 
     @classmethod
     def of(cls, xy: NDArray[np.float64], reach: float) -> Grid:
-        """Sort points (N, 2)."""
+        """Sort points (N, 2).
+
+        Parameters
+        ----------
+        xy : numpy.ndarray
+            float64 (N, 2), N at least 1.
+        reach : float
+            Side of a bin, in the unit of `xy`, above 0.
+        """
         corner = xy.min(axis=0)
         col, row = np.floor((xy - corner) / reach).astype(np.int64).T
         rows, cols = int(row.max()) + 1, int(col.max()) + 1
@@ -153,7 +161,19 @@ def relabelled_sums(  # noqa: PLR0917
 def neighbour_counts(
     xy: NDArray[np.float64], types: NDArray[np.integer], n_types: int, radii_um: NDArray[np.float64]
 ) -> NDArray[np.int32]:
-    """Count, for each cell, the other cells of each type within each radius: int32 (N, T, R); radii rise."""
+    """Count, for each cell, the other cells of each type within each radius: int32 (N, T, R); radii rise.
+
+    Parameters
+    ----------
+    xy : numpy.ndarray
+        float64 (N, 2), um.
+    types : numpy.ndarray
+        Integers (N,), 0 to `n_types` - 1.
+    n_types : int
+        T.
+    radii_um : numpy.ndarray
+        float64 (R,), rising.
+    """
     grid = Grid.of(xy, radii_um[-1])
     sorted_types = types[grid.order].astype(np.int64)
     found = np.zeros((len(xy), n_types, len(radii_um)), np.int32)

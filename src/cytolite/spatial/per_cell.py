@@ -66,6 +66,14 @@ def _for_all(a: Analysis, columns: dict[str, NDArray[np.float32]], n: int) -> di
 def write_cells(path: Path, a: Analysis, columns: dict[str, NDArray[np.float32]]) -> None:
     """Write ``cells.parquet`` once more, with the columns; the result's own file is left alone.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        Parquet to write.
+    a : Analysis
+    columns : dict of str to numpy.ndarray
+        float32 (N,) each, of the sample's cells, from `neighbourhood`; other cells of the result get NaN.
+
     Raises
     ------
     OutputError
@@ -80,6 +88,14 @@ def write_cells(path: Path, a: Analysis, columns: dict[str, NDArray[np.float32]]
 
 def write_annotated(folder: Path, a: Analysis, columns: dict[str, NDArray[np.float32]]) -> None:
     """Write ``cells.h5ad`` and ``cells.zarr``, as the settings ask.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Is there.
+    a : Analysis
+    columns : dict of str to numpy.ndarray
+        float32 (N,) each, of the sample's cells, from `neighbourhood`; other cells of the result get NaN.
 
     Raises
     ------

@@ -38,6 +38,12 @@ from cytolite.spatial.wording import (
 def write_report(folder: Path, a: Analysis) -> None:
     """Write ``report.html``, ``report.pdf`` and the pictures as PNG.
 
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Is there.
+    a : Analysis
+
     Raises
     ------
     OutputError
@@ -70,7 +76,16 @@ def _overview(path: Path) -> bytes:
 
 
 def render(a: Analysis, images: dict[str, bytes], slide: bytes) -> str:
-    """Return the page; `images` are PNG files, `slide` is JPEG or empty."""
+    """Return the page; `images` are PNG files, `slide` is JPEG or empty.
+
+    Parameters
+    ----------
+    a : Analysis
+    images : dict of str to bytes
+        By the picture's name, a key of `wording.CAPTIONS`, in the order of the page.
+    slide : bytes
+        The result's overview; empty: it is left out.
+    """
     title = title_of(a)
     rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in about_of(a))
     parts = [f"<h1>{escape(title)}</h1>", f"<p class='notice'>{NOTICE}</p>", _headline(a), f"<table>{rows}</table>"]

@@ -41,6 +41,16 @@ _COLUMNS = (
 def write_pdf(path: Path, a: Analysis, drawn: dict[str, Figure], slide: bytes) -> None:
     """Write the report; `slide` is JPEG or empty.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        PDF to write.
+    a : Analysis
+    drawn : dict of str to matplotlib.figure.Figure
+        From `pictures.figures`; they get headings and captions.
+    slide : bytes
+        The result's overview; empty: it is left out.
+
     Raises
     ------
     OutputError

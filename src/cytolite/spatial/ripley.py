@@ -45,7 +45,15 @@ def k_function(
     caution="As K. Below about 10 µm nuclei keep each other at a distance, since they have a size.",
 )  # fmt: skip
 def l_minus_r(k: ArrayLike, r_um: ArrayLike) -> NDArray[np.float64]:
-    """L(r) - r."""
+    """L(r) - r.
+
+    Parameters
+    ----------
+    k : array
+        (..., K), um2, from `k_function`.
+    r_um : array
+        (K,), distances.
+    """
     return np.sqrt(np.asarray(k) / np.pi) - np.asarray(r_um)
 
 

@@ -37,6 +37,15 @@ class Measured:
 def measure_results(given: Sequence[Path], settings: SpatialSettings, display: Display) -> list[Measured]:
     """Measure results one after the other; when one fails the others go on.
 
+    Parameters
+    ----------
+    given : sequence of pathlib.Path
+        Results, or folders that hold some.
+    settings : SpatialSettings
+        The same for all.
+    display : Display
+        Shows the progress of each.
+
     Raises
     ------
     UsageError
@@ -57,6 +66,15 @@ def measure_results(given: Sequence[Path], settings: SpatialSettings, display: D
 
 def measure_result(result: Path, settings: SpatialSettings, update: Update) -> bool:
     """Write ``spatial/`` into a result folder; return whether the measures that were there are these already.
+
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of a result.
+    settings : SpatialSettings
+        What is measured, and what is written.
+    update : callable
+        Called with the steps done and the steps there are.
 
     Raises
     ------
@@ -89,6 +107,15 @@ def measure_result(result: Path, settings: SpatialSettings, update: Update) -> b
 
 def write(folder: Path, analysis: Analysis, fingerprint: dict[str, Any]) -> None:
     """Write all that the settings ask for into an empty folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Is there, and empty.
+    analysis : Analysis
+        Whose settings say what is written.
+    fingerprint : dict
+        What the measures are made from, for ``measures.json``.
 
     Raises
     ------

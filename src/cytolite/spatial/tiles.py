@@ -62,7 +62,17 @@ class Tiles:
         return np.where(own_codes[at] == wanted, at, -1)
 
     def counts(self, tile: NDArray[np.intp], types: NDArray[np.integer], n_types: int) -> NDArray[np.float64]:
-        """Cells by tile (as `find` gives it) and type: float64 (K, T)."""
+        """Cells by tile (as `find` gives it) and type: float64 (K, T).
+
+        Parameters
+        ----------
+        tile : numpy.ndarray
+            intp (N,), -1 where the tile is left out.
+        types : numpy.ndarray
+            Integers (N,), 0 to `n_types` - 1.
+        n_types : int
+            T.
+        """
         flat = (tile * n_types + types)[tile >= 0]
         return np.bincount(flat, minlength=len(self.keys) * n_types).reshape(-1, n_types).astype(np.float64)
 
@@ -91,7 +101,16 @@ class Tiles:
 
 
 def tile_window(window: Window, shape: Shape, side_um: float) -> Tiles:
-    """Lay tiles over a window; those of which less than a quarter is tissue are left out."""
+    """Lay tiles over a window; those of which less than a quarter is tissue are left out.
+
+    Parameters
+    ----------
+    window : Window
+    shape : str
+        "hexagon" or "square".
+    side_um : float
+        Width of a tile: between two opposite sides.
+    """
     rows, cols = np.nonzero(window.mask)
     xy = (np.column_stack([cols, rows]) + 0.5) * window.px_um + np.array(window.origin_um)
     codes, pixels = np.unique(_code(_keys(xy, shape, side_um, window.origin_um)), return_counts=True)
@@ -134,6 +153,13 @@ def getis_ord(values: NDArray[np.float64], neighbours: NDArray[np.intp]) -> NDAr
 
     Gi* = (sum_j w_ij x_j - x̄ W_i) / (s sqrt((n sum_j w_ij² - W_i²) / (n - 1))), w_ij = 1 for the tile itself and its
     neighbours.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        float64 (K,), one a tile.
+    neighbours : numpy.ndarray
+        intp (K, 6 or 8), from `Tiles.neighbours`: -1 where there is none.
     """
     n = len(values)
     if n < 2:

@@ -104,6 +104,13 @@ def window_of_cells(xy: NDArray[np.float64], reach_um: float = REACH_UM) -> Wind
     """Return what lies within `reach_um` of a cell: a stand-in where no tissue is known.
 
     Cells that stand alone get a disk of their own, so wide gaps without nuclei (fat, necrosis, mucus) are left out.
+
+    Parameters
+    ----------
+    xy : numpy.ndarray
+        float64 (N, 2), um, N at least 1.
+    reach_um : float
+        How far from a cell there is tissue.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -117,7 +124,19 @@ def window_of_cells(xy: NDArray[np.float64], reach_um: float = REACH_UM) -> Wind
 def rasterise(
     geometry: Polygon | MultiPolygon, shape: tuple[int, int], px_um: float, origin_um: tuple[float, float]
 ) -> NDArray[np.bool_]:
-    """Return which pixels have their centre inside a geometry: bool (h, w). Holes stay open."""
+    """Return which pixels have their centre inside a geometry: bool (h, w). Holes stay open.
+
+    Parameters
+    ----------
+    geometry : shapely.geometry.Polygon or shapely.geometry.MultiPolygon
+        In um.
+    shape : (int, int)
+        Rows and columns of the grid.
+    px_um : float
+        Side of a pixel.
+    origin_um : (float, float)
+        (x, y) of the grid's corner.
+    """
     height, width = shape
     rings = [r for part in shapely.get_parts(geometry) for r in (part.exterior, *part.interiors)]
     flips = np.zeros((height, width + 1), np.uint8)

@@ -80,7 +80,14 @@ def title_of(a: Analysis) -> str:
 
 
 def caption_of(name: str, a: Analysis) -> tuple[str, str]:
-    """Heading and caption of a picture."""
+    """Heading and caption of a picture.
+
+    Parameters
+    ----------
+    name : str
+        A key of `CAPTIONS`.
+    a : Analysis
+    """
     heading, caption = CAPTIONS[name]
     s = a.settings
     return heading, caption.format(scale=s.scale_um, tile=s.tile_um, edge=s.edge_um)
@@ -121,7 +128,15 @@ def number(value: float) -> str:
 
 
 def large(value: float, row: Row) -> str:
-    """As `number`, shares as per cent."""
+    """As `number`, shares as per cent.
+
+    Parameters
+    ----------
+    value : float
+        The row's own, or a bound of its interval.
+    row : Row
+        Whose measure has the unit.
+    """
     return f"{100 * value:.1f}%" if row.definition.unit == "share" else number(value)
 
 
@@ -131,7 +146,13 @@ def interval_text(row: Row) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """Return an interval of a table."""
+    """Return an interval of a table.
+
+    Parameters
+    ----------
+    low, high : float
+        Bounds; NaN where there is no interval.
+    """
     return f"{number(low)} to {number(high)}" if math.isfinite(low) else "-"
 
 

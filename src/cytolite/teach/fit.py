@@ -108,7 +108,15 @@ def _fit(
 
 
 def blocks(xy: NDArray[np.float64], least: int = 4) -> NDArray[np.int64]:
-    """Cut places into up to 8 blocks of about as many each, by halving along the longer side: int64 (n,)."""
+    """Cut places into up to 8 blocks of about as many each, by halving along the longer side: int64 (n,).
+
+    Parameters
+    ----------
+    xy : numpy.ndarray
+        float64 (n, 2), in any unit.
+    least : int
+        A block of fewer than twice as many is not halved.
+    """
     out = np.zeros(len(xy), np.int64)
 
     def halve(rows: NDArray[np.intp], depth: int) -> None:
@@ -141,7 +149,26 @@ def folds(groups: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.intp], NDArray
 def regression(
     z: NDArray[np.float64], y: NDArray[np.int64], n_types: int, strength: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a multinomial logistic regression; a type without labels here is never chosen."""
+    """Fit a multinomial logistic regression; a type without labels here is never chosen.
+
+    Parameters
+    ----------
+    z : numpy.ndarray
+        float64 (n, inputs), standardised.
+    y : numpy.ndarray
+        int64 (n,), types from 0.
+    n_types : int
+        Types that there are, with or without labels.
+    strength : float
+        Inverse weight of the penalty.
+
+    Returns
+    -------
+    coefficients : numpy.ndarray
+        float64 (types, inputs).
+    intercepts : numpy.ndarray
+        float64 (types,).
+    """
     from sklearn.linear_model import LogisticRegression
 
     coefficients, intercepts = np.zeros((n_types, z.shape[1])), np.full(n_types, -1e3)
@@ -161,12 +188,34 @@ def regression(
 def scores_of(
     z: NDArray[np.float64], coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what a softmax makes probabilities of, float64 (n, types)."""
+    """Return what a softmax makes probabilities of, float64 (n, types).
+
+    Parameters
+    ----------
+    z : numpy.ndarray
+        float64 (n, inputs), standardised.
+    coefficients : numpy.ndarray
+        float64 (types, inputs).
+    intercepts : numpy.ndarray
+        float64 (types,).
+    """
     return z @ coefficients.T + intercepts
 
 
 def choose_strength(z: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.int64], n_types: int) -> float:
-    """Return the strength with the least loss on groups that were held out; a middle one if there is but one group."""
+    """Return the strength with the least loss on groups that were held out; a middle one if there is but one group.
+
+    Parameters
+    ----------
+    z : numpy.ndarray
+        float64 (n, inputs), standardised.
+    y : numpy.ndarray
+        int64 (n,), types from 0.
+    groups : numpy.ndarray
+        int64 (n,); nuclei of one group are never on both sides.
+    n_types : int
+        Types that there are.
+    """
     if len(np.unique(groups)) < 2 or len(np.unique(y)) < 2:
         return 0.1
     losses = []
@@ -179,7 +228,15 @@ def choose_strength(z: NDArray[np.float64], y: NDArray[np.int64], groups: NDArra
 
 
 def loss(probs: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Return the mean over types of the mean of -log(probability of what a nucleus is)."""
+    """Return the mean over types of the mean of -log(probability of what a nucleus is).
+
+    Parameters
+    ----------
+    probs : numpy.ndarray
+        float64 (n, types).
+    y : numpy.ndarray
+        int64 (n,), types from 0.
+    """
     nats = -np.log(np.maximum(probs[np.arange(len(y)), y], 1e-12))
     return float(np.mean([nats[y == t].mean() for t in np.unique(y)]))
 
@@ -189,6 +246,13 @@ def choose_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> flo
 
     However well a few nuclei are told apart, the next may be another: targets are as Platt's (1999), a type of n nuclei
     being one with (n + 1) / (n + 2).
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        float64 (n, types), from `scores_of`.
+    y : numpy.ndarray
+        int64 (n,), types from 0.
     """
     counts = np.bincount(y, minlength=scores.shape[1])
     sure = ((counts + 1) / (counts + 2))[y]
@@ -205,7 +269,17 @@ def choose_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> flo
 
 
 def f1_of(y: NDArray[np.int64], called: NDArray[np.int64], n_types: int) -> NDArray[np.float64]:
-    """Return F1 of each type, 2 TP / (2 TP + FP + FN); NaN where there is none of it."""
+    """Return F1 of each type, 2 TP / (2 TP + FP + FN); NaN where there is none of it.
+
+    Parameters
+    ----------
+    y : numpy.ndarray
+        int64 (n,), what nuclei are, types from 0.
+    called : numpy.ndarray
+        int64 (n,), what they were called.
+    n_types : int
+        Types that there are.
+    """
     right = np.bincount(y[y == called], minlength=n_types)
     both = np.bincount(y, minlength=n_types) + np.bincount(called, minlength=n_types)
     with np.errstate(invalid="ignore"):
@@ -219,7 +293,28 @@ def intervals(
     n_types: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return F1 of each type and their mean with 95% intervals, from resamples of groups (of nuclei if under five)."""
+    """Return F1 of each type and their mean with 95% intervals, from resamples of groups (of nuclei if under five).
+
+    Parameters
+    ----------
+    y : numpy.ndarray
+        int64 (n,), what nuclei are, types from 0.
+    called : numpy.ndarray
+        int64 (n,), what they were called.
+    groups : numpy.ndarray
+        int64 (n,), drawn as a whole.
+    n_types : int
+        Types that there are.
+    rng : numpy.random.Generator
+        Of the resamples.
+
+    Returns
+    -------
+    f1 : numpy.ndarray
+        float64 (types, 3): value, low, high.
+    macro : numpy.ndarray
+        float64 (3,), of the mean.
+    """
     names = np.unique(groups)
     members = [np.flatnonzero(groups == name) for name in names]
     drawn = []
@@ -237,7 +332,15 @@ def intervals(
 
 
 def calibration_error(probs: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Return the expected calibration error of what was called, as `cytolite evaluate` counts it."""
+    """Return the expected calibration error of what was called, as `cytolite evaluate` counts it.
+
+    Parameters
+    ----------
+    probs : numpy.ndarray
+        float64 (n, types).
+    y : numpy.ndarray
+        int64 (n,), types from 0.
+    """
     sure, right = probs.max(axis=1), probs.argmax(axis=1) == y
     bins = bin_counts(sure[:, None], right[:, None], np.ones((len(y), 1), np.bool_))
     return float(expected_calibration_error(bins)[0])
@@ -252,7 +355,23 @@ def curve(
     strength: float,
     rng: np.random.Generator,
 ) -> list[tuple[int, float, float]]:
-    """Return macro F1 of held-out nuclei with fewer labels of each type: (labels, mean, standard deviation)."""
+    """Return macro F1 of held-out nuclei with fewer labels of each type: (labels, mean, standard deviation).
+
+    Parameters
+    ----------
+    z : numpy.ndarray
+        float64 (n, inputs), standardised.
+    y : numpy.ndarray
+        int64 (n,), types from 0.
+    groups : numpy.ndarray
+        int64 (n,); nuclei of one group are never on both sides.
+    n_types : int
+        Types that there are.
+    strength : float
+        Inverse weight of the penalty, the same for all points of the curve.
+    rng : numpy.random.Generator
+        Of the draws.
+    """
     parts = list(folds(groups))
     found = []
     for n in CURVE:
@@ -270,6 +389,18 @@ def curve(
 
 
 def few(rows: NDArray[np.intp], y: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return up to `n` of the rows of each type."""
+    """Return up to `n` of the rows of each type.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        intp (k,), to choose from.
+    y : numpy.ndarray
+        int64 (n,), types from 0.
+    n : int
+        Of each type.
+    rng : numpy.random.Generator
+        Of the choice.
+    """
     kinds: Sequence[int] = np.unique(y[rows]).tolist()
     return np.concatenate([rng.permutation(rows[y[rows] == kind])[:n] for kind in kinds])

@@ -72,7 +72,17 @@ def _three(values: NDArray[np.float64]) -> dict[str, float | None]:
 
 
 def card(spec: ModelSpec, report: dict[str, Any], notes: Sequence[str]) -> str:
-    """Return the card of a taught bundle, Markdown."""
+    """Return the card of a taught bundle, Markdown.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the taught bundle.
+    report : dict
+        From `report_of`.
+    notes : sequence of str
+        What else is to be known, a sentence each; may be empty.
+    """
     parent = spec.classifier.parent if spec.classifier else ""
     lines = [
         f"# {spec.name}",
@@ -98,7 +108,15 @@ def card(spec: ModelSpec, report: dict[str, Any], notes: Sequence[str]) -> str:
 
 
 def as_json(report: dict[str, Any], notes: Sequence[str]) -> str:
-    """Return what programs read."""
+    """Return what programs read.
+
+    Parameters
+    ----------
+    report : dict
+        From `report_of`.
+    notes : sequence of str
+        What else is to be known, a sentence each; may be empty.
+    """
     content = {"notice": NOTICE, **report, "doubts": _doubts(report), "notes": list(notes)}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 

@@ -25,6 +25,13 @@ def suggest(cells: CellTable, n: int) -> NDArray[np.int64]:
     Of the least sure nuclei (smallest distance between the two likeliest types), each next one is the farthest from
     those chosen before, in measurements and in place.
 
+    Parameters
+    ----------
+    cells : CellTable
+        To choose from.
+    n : int
+        How many.
+
     Raises
     ------
     InputError
@@ -57,6 +64,15 @@ def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def write_suggestions(path: Path, cells: CellTable, rows: NDArray[np.int64]) -> None:
     """Write the nuclei as annotations without a class, for QuPath: give each one and export them as labels.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        GeoJSON to write.
+    cells : CellTable
+        Outlines in level-0 px.
+    rows : numpy.ndarray
+        int64 (n,), rows of `cells`; numbered from 1 in this order.
 
     Raises
     ------

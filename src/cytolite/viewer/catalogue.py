@@ -91,7 +91,15 @@ class Recent(Generic[Held]):
         self._lock = threading.Lock()
 
     def get(self, number: int, make: Callable[[], Held]) -> Held:
-        """Return what there is of `number`, or make it; others wait meanwhile, for it may be what they want."""
+        """Return what there is of `number`, or make it; others wait meanwhile, for it may be what they want.
+
+        Parameters
+        ----------
+        number : int
+            Of a result.
+        make : callable
+            Without arguments; what it returns is held, what it raises is not.
+        """
         with self._lock:
             if number not in self._held:
                 self._held[number] = make()

@@ -19,6 +19,11 @@ MOST_LISTED = 5_000
 def same_slide(a: Result, b: Result) -> None:
     """Check that two results are of one slide.
 
+    Parameters
+    ----------
+    a, b : Result
+        To be compared.
+
     Raises
     ------
     UsageError
@@ -69,6 +74,13 @@ def _nearest(a: NDArray[np.float64], b: NDArray[np.float64], reach_px: float) ->
 
 def changes(a: CellIndex, b: CellIndex, mpp: float) -> dict[str, Any]:
     """Say what changed from one result to another.
+
+    Parameters
+    ----------
+    a, b : CellIndex
+        Before and after, of one slide.
+    mpp : float
+        um per level-0 px.
 
     Returns
     -------

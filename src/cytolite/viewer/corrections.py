@@ -55,7 +55,17 @@ class Corrections:
 
     @classmethod
     def beside(cls, result: Path, cells: CellIndex, mpp: float) -> Corrections:
-        """Return those of a result's folder."""
+        """Return those of a result's folder.
+
+        Parameters
+        ----------
+        result : pathlib.Path
+            Folder of the result.
+        cells : CellIndex
+            Of the result.
+        mpp : float
+            um per level-0 px.
+        """
         return cls(labels_file(result), cells, mpp)
 
     def names(self) -> dict[int, str]:

@@ -36,6 +36,13 @@ _STRONGEST = 215  # alpha; the slide stays visible
 def layers_of(result: Path, mpp: float) -> dict[str, Any]:
     """Return which layers a result has: names of outlines, and of density maps with where they lie.
 
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of the result.
+    mpp : float
+        um per level-0 px.
+
     Raises
     ------
     InputError
@@ -49,6 +56,13 @@ def layers_of(result: Path, mpp: float) -> dict[str, Any]:
 
 def outlines_of(result: Path, name: str) -> list[dict[str, Any]]:
     """Return the outlines of a layer: name, colour and geometry of each, GeoJSON in level-0 px.
+
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of the result.
+    name : str
+        A key of `OUTLINES`.
 
     Raises
     ------
@@ -77,6 +91,13 @@ def _colour(properties: dict[str, Any]) -> list[int] | None:
 
 def density_png(result: Path, name: str) -> tuple[bytes, float]:
     """Return the density map of a type as a picture, clear where there are none, and what its last colour means.
+
+    Parameters
+    ----------
+    result : pathlib.Path
+        Folder of the result.
+    name : str
+        Type of cells, a name of `layers_of`.
 
     Raises
     ------

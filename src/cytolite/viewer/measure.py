@@ -63,6 +63,15 @@ def histograms(owners: NDArray[np.int32], n: int, values: NDArray[np.float64]) -
 
     ``low`` and ``high`` are the percentiles 1 and 99 of all cells; what lies beyond counts to the first and the last
     bin.
+
+    Parameters
+    ----------
+    owners : numpy.ndarray
+        int32 (N,), region of each cell, below 0 for none, as of `cytolite.interop.roi.assign`.
+    n : int
+        Number of regions.
+    values : numpy.ndarray
+        float64 (N,); what is not finite does not count.
     """
     known = np.isfinite(values)
     low, high = np.percentile(values[known], (1, 99)).tolist() if known.any() else (0.0, 1.0)

@@ -73,6 +73,13 @@ class Teaching:
     def name(self, result: Result, model: Path) -> Path:
         """Write a result again with a taught model's names, beside the model in ``MODEL-results``; return its folder.
 
+        Parameters
+        ----------
+        result : Result
+            Whose nuclei get names.
+        model : pathlib.Path
+            Folder of a taught bundle.
+
         Raises
         ------
         CytoliteError
