@@ -13,7 +13,10 @@ _AREA = "an area is that of tissue pixels, not of the region's outline"
 def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     """Part / whole, NaN where there is no whole."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
+    share: NDArray[np.float64] = np.divide(
+        part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0
+    )
+    return share
 
 
 @measure(

@@ -64,7 +64,7 @@ def median_of(histograms: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = histograms[rows, k]
     below = cumulative[rows, k] - inside
     with np.errstate(invalid="ignore", divide="ignore"):
-        median = (k + (half[:, 0] - below) / inside) * BIN_UM
+        median: NDArray[np.float64] = (k + (half[:, 0] - below) / inside) * BIN_UM
     median[k == histograms.shape[1] - 1] = np.inf
     median[cumulative[:, -1] == 0] = np.nan
     return median
@@ -78,4 +78,5 @@ def median_of(histograms: NDArray[np.float64]) -> NDArray[np.float64]:
 )  # fmt: skip
 def share_within(near: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of cells that have a neighbour near."""
-    return np.divide(near, n, out=np.full(np.shape(near), np.nan), where=np.asarray(n) > 0)
+    share: NDArray[np.float64] = np.divide(near, n, out=np.full(np.shape(near), np.nan), where=np.asarray(n) > 0)
+    return share

@@ -46,7 +46,8 @@ def k_function(
 )  # fmt: skip
 def l_minus_r(k: ArrayLike, r_um: ArrayLike) -> NDArray[np.float64]:
     """L(r) - r."""
-    return np.sqrt(np.asarray(k) / np.pi) - np.asarray(r_um)
+    difference: NDArray[np.float64] = np.sqrt(np.asarray(k) / np.pi) - np.asarray(r_um)
+    return difference
 
 
 @measure(
