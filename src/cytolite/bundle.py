@@ -321,7 +321,8 @@ def embedded_names() -> list[str]:
 
 def purpose(name: str) -> str:
     """Return what an embedded bundle is good for, in a few words."""
-    return json.loads((ASSETS / "purposes.json").read_text(encoding="utf-8"))[name]
+    purposes: dict[str, str] = json.loads((ASSETS / "purposes.json").read_text(encoding="utf-8"))
+    return purposes[name]
 
 
 def disk_bytes(bundle: Bundle) -> int:

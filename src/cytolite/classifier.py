@@ -112,7 +112,8 @@ class Classifier(BaseModel):
             said = type_probs.astype(np.float64)[:, [i - 1 for i in self.kept.values()]]
             probs *= 1 - np.minimum(said.sum(axis=1, keepdims=True), 1)
             probs[:, [i - 1 for i in self.kept]] = said
-        return probs / probs.sum(axis=1, keepdims=True)
+        normalised: NDArray[np.float64] = probs / probs.sum(axis=1, keepdims=True)
+        return normalised
 
     def standardised(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return inputs in standard deviations from the mean; 0 where one is no number."""
@@ -248,7 +249,8 @@ def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     """
     scaled = np.asarray(scores, np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-    return powers / powers.sum(axis=1, keepdims=True)
+    probs: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return probs
 
 
 def slide_hash(name: str) -> str:

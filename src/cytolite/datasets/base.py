@@ -173,7 +173,8 @@ def read_labels(path: Path, shape: tuple[int, int] | None = None) -> NDArray[np.
         raise InputError(f"{path} holds the id {labels.min()}; ids are whole numbers from 0, the background.")
     if labels.max(initial=0) > np.iinfo(np.int32).max:
         ids, numbers = np.unique(labels, return_inverse=True)
-        return (numbers.reshape(labels.shape) + (ids[0] > 0)).astype(np.int32)
+        renumbered: NDArray[np.int32] = (numbers.reshape(labels.shape) + (ids[0] > 0)).astype(np.int32)
+        return renumbered
     return labels.astype(np.int32)
 
 

@@ -148,7 +148,10 @@ def _ring(region: ElementTree.Element, path: Path) -> NDArray[np.float64]:
     if region.get("Type") == _RECTANGLE:
         return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
     turn = np.linspace(0, 2 * np.pi, _ELLIPSE_VERTICES, endpoint=False)
-    return ring.mean(0) + np.abs(ring[1] - ring[0]) / 2 * np.column_stack([np.cos(turn), np.sin(turn)])
+    ellipse: NDArray[np.float64] = ring.mean(0) + np.abs(ring[1] - ring[0]) / 2 * np.column_stack(
+        [np.cos(turn), np.sin(turn)]
+    )
+    return ellipse
 
 
 def _with_holes(outer: list[Region], negative: list[NDArray[np.float64]]) -> tuple[list[Region], int]:

@@ -245,17 +245,20 @@ class Store:
     @property
     def mpp(self) -> NDArray[np.float64]:
         """Resolution of every patch, um per px, float64 (n,)."""
-        return self._numbers("mpp", lambda i: self._file[f"{i:06d}"].attrs["mpp"])
+        mpp: NDArray[np.float64] = self._numbers("mpp", lambda i: self._file[f"{i:06d}"].attrs["mpp"])
+        return mpp
 
     @property
     def shapes(self) -> NDArray[np.int32]:
         """Rows and columns of every patch, int32 (n, 2)."""
-        return self._numbers("shape", lambda i: self._file[f"{i:06d}/type_map"].shape)
+        shapes: NDArray[np.int32] = self._numbers("shape", lambda i: self._file[f"{i:06d}/type_map"].shape)
+        return shapes
 
     @property
     def nuclei(self) -> NDArray[np.int32]:
         """Nuclei per patch and label, int32 (n, labels + 1): column i is label i of `labels`."""
-        return self._numbers("nuclei", self._count)
+        nuclei: NDArray[np.int32] = self._numbers("nuclei", self._count)
+        return nuclei
 
     def _count(self, index: int) -> list[int]:
         counts = nuclei_per_label([self[index]])

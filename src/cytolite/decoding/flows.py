@@ -46,7 +46,8 @@ def encode(instance_map: NDArray[np.integer]) -> NDArray[np.float32]:
     boxes = heat.boxes(labels, n)
     # Cellpose spreads all nuclei for as long as the longest needs.
     longest = np.full(len(boxes), heat.twice_around(boxes).max(initial=0))
-    return heat.gradient(labels, heat.heat_of(labels, boxes, longest))
+    flows: NDArray[np.float32] = heat.gradient(labels, heat.heat_of(labels, boxes, longest))
+    return flows
 
 
 def decode(

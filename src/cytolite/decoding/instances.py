@@ -87,7 +87,8 @@ def is_nucleus(type_logits: NDArray[np.float32], threshold: float) -> NDArray[np
     threshold : float
         Of the probability of any nucleus.
     """
-    return _is_nucleus(np.ascontiguousarray(type_logits), math.log(threshold / (1 - threshold)))
+    nucleus: NDArray[np.bool_] = _is_nucleus(np.ascontiguousarray(type_logits), math.log(threshold / (1 - threshold)))
+    return nucleus
 
 
 def vote_types(

@@ -55,7 +55,8 @@ def trace(instance_map: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[n
     if not kept.all():
         labels = labels.copy()
         _erase(labels, runs[~kept])
-    return _walk(labels, starts)
+    rings: tuple[NDArray[np.int32], NDArray[np.int64]] = _walk(labels, starts)
+    return rings
 
 
 @kernel

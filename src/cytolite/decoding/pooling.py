@@ -36,7 +36,8 @@ def mean_vectors(instance_map: NDArray[np.int32], feature_map: NDArray[np.float3
     n = int(ids.max(initial=-1)) + 1
     places = (rows // factor) * width + columns // factor
     sums = _sums(ids, places, feature_map.reshape(channels, -1), n)
-    return (sums / np.bincount(ids, minlength=n)[:, None]).astype(np.float32)
+    means: NDArray[np.float32] = (sums / np.bincount(ids, minlength=n)[:, None]).astype(np.float32)
+    return means
 
 
 def vectors(instance_map: NDArray[np.int32], feature_map: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -42,6 +42,7 @@ def refine(
         pixels.
     """
     least = math.log(threshold / (1 - threshold))
+    fine: NDArray[np.int32]
     fine, found = _refine(
         instance_map, np.ascontiguousarray(type_logits), np.float32(least), int(instance_map.max(initial=0))
     )

@@ -219,14 +219,16 @@ class _View:
         return self.scale_px * self.mpp
 
     def to_picture(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (xy - np.array(self.origin)) / self.scale_px
+        placed: NDArray[np.float64] = (xy - np.array(self.origin)) / self.scale_px
+        return placed
 
     def holds(self, xy: NDArray[np.float64], beyond_um: float = 0.0) -> NDArray[np.bool_]:
         """Say which points lie in the picture, or at most `beyond_um` outside of it: bool (N,)."""
         x, y = self.to_picture(xy).T
         beyond = beyond_um / self.um_per_px
         width, height = self.size
-        return (x >= -beyond) & (y >= -beyond) & (x < width + beyond) & (y < height + beyond)
+        held: NDArray[np.bool_] = (x >= -beyond) & (y >= -beyond) & (x < width + beyond) & (y < height + beyond)
+        return held
 
 
 # ---- cells ----------------------------------------------------------------------------------------------------------

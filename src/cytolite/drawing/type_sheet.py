@@ -169,7 +169,8 @@ def ranked(cells: CellTable, kind: int, n: int) -> NDArray[np.int64]:
     order = of_kind[np.argsort(-cells.type_probs[of_kind, kind - 1], kind="stable")]
     if not len(order):
         return order
-    return order[np.unique(np.linspace(0, len(order) - 1, min(n, len(order))).round().astype(int))]
+    steps: NDArray[np.int64] = order[np.unique(np.linspace(0, len(order) - 1, min(n, len(order))).round().astype(int))]
+    return steps
 
 
 def crop_of(slide: Slide, cells: CellTable, row: int) -> Image.Image:

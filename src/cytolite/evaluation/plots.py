@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytolite.evaluation.report import Section, confusion, shown_classes
 from cytolite.evaluation.report import readable as readable_label
@@ -68,7 +69,8 @@ def _style() -> AbstractContextManager[None]:
     return mpl.rc_context(_STYLE | matplotlib_style())
 
 
-def _figure(width: float, height: float, columns: int = 1, rows: int = 1):  # type: ignore[no-untyped-def]
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, NDArray[Any]]:
+    """Return a figure and its panels, row by row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

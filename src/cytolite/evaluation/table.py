@@ -76,7 +76,8 @@ def read_counts(path: Path) -> Counts:
     texts = table.column_names[: table.column_names.index("type")]
 
     def numbers(name: str) -> np.ndarray:
-        return table[name].to_numpy().reshape(-1, k).astype(np.float64)
+        columns: np.ndarray = table[name].to_numpy().reshape(-1, k).astype(np.float64)
+        return columns
 
     bins = [table[name].combine_chunks().flatten().to_numpy().reshape(-1, k, BINS) for name in _BINS]
     return Counts(

@@ -197,4 +197,5 @@ def model_input(image: NDArray[np.uint8], mpp: float, model_mpp: float) -> Model
 
 def _nearest(count: int, scale: float) -> NDArray[np.int64]:
     """Pixels of a map, `scale` of them a pixel of the image, that hold the centres of the image's first `count`."""
-    return np.floor((np.arange(count) + 0.5) * scale).astype(np.int64)
+    pixels: NDArray[np.int64] = np.floor((np.arange(count) + 0.5) * scale).astype(np.int64)
+    return pixels

@@ -88,9 +88,10 @@ class CSVWriter(CellsFile):
 
 def _to_text(table: CellTable) -> NDArray[Any]:
     index = np.repeat(np.arange(len(table)), np.diff(table.offsets))
-    return shapely.to_wkt(
+    texts: NDArray[Any] = shapely.to_wkt(
         shapely.polygons(shapely.linearrings(table.vertices, indices=index)), rounding_precision=_DECIMALS
     )
+    return texts
 
 
 def read_csv(path: Path) -> Iterator[CellTable]:
@@ -133,9 +134,10 @@ def _from_rows(rows: pa.RecordBatch, where: str) -> CellTable:
         if name not in rows.schema.names:
             return np.full(len(rows), np.nan)
         try:
-            return rows.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+            found: NDArray[np.float64] = rows.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid as error:
             raise InputError(f"{where}: the column {name!r} is not all numbers ({error}).") from None
+        return found
 
     outlines = _from_text(rows.column(OUTLINE).to_pylist(), where)
     type_set = types_of_names([name.removeprefix("p_") for name in rows.schema.names if name.startswith("p_")])

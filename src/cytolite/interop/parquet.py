@@ -394,9 +394,10 @@ def _from_arrow(
             return np.full(len(rows), np.nan, kind.to_pandas_dtype())
         column = rows.column(name)
         try:
-            return (column if column.type == kind else column.cast(kind)).to_numpy(zero_copy_only=False)
+            found: NDArray[Any] = (column if column.type == kind else column.cast(kind)).to_numpy(zero_copy_only=False)
         except pa.ArrowException as error:
             raise InputError(f"{path}: the column {name!r} is not all numbers ({error}).") from None
+        return found
 
     outlines = read_outlines(rows.column("geometry"), path)
     centroids = np.column_stack([numbers("x_px", pa.float64()), numbers("y_px", pa.float64())])
@@ -432,7 +433,7 @@ def _vectors(column: pa.Array, path: Path) -> NDArray[np.float16]:
     """Return a column of lists, of fixed or equal length, as float16 (N, channels)."""
     try:
         numbers = column.flatten().to_numpy(zero_copy_only=False).astype(np.float16)
-        rows = numbers.reshape(len(column), -1 if len(column) else _channels_of(column.type) or 0)
+        rows: NDArray[np.float16] = numbers.reshape(len(column), -1 if len(column) else _channels_of(column.type) or 0)
         equal = _channels_of(column.type) or set(column.value_lengths().to_pylist()) <= {rows.shape[1]}
     except (pa.ArrowException, AttributeError, ValueError, TypeError):
         equal = False
@@ -460,7 +461,8 @@ def _positions(column: pa.Array, names: Sequence[str]) -> NDArray[np.int32]:
         raise InputError(f"The cells name {', '.join(map(repr, unknown))}; known are {', '.join(names) or 'none'}.")
     of_code = np.array([*(order[name] for name in known), -1], np.int32)
     codes = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-    return of_code[codes]
+    positions: NDArray[np.int32] = of_code[codes]
+    return positions
 
 
 def _summing_to_one(probs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -532,7 +534,10 @@ def _polygons_of_lists(column: pa.Array, path: Path) -> NDArray[Any]:
         raise InputError(f"{path}: the column 'geometry' is {column.type}; polygons are needed.") from None
     of_ring = np.repeat(np.arange(len(rings)), rings.value_lengths().to_numpy(zero_copy_only=False))
     of_polygon = np.repeat(np.arange(len(column)), column.value_lengths().to_numpy(zero_copy_only=False))
-    return shapely.polygons(shapely.linearrings(xy.astype(np.float64), indices=of_ring), indices=of_polygon)
+    polygons: NDArray[Any] = shapely.polygons(
+        shapely.linearrings(xy.astype(np.float64), indices=of_ring), indices=of_polygon
+    )
+    return polygons
 
 
 def _from_binary(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -57,7 +57,7 @@ class Region:
         """
         x, y = np.asarray(xy, np.float64).reshape(-1, 2).T
         left, top, right, bottom = self.polygon.bounds
-        inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+        inside: NDArray[np.bool_] = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
         inside[inside] = shapely.intersects_xy(self.polygon, x[inside], y[inside])
         return inside
 

@@ -84,7 +84,7 @@ def in_fold(folds: NDArray[np.str_], fold: int) -> NDArray[np.bool_]:
         If there are none.
     """
     numbers = np.array([entry.lower().removeprefix("fold").strip(" _-") for entry in folds], dtype=np.str_)
-    found = numbers == str(fold)
+    found: NDArray[np.bool_] = numbers == str(fold)
     if not found.any():
         seen = ", ".join(sorted(set(folds.tolist()))[:5]) or "nothing"
         raise InputError(f"No image is in fold {fold}; the column 'fold' holds {seen}.")

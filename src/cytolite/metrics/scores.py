@@ -125,7 +125,8 @@ def nanmean(values: Values, axis: int) -> Values:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # "mean of empty slice" is what NaN says
-        return np.nanmean(values, axis=axis)
+        mean: Values = np.nanmean(values, axis=axis)
+        return mean
 
 
 def judged(counts: Counts, precision: bool = True) -> NDArray[np.bool_]:
@@ -323,7 +324,8 @@ def ece(counts: Counts, weights: Weights) -> Computed:
 
 def judged_bins(counts: Counts) -> NDArray[np.float64]:
     """Return the calibration counts over the classes that can be judged, float64 (images, 3, BINS)."""
-    return np.einsum("ic,icsb->isb", judged(counts, precision=False).astype(float), counts.bins)
+    bins: NDArray[np.float64] = np.einsum("ic,icsb->isb", judged(counts, precision=False).astype(float), counts.bins)
+    return bins
 
 
 def pixel_ratio(above: str, below: str, factor: float = 1.0) -> Compute:

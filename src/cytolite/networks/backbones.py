@@ -63,7 +63,8 @@ class Encoder(Backbone):
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Map an image, float (B, 3, H, W) scaled by `normalise`, to four feature maps, finest first."""
-        return self.body(image)
+        maps: list[torch.Tensor] = self.body(image)
+        return maps
 
 
 class PyramidEncoder(Backbone):
@@ -80,7 +81,8 @@ class PyramidEncoder(Backbone):
         self.enlarge = (0,) * len(self.channels)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        return self.body(image)
+        maps: list[torch.Tensor] = self.body(image)
+        return maps
 
 
 class TokenEncoder(Backbone):
@@ -103,9 +105,10 @@ class TokenEncoder(Backbone):
         self.multiple = spec.patch_px
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        return self.body.forward_intermediates(
+        maps: list[torch.Tensor] = self.body.forward_intermediates(
             image, indices=list(self.spec.taps), intermediates_only=True, stop_early=True, output_fmt="NCHW"
         )
+        return maps
 
 
 def staged(spec: EncoderSpec, weights: Path | None, stages: tuple[int, ...] | None) -> nn.Module:

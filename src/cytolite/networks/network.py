@@ -81,10 +81,13 @@ class NucleusNetwork(nn.Module):
     def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Return the encoder's maps of an image, padded as `decode` expects."""
         padded = self.padded(image)
+        maps: list[torch.Tensor]
         if self.frozen:
             with torch.no_grad():
-                return self.encoder(padded)
-        return self.encoder(padded)
+                maps = self.encoder(padded)
+        else:
+            maps = self.encoder(padded)
+        return maps
 
     def decode(self, features: Sequence[torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return flows and type logits from the encoder's maps of `image`.
@@ -218,7 +221,8 @@ class SmpEncoder(Backbone):
         self.channels = list(body.out_channels)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        return self.body(image)
+        maps: list[torch.Tensor] = self.body(image)
+        return maps
 
 
 class UnetPlusPlusNetwork(NucleusNetwork):

@@ -135,7 +135,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            tensors: dict[str, torch.Tensor] = load_file(path)
+            return tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers' errors share no base; whatever they are, the file is the reason
         first = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

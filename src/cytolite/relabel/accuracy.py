@@ -74,7 +74,8 @@ class Accuracy:
     @property
     def confusion(self) -> NDArray[np.int64]:
         """Confusion matrix of all cells, int64 (k, k)."""
-        return self.by_group.sum(0)
+        total: NDArray[np.int64] = self.by_group.sum(0)
+        return total
 
     def as_json(self) -> dict[str, Any]:
         """Return plain numbers."""
@@ -182,7 +183,8 @@ def _holding(by_group: NDArray[np.int64], types: list[int]) -> int:
 def _average(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of cells on the diagonal, (b,)."""
     with np.errstate(invalid="ignore"):
-        return np.trace(confusion, axis1=1, axis2=2) / confusion.sum((1, 2))
+        shares: NDArray[np.float64] = np.trace(confusion, axis1=1, axis2=2) / confusion.sum((1, 2))
+        return shares
 
 
 def _balanced(confusion: NDArray[np.int64], types: list[int] | None = None) -> NDArray[np.float64]:
@@ -191,7 +193,8 @@ def _balanced(confusion: NDArray[np.int64], types: list[int] | None = None) -> N
         recalls = np.diagonal(confusion, axis1=1, axis2=2) / confusion.sum(2)
         recalls = recalls if types is None else recalls[:, types]
         known = ~np.isnan(recalls)
-        return np.where(known, recalls, 0).sum(1) / known.sum(1)
+        means: NDArray[np.float64] = np.where(known, recalls, 0).sum(1) / known.sum(1)
+        return means
 
 
 def _interval(value: float, drawn: NDArray[np.float64], n: int) -> Interval:

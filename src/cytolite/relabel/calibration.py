@@ -13,7 +13,8 @@ BINS = 15
 def equal_weights(labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return weights that sum to 1 and give every class that occurs the same share; float64 (n,)."""
     _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return 1 / (counts[which] * len(counts))
+    weights: NDArray[np.float64] = 1 / (counts[which] * len(counts))
+    return weights
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer], weights: NDArray[np.float64]) -> float:

@@ -35,7 +35,10 @@ def turn(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]
     size = crop.shape[0]
     matrix = warp_matrix((size / 2, size / 2), 1.0, rng.uniform(0, 2 * np.pi), rng.random() < 0.5, size)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(crop, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    turned: NDArray[np.uint8] = cv2.warpAffine(
+        crop, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return turned
 
 
 class AugmentedCrops(Dataset[tuple[torch.Tensor, int]]):

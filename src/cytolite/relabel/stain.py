@@ -37,7 +37,8 @@ def normalise(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if (strongest <= 0).any():
         return image
     painted = WHITE * np.exp(-(amounts * REFERENCE_AMOUNTS / strongest) @ REFERENCE) - 1
-    return np.clip(painted, 0, 255).astype(np.uint8).reshape(image.shape)
+    rounded: NDArray[np.uint8] = np.clip(painted, 0, 255).astype(np.uint8).reshape(image.shape)
+    return rounded
 
 
 def _stains(density: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,4 +49,5 @@ def _stains(density: NDArray[np.float64]) -> NDArray[np.float64]:
     angles = np.arctan2(*(density @ plane).T)
     low, high = np.percentile(angles, [1, 99])
     found = np.array([[np.sin(a), np.cos(a)] for a in (low, high)]) @ plane.T
-    return found[np.argsort(-found[:, 0])]  # haematoxylin absorbs more of the red
+    ordered: NDArray[np.float64] = found[np.argsort(-found[:, 0])]  # haematoxylin absorbs more of the red
+    return ordered

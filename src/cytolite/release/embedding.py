@@ -183,7 +183,8 @@ def addition(tensor: str, weights: NDArray[np.float32], bias: NDArray[np.float32
         ],
         output=[helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", len(weights), None, None])],
     )
-    return onnx.ModelProto(graph=graph).SerializeToString()
+    model: bytes = onnx.ModelProto(graph=graph).SerializeToString()
+    return model
 
 
 def _as_float32(tensor: str) -> onnx.NodeProto:

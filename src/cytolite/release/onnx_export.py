@@ -57,7 +57,8 @@ class DeployedNetwork(nn.Module):
         self.eval()
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.network(image.permute(0, 3, 1, 2))
+        maps: tuple[torch.Tensor, torch.Tensor] = self.network(image.permute(0, 3, 1, 2))
+        return maps
 
 
 def _with_static_padding(module: nn.Module) -> nn.Module:

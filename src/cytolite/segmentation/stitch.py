@@ -148,7 +148,10 @@ class _Placed:
 
 def _overlap(boxes: NDArray[np.int64], box: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the boxes (N, 4) share some area with one, all (x0, y0, x1, y1)."""
-    return (boxes[:, 0] < box[2]) & (boxes[:, 2] > box[0]) & (boxes[:, 1] < box[3]) & (boxes[:, 3] > box[1])
+    shared: NDArray[np.bool_] = (
+        (boxes[:, 0] < box[2]) & (boxes[:, 2] > box[0]) & (boxes[:, 1] < box[3]) & (boxes[:, 3] > box[1])
+    )
+    return shared
 
 
 @kernel

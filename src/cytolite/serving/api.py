@@ -85,7 +85,7 @@ class Refusal(BaseModel):
 
 
 def _found(job_id: str, request: Request) -> Job:
-    job = request.app.state.jobs.find(job_id)
+    job: Job | None = request.app.state.jobs.find(job_id)
     if job is None:
         raise HTTPException(404, f"There is no job {job_id[:40]!r}; after a restart ask for it again.")
     return job

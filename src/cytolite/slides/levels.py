@@ -149,7 +149,8 @@ def over_white(pixels: NDArray[np.uint8], *, associated: bool = False) -> NDArra
     colour, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
     ground = 255 - alpha
     shown = colour + ground if associated else (colour * alpha + 255 * ground + 127) // 255
-    return np.minimum(shown, 255).astype(np.uint8)
+    opaque: NDArray[np.uint8] = np.minimum(shown, 255).astype(np.uint8)
+    return opaque
 
 
 class ArrayLevel:

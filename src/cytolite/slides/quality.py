@@ -58,7 +58,8 @@ class Quality:
     @property
     def anywhere(self) -> NDArray[np.bool_]:
         """Where any artefact is, bool (h, w)."""
-        return np.logical_or.reduce([self.artefacts[kind] for kind in KINDS])
+        found: NDArray[np.bool_] = np.logical_or.reduce([self.artefacts[kind] for kind in KINDS])
+        return found
 
     def share(self, kind: str) -> float:
         """Share of the tissue, 0 to 1, that has an artefact of a kind."""
@@ -139,7 +140,8 @@ def _box(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean over 3 x 3 px; the border is repeated."""
     padded = np.pad(image, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    mean: NDArray[np.float32] = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    return mean
 
 
 def _focus(slide: Slide, tissue: TissueMask) -> tuple[NDArray[np.bool_], float | None, float | None]:
@@ -208,10 +210,14 @@ def block_focus(image: NDArray[np.uint8], side: int) -> NDArray[np.float64]:
 
 def _laplacian(image: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(image, 1, mode="edge")
-    return np.abs(4 * image - padded[:-2, 1:-1] - padded[2:, 1:-1] - padded[1:-1, :-2] - padded[1:-1, 2:])
+    edges: NDArray[np.float32] = np.abs(
+        4 * image - padded[:-2, 1:-1] - padded[2:, 1:-1] - padded[1:-1, :-2] - padded[1:-1, 2:]
+    )
+    return edges
 
 
 def _blocks(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Mean of each block of `side` px."""
     height, width = image.shape
-    return image.reshape(height // side, side, width // side, side).mean(axis=(1, 3))
+    means: NDArray[np.float32] = image.reshape(height // side, side, width // side, side).mean(axis=(1, 3))
+    return means

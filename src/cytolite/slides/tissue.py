@@ -193,7 +193,8 @@ def ink(density: NDArray[np.float32]) -> NDArray[np.bool_]:
 def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Optical density per channel relative to the glass, 0 or more, float32 (h, w, 3)."""
     # + 4: bounded near black.
-    return np.maximum(np.log((_glass(image) + 4) / (image.astype(np.float32) + 4)), 0)
+    density: NDArray[np.float32] = np.maximum(np.log((_glass(image) + 4) / (image.astype(np.float32) + 4)), 0)
+    return density
 
 
 def _glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -206,7 +207,8 @@ def _glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     values = image[bright]
     # The brightest glass: pale tissue is darker than it.
     level = values.sum(axis=1)
-    return np.median(values[level >= np.percentile(level, 50)], axis=0).astype(np.float32)
+    glass: NDArray[np.float32] = np.median(values[level >= np.percentile(level, 50)], axis=0).astype(np.float32)
+    return glass
 
 
 def grow(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
@@ -261,7 +263,8 @@ def keep_parts(mask: NDArray[np.bool_], seeds: NDArray[np.bool_], least_px: int)
         keep[border] |= size[border] >= least_px / 4
     keep &= seeded
     keep[0] = False
-    return keep[labels]
+    kept: NDArray[np.bool_] = keep[labels]
+    return kept
 
 
 def _fill_holes(mask: NDArray[np.bool_], largest_px: int) -> NDArray[np.bool_]:
@@ -271,7 +274,8 @@ def _fill_holes(mask: NDArray[np.bool_], largest_px: int) -> NDArray[np.bool_]:
     for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         fill[border] = False
     fill[0] = False
-    return mask | fill[labels]
+    filled: NDArray[np.bool_] = mask | fill[labels]
+    return filled
 
 
 @kernel

@@ -137,7 +137,8 @@ def _large_parts(mask: NDArray[np.bool_], least_px: float) -> NDArray[np.bool_]:
     labels, _ = label(mask)
     large = np.bincount(labels.ravel()) >= least_px
     large[0] = False
-    return large[labels]
+    kept: NDArray[np.bool_] = large[labels]
+    return kept
 
 
 def find_aggregates(window: Window, lymphocytes: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -159,7 +160,8 @@ def find_aggregates(window: Window, lymphocytes: NDArray[np.float64]) -> NDArray
     cells = np.bincount(labels[window.at(inside)], minlength=n + 1)
     large = (np.bincount(labels.ravel()) * window.px_um**2 >= AGGREGATE_UM2) & (cells >= AGGREGATE_CELLS)
     large[0] = False
-    return (np.cumsum(large) * large).astype(np.int32)[labels]
+    numbers: NDArray[np.int32] = (np.cumsum(large) * large).astype(np.int32)[labels]
+    return numbers
 
 
 def front_distance(tumour: NDArray[np.bool_], window: Window) -> NDArray[np.float32]:

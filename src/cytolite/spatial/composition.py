@@ -19,7 +19,10 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
         Numbers, of shapes that go together.
     """
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
+    share: NDArray[np.float64] = np.divide(
+        part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0
+    )
+    return share
 
 
 @measure(

@@ -74,7 +74,7 @@ def median_of(histograms: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = histograms[rows, k]
     below = cumulative[rows, k] - inside
     with np.errstate(invalid="ignore", divide="ignore"):
-        median = (k + (half[:, 0] - below) / inside) * BIN_UM
+        median: NDArray[np.float64] = (k + (half[:, 0] - below) / inside) * BIN_UM
     median[k == histograms.shape[1] - 1] = np.inf
     median[cumulative[:, -1] == 0] = np.nan
     return median
@@ -96,4 +96,5 @@ def share_within(near: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[n
     n : numpy.ndarray
         float64, numbers of all cells, in the shape of `near`.
     """
-    return np.divide(near, n, out=np.full(np.shape(near), np.nan), where=np.asarray(n) > 0)
+    share: NDArray[np.float64] = np.divide(near, n, out=np.full(np.shape(near), np.nan), where=np.asarray(n) > 0)
+    return share

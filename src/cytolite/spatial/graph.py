@@ -196,7 +196,8 @@ def clusters(edges: NDArray[np.int32], types: NDArray[np.integer]) -> NDArray[np
     same = edges[types[edges[:, 0]] == types[edges[:, 1]]]
     n = len(types)
     links = coo_array((np.ones(len(same), np.bool_), (same[:, 0], same[:, 1])), shape=(n, n))
-    return connected_components(links, directed=False)[1].astype(np.int32)
+    numbers: NDArray[np.int32] = connected_components(links, directed=False)[1].astype(np.int32)
+    return numbers
 
 
 @kernel

@@ -155,7 +155,8 @@ def relabelled_sums(  # noqa: PLR0917
         )  # fmt: skip
         return weighted
 
-    return sum(grid.split(work))
+    sums: NDArray[np.float64] = sum(grid.split(work))
+    return sums
 
 
 def neighbour_counts(

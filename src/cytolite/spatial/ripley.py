@@ -54,7 +54,8 @@ def l_minus_r(k: ArrayLike, r_um: ArrayLike) -> NDArray[np.float64]:
     r_um : array
         (K,), distances.
     """
-    return np.sqrt(np.asarray(k) / np.pi) - np.asarray(r_um)
+    difference: NDArray[np.float64] = np.sqrt(np.asarray(k) / np.pi) - np.asarray(r_um)
+    return difference
 
 
 @measure(

@@ -97,7 +97,8 @@ class Tiles:
         else:
             angle = np.deg2rad(30 + 60 * np.arange(6))
             corners = np.column_stack([np.cos(angle), np.sin(angle)]) / math.sqrt(3)
-        return shapely.polygons(self.centres()[:, None] + corners * self.side_um)
+        outlines: NDArray[np.object_] = shapely.polygons(self.centres()[:, None] + corners * self.side_um)
+        return outlines
 
 
 def tile_window(window: Window, shape: Shape, side_um: float) -> Tiles:
@@ -139,7 +140,8 @@ def _keys(xy: NDArray[np.float64], shape: Shape, side_um: float, origin_um: tupl
     worst = np.argmax(np.abs(whole - cube), axis=1)
     rows = np.arange(len(whole))
     whole[rows, worst] -= whole.sum(axis=1)
-    return whole[:, :2].astype(np.int64)
+    keys: NDArray[np.int64] = whole[:, :2].astype(np.int64)
+    return keys
 
 
 @measure(
@@ -168,7 +170,10 @@ def getis_ord(values: NDArray[np.float64], neighbours: NDArray[np.intp]) -> NDAr
     total = values + np.where(present, values[neighbours], 0).sum(axis=1)
     weight = 1.0 + present.sum(axis=1)
     spread = values.std() * np.sqrt(np.maximum(n * weight - weight**2, 0) / (n - 1))
-    return np.divide(total - values.mean() * weight, spread, out=np.full(n, np.nan), where=spread > 1e-12)
+    scores: NDArray[np.float64] = np.divide(
+        total - values.mean() * weight, spread, out=np.full(n, np.nan), where=spread > 1e-12
+    )
+    return scores
 
 
 def false_discovery(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -53,7 +53,8 @@ class Window:
         """Which points lie in the window: bool (N,)."""
         scaled = (xy - np.array(self.origin_um)) / self.px_um
         inside = ((scaled >= 0) & (scaled < self.mask.shape[::-1])).all(axis=1)
-        return inside & self.mask[self.at(xy)]
+        held: NDArray[np.bool_] = inside & self.mask[self.at(xy)]
+        return held
 
     def within(self, mask: NDArray[np.bool_]) -> Window:
         """Return the part of this window that lies in another mask of the same grid."""
@@ -84,7 +85,8 @@ class Window:
         spectrum = rfft2(part, shape)
         covariance = irfft2(np.abs(spectrum) ** 2, shape)
         shifts = np.arange(-k, k + 1)
-        return np.rint(covariance[np.ix_(shifts, shifts)]).astype(np.float64) * self.px_um**2
+        pairs: NDArray[np.float64] = np.rint(covariance[np.ix_(shifts, shifts)]).astype(np.float64) * self.px_um**2
+        return pairs
 
 
 def window_of(geometry: Polygon | MultiPolygon) -> Window:
@@ -152,4 +154,5 @@ def rasterise(
         col = np.clip(np.ceil(x[edge] + (row - y[edge]) * slope), 0, width).astype(np.intp)
         np.add.at(flips, (row, col), 1)
     # A pixel is inside if an odd number of edges lies left of it.
-    return np.cumsum(flips[:, :width], axis=1, dtype=np.uint8) % 2 == 1
+    odd: NDArray[np.bool_] = np.cumsum(flips[:, :width], axis=1, dtype=np.uint8) % 2 == 1
+    return odd

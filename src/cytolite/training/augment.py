@@ -105,7 +105,10 @@ def warp_labels(
         Label beyond the map.
     """
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(labels.astype(np.uint16), matrix, (size, size), flags=flags, borderValue=outside)
+    warped: NDArray[np.uint16] = cv2.warpAffine(
+        labels.astype(np.uint16), matrix, (size, size), flags=flags, borderValue=outside
+    )
+    return warped
 
 
 def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, reduce: int) -> NDArray[np.uint8]:
@@ -124,8 +127,12 @@ def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int,
     """
     fine = rescale(matrix, 1 / reduce)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped = cv2.warpAffine(image, fine, (size * reduce,) * 2, flags=flags, borderMode=cv2.BORDER_REFLECT)
-    return cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA) if reduce > 1 else warped
+    warped: NDArray[np.uint8] = cv2.warpAffine(
+        image, fine, (size * reduce,) * 2, flags=flags, borderMode=cv2.BORDER_REFLECT
+    )
+    if reduce > 1:
+        warped = cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+    return warped
 
 
 def crop(patch: Patch, matrix: NDArray[np.float64], size: int, stride: int = 1) -> Crop:
@@ -184,7 +191,8 @@ def jitter_stain(image: NDArray[np.uint8], rng: np.random.Generator, strength: f
     # 256 exp(-density) - 1 is the intensity that a density stands for; white stays where it is but for `light`.
     colour = np.column_stack([256 * mixed, 255 * (1 - contrast) - mixed.sum(1) + light])
     density = cv2.transform(cv2.LUT(image, DENSITY), -stain)
-    return cv2.transform(cv2.exp(density), colour).clip(0, 255).astype(np.uint8)
+    recoloured: NDArray[np.uint8] = cv2.transform(cv2.exp(density), colour).clip(0, 255).astype(np.uint8)
+    return recoloured
 
 
 def degrade(

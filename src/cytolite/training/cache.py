@@ -136,7 +136,8 @@ class _Numbered(Dataset[Batch]):
 
 def to_half(tensor: torch.Tensor) -> NDArray[np.float16]:
     """Return float16; what that cannot hold is held at its largest."""
-    return tensor.detach().float().clamp(-HALF_MAX, HALF_MAX).half().cpu().numpy()
+    half: NDArray[np.float16] = tensor.detach().float().clamp(-HALF_MAX, HALF_MAX).half().cpu().numpy()
+    return half
 
 
 def _create(part: Path, given: Mapping[str, NDArray[np.float16]], n: int) -> dict[str, NDArray[np.float16]]:

@@ -97,7 +97,8 @@ def read_record(out: Path) -> dict[str, Any]:
         raise UsageError(
             f"{out} holds no finished epoch of a run; give the folder that `cytolite train` or `distill` wrote."
         )
-    return json.loads(path.read_text())
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
 
 
 def recorded_settings(record: dict[str, Any]) -> TrainSettings:

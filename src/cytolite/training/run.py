@@ -313,7 +313,8 @@ def first_network(settings: TrainSettings, crops: CropDataset) -> NucleusNetwork
         bundle = load_bundle(settings.start)
         images = lambda: torch.stack([crops.draw(i)["image"] for i in range(CALIBRATION_CROPS)])  # noqa: E731
         start_from(network, bundle, images, types)
-    return network.to(memory_format=torch.channels_last)
+    placed: NucleusNetwork = network.to(memory_format=torch.channels_last)
+    return placed
 
 
 def encoder_weights(settings: TrainSettings) -> Path | None:

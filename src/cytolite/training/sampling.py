@@ -91,7 +91,8 @@ def source_chances(patches: Sequence[Patch], settings: TrainSettings) -> NDArray
             f"None of the sources {', '.join(np.unique(source_of).tolist())} has a share; set source_shares, or "
             "source_power."
         )
-    return chance / chance.sum()
+    chances: NDArray[np.float64] = chance / chance.sum()
+    return chances
 
 
 def point_chances(points: Points, patches: Sequence[Patch], chance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -130,7 +130,7 @@ def onto_maps(matrix: NDArray[np.float64], shape: tuple[int, ...], maps: tuple[i
     """
     rows, columns = (of_maps / of_image for of_maps, of_image in zip(maps[:2], shape[:2], strict=True))
     share = np.array([columns, rows])
-    moved = matrix * share[:, None]
+    moved: NDArray[np.float64] = matrix * share[:, None]
     moved[:, 2] += (share - 1) / 2
     return moved
 

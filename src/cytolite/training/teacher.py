@@ -116,7 +116,8 @@ class Ensemble:
 
         def upright(member: Teacher) -> Maps:
             def ask(seen: torch.Tensor, way: int) -> Maps:
-                return member(seen, mpp, size if way % 2 == 0 else size[::-1])
+                maps: Maps = member(seen, mpp, size if way % 2 == 0 else size[::-1])
+                return maps
 
             return mean_over_orientations(torch, ask, image, self.tta)
 
@@ -167,7 +168,8 @@ def network_teacher(
     network.eval().requires_grad_(False)
 
     def predict(image: torch.Tensor) -> Maps:
-        return network.to(image.device)(image)
+        maps: Maps = network.to(image.device)(image)
+        return maps
 
     return Teacher(name, sha256, mpp, predict, types)
 

@@ -151,7 +151,10 @@ class GeoJSONWriter(CellsFile):
         size = _largest_size(rings, names, values, self._classes, self._tails)
         types, regions = table.types[start:stop], table.regions[start:stop]
         ids = (self._key, first_id, is_first)
-        return _format_features(rings, names, values, types, self._classes, ids, regions, self._tails, size)
+        text: NDArray[np.uint8] = _format_features(
+            rings, names, values, types, self._classes, ids, regions, self._tails, size
+        )
+        return text
 
 
 def _tail(model: str, region: str | None) -> bytes:
@@ -230,7 +233,8 @@ def _wrong(vertices: NDArray[np.int64], offsets: NDArray[np.int64], rings: NDArr
     # A vertex that comes twice, but not twice in a row, is where a ring touches itself, which is not valid.
     wrong = ~shapely.is_valid(shapely.polygons(shapely.linearrings(corners, indices=owner)))
     wrong[owner[doubled]] = True
-    return rings[wrong]
+    found: NDArray[np.int64] = rings[wrong]
+    return found
 
 
 def _repair(ring: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -241,7 +245,8 @@ def _repair(ring: NDArray[np.int64]) -> NDArray[np.int64]:
     if largest is None or largest.is_empty:  # thinner than the rounding: a speck at its place
         x, y = ring.min(axis=0)
         return np.array([[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1]])
-    return np.rint(shapely.get_coordinates(orient(largest).exterior)[:-1]).astype(np.int64)
+    repaired: NDArray[np.int64] = np.rint(shapely.get_coordinates(orient(largest).exterior)[:-1]).astype(np.int64)
+    return repaired
 
 
 # ---- bytes ----------------------------------------------------------------------------------------------------------
@@ -291,7 +296,8 @@ def _largest_size(
     digits = len(str(int(finite.max(initial=0)))) + 2 + _DECIMALS
     tail, head = (int(np.diff(pieces[1]).max()) for pieces in (tails, classes))
     per_row = 200 + head + 20 + len(names[0]) + (max(digits, 5) + 1) * values.shape[1] + tail
-    return (len(vertices) + rows) * (2 * widest + 4) + rows * per_row
+    most: int = (len(vertices) + rows) * (2 * widest + 4) + rows * per_row
+    return most
 
 
 @kernel
