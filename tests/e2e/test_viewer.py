@@ -310,6 +310,7 @@ def test_suggestions_are_labelled_taught_named_and_compared(slide: Any, cells: A
         slide.wait_for_selector("html[data-busy=false]", state="attached")
         slide.keyboard.press("n")
         slide.wait_for_selector(f"text=1 of {changed}: ")
+        slide.wait_for_url(lambda url: "?" in url)  # the address follows when the view has been at rest
         settle(slide)
         place = dict(part.split("=") for part in slide.url.split("?")[1].split("&"))
         at = np.hypot(*(cells.centroids - [float(place["x"]), float(place["y"])]).T)

@@ -260,6 +260,12 @@ def test_a_drawing_that_is_none_is_refused_in_a_sentence(client: TestClient, bod
     assert answer.json()["error"].startswith("the drawing")
 
 
+def test_the_page_of_a_slide_does_not_wait_for_its_cells(made: Path) -> None:
+    catalogue = catalogue_of(made)
+    catalogue.cells = lambda number: pytest.fail("a million cells take seconds to read")  # type: ignore[method-assign]
+    assert "area_um2" in TestClient(make_app(catalogue)).get("/api/results/0").json()["measures"]
+
+
 # ---- broken things
 
 

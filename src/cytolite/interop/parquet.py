@@ -279,7 +279,7 @@ def iter_cells(path: str | Path, batch: int = ROW_GROUP) -> Iterator[CellTable]:
     InputError
         As `read_cells`.
     """
-    with _open(path) as file:
+    with open_cells(path) as file:
         schema = file.schema_arrow
         about = _metadata_of(file)
         region_names, mpp = about["regions"], about.get("mpp")
@@ -307,7 +307,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     InputError
         As `read_cells`.
     """
-    with _open(path) as file:
+    with open_cells(path) as file:
         return _metadata_of(file)
 
 
@@ -319,11 +319,12 @@ def read_types(path: str | Path) -> TypeSet:
     InputError
         As `read_cells`.
     """
-    with _open(path) as file:
+    with open_cells(path) as file:
         return _types_of(file, _metadata_of(file))
 
 
-def _open(path: str | Path) -> pq.ParquetFile:
+def open_cells(path: str | Path) -> pq.ParquetFile:
+    """Open a file of cells to read parts of it; raises what `read_cells` raises."""
     require_regular(Path(path))
     try:
         # Arrow takes names that are UTF-8 only.

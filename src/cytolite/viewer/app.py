@@ -18,10 +18,12 @@ import cytolite
 from cytolite.errors import CytoliteError, UsageError
 from cytolite.files import NOTICE
 from cytolite.interop.json_text import parse
+from cytolite.interop.result_folder import CELLS_FILE
 from cytolite.interop.roi import Region, assign, regions_of
 from cytolite.loopback.allowed import NotAllowedError
 from cytolite.names import as_text
 from cytolite.viewer.catalogue import Catalogue, Entry
+from cytolite.viewer.cell_index import measures_of
 from cytolite.viewer.compare import changes, same_slide
 from cytolite.viewer.corrections import DELETED, MOST_CHANGES, Corrections, labels_file
 from cytolite.viewer.layers import density_png, layers_of, outlines_of
@@ -101,7 +103,7 @@ def make_app(catalogue: Catalogue) -> FastAPI:
         return JSONResponse(
             {"notice": NOTICE, **content, "levels": levels, "slide_problem": problem}
             | {"tile_px": TILE_PX, "outline_tile_px": OUTLINE_TILE_PX, "steps": STEPS}
-            | {"measures": catalogue.cells(number).measures(), **_layers(entry(number))}
+            | {"measures": measures_of(entry(number).result.folder / CELLS_FILE), **_layers(entry(number))}
         )
 
     @app.get("/api/results/{number}/thumbnail.jpg", **_JPEG)

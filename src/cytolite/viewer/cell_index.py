@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytolite.errors import InputError
-from cytolite.interop.parquet import iter_cells, read_types
+from cytolite.interop.parquet import iter_cells, open_cells, read_types
 from cytolite.interop.roi import Region
 from cytolite.viewer.layout import CHUNK_PX, OUTLINE_TILE_PX, POINT, STEPS, UNKNOWN, by_tile
 
@@ -24,6 +23,20 @@ UNCERTAINTY = "uncertainty"
 _NO_MEASURES = {"cell_id", "x_px", "y_px"}
 # What is beyond these percentiles has the first or the last colour: one odd cell must not take the colours of all.
 _SHOWN = (1, 99)
+
+
+def measures_of(path: Path) -> list[str]:
+    """Return what the cells of a ``cells.parquet`` can be coloured by: told by its schema, no cell is read.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    with open_cells(path) as file:
+        fields = list(file.schema_arrow)
+    numbers = [f.name for f in fields if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    return [UNCERTAINTY, *(name for name in numbers if name not in _NO_MEASURES)]
 
 
 class CellIndex:
@@ -135,11 +148,11 @@ class CellIndex:
         """
         if not 0 <= row < len(self):
             raise InputError(f"There is no cell in row {row}; the result has {len(self):,}.")
-        with pq.ParquetFile(self.path) as file:
+        with open_cells(self.path) as file:
             group = 0
             while row >= (size := file.metadata.row_group(group).num_rows):
                 row, group = row - size, group + 1
-            columns = [name for name in file.schema_arrow.names if name not in {"geometry", "bbox"}]
+            columns = [name for name in file.schema_arrow.names if name not in {"geometry", "bbox", "embedding"}]
             [cell] = file.read_row_group(group, columns).slice(row, 1).to_pylist()
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -151,13 +164,6 @@ class CellIndex:
         stored = np.memmap(self._outlines, "<f4", "r", shape=(int(self._starts[-1]), 2))
         return np.asarray(stored[self._starts[row] : self._starts[row + 1]], np.float64)
 
-    def measures(self) -> list[str]:
-        """Return what cells can be coloured by."""
-        with pq.ParquetFile(self.path) as file:
-            fields = list(file.schema_arrow)
-        names = [f.name for f in fields if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
-        return [UNCERTAINTY, *(name for name in names if name not in _NO_MEASURES)]
-
     def measure(self, name: str) -> NDArray[np.float64]:
         """Return a number of each cell, float64 (N,), NaN where it is not known.
 
@@ -166,11 +172,11 @@ class CellIndex:
         InputError
             If there is none of that name.
         """
-        if name not in self.measures():
-            raise InputError(f"There is no measure {name[:80]!r} here; there are {', '.join(self.measures())}.")
+        if name not in (names := measures_of(self.path)):
+            raise InputError(f"There is no measure {name[:80]!r} here; there are {', '.join(names)}.")
         if name == UNCERTAINTY:
             return np.concatenate([1 - margins(table.type_probs) for table in iter_cells(self.path)])
-        with pq.ParquetFile(self.path) as file:
+        with open_cells(self.path) as file:
             column = file.read([name])[name]
         return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
 
