@@ -310,12 +310,17 @@ def test_suggestions_are_labelled_taught_named_and_compared(slide: Any, cells: A
         slide.wait_for_selector("html[data-busy=false]", state="attached")
         slide.keyboard.press("n")
         slide.wait_for_selector(f"text=1 of {changed}: ")
-        slide.wait_for_url(lambda url: "?" in url)  # the address follows when the view has been at rest
+        away = {}  # of each nucleus from the middle, by the address, which follows when the view has been at rest
+
+        def at_a_nucleus(url: str) -> bool:
+            place = dict(part.split("=") for part in url.partition("?")[2].split("&") if part)
+            away["px"] = np.hypot(*(cells.centroids - [float(place.get(axis, "inf")) for axis in "xy"]).T)
+            return bool(away["px"].min() < 1)
+
+        slide.wait_for_url(at_a_nucleus)
         settle(slide)
-        place = dict(part.split("=") for part in slide.url.split("?")[1].split("&"))
-        at = np.hypot(*(cells.centroids - [float(place["x"]), float(place["y"])]).T)
+        at = away["px"]
         assert named.types[at.argmin()] != cells.types[at.argmin()]
-        assert at.min() < 1
         left, right = (sight.screenshot() for sight in slide.locator("canvas.gl").all())
         assert left != right  # one place, and its types on either side
         check_access(slide)
