@@ -69,6 +69,12 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error of another package says, without its full stop; else the error's name."""
+    said = str(error).strip()
+    return said.splitlines()[0].rstrip(".") if said else type(error).__name__
+
+
 def how_to_install(extra: str = "", *, again: bool = False) -> str:
     """Return the words that say how to install cytolite, or an extra of it; from nowhere that a stranger can write to.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from cytolite import machine
 from cytolite.bundle import Bundle, load_bundle
 from cytolite.config import Arithmetic, Precision
-from cytolite.errors import BundleError, InputError, UsageError, how_to_install
+from cytolite.errors import BundleError, InputError, UsageError, first_line, how_to_install
 from cytolite.runtime import onnx_runtime, open_vino
 
 # What processors call bfloat16 of their own, without and with matrices; without it bf16 is slower than float32.
@@ -150,8 +150,7 @@ class OpenVinoSession:
             model = core.read_model(graph)
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[0]
-            raise BundleError(f"OpenVINO cannot load the model: {first.rstrip('.')}.") from error
+            raise BundleError(f"OpenVINO cannot load the model: {first_line(error)}.") from error
         self._here = threading.local()
 
     def get_inputs(self) -> list[Port]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cytolite.bundle import SPEC_NAME, Bundle
 from cytolite.config import Arithmetic, SegmentSettings
 from cytolite.decoding.tta import mean_over_orientations
-from cytolite.errors import BundleError, InputError, UsageError
+from cytolite.errors import BundleError, InputError, UsageError, first_line
 from cytolite.inference.arithmetic import OpenVinoSession, choose
 from cytolite.runtime import onnx_runtime
 from cytolite.slides.tiles import ALIGN_PX
@@ -188,7 +188,7 @@ def _onnx_session(graph: str | bytes, bundle: Bundle, device: str, threads: int)
     try:
         session = ort.InferenceSession(graph, options, providers=[provider])
     except Exception as error:  # the runtime's errors share no other base
-        raise BundleError(f"ONNX Runtime cannot load {bundle.onnx_path}: {_first_line(error)}.") from error
+        raise BundleError(f"ONNX Runtime cannot load {bundle.onnx_path}: {first_line(error)}.") from error
     if session.get_providers()[0] != provider:
         raise InputError(
             "The CUDA device cannot be used: ONNX Runtime could not start it (driver, CUDA or cuDNN missing?); "
@@ -227,7 +227,3 @@ def _check_graph(session: Any, bundle: Bundle) -> None:
             f"'flows' float (B, 2, H, W) and 'type_logits' float (B, {n_types + 1}, H, W); it takes {inputs} and "
             f"gives {outputs}."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

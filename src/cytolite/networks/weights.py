@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cytolite.errors import InputError, UsageError
+from cytolite.errors import InputError, UsageError, first_line
 from cytolite.networks.encoders import EncoderSpec
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -73,7 +73,7 @@ def _on_hub(spec: EncoderSpec) -> Path:
         except EntryNotFoundError:
             reason = f"it has no {' and no '.join(HUB_FILES)}"
         except HfHubHTTPError as error:
-            reason = f"the hub refused: {str(error).strip().splitlines()[0].rstrip('.')}"
+            reason = f"the hub refused: {first_line(error)}"
         except OSError as error:
             reason = f"the hub cannot be reached ({type(error).__name__})"
     terms = f"accept the terms of {spec.hub_id} on the Hugging Face hub and run `hf auth login`, or " * spec.gated
@@ -139,8 +139,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             return tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers' errors share no base; whatever they are, the file is the reason
-        first = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise InputError(f"The weights in {path} cannot be read: {first}.") from error
+        raise InputError(f"The weights in {path} cannot be read: {first_line(error)}.") from error
     for key in ("state_dict", "model", "teacher"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -111,6 +111,7 @@ def _processes(workers: int) -> Iterator[LocalCluster]:
 
     Dask waits for ever for a worker that had died while it was being started.
     """
+    before = set(multiprocessing.active_children())
     local = LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
     )
@@ -121,6 +122,7 @@ def _processes(workers: int) -> Iterator[LocalCluster]:
             local.close(timeout=_CLOSE_S)
         except TimeoutError:
             local.shutdown_on_close = False  # or the end of Python would wait once more
-            for process in multiprocessing.active_children():
-                process.kill()
-                process.join()
+            for process in set(multiprocessing.active_children()) - before:
+                if process.name.startswith("Dask Worker"):  # there may be others, of the user's
+                    process.kill()
+                    process.join()
