@@ -33,7 +33,7 @@ import numpy as np
 import tifffile
 from distributed import Client, LocalCluster
 
-from cytolite.segmentation.dask_executor import Workers
+from cytolite.segmentation.dask_tiles import Workers
 from cytolite.slides.tiles import Tile, plan_tiles
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

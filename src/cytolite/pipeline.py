@@ -104,8 +104,9 @@ def segment_slides(
     if cluster is None:
         with _kept(output, entries, folders) as ledger:
             return _one_by_one(entries, folders, models, ledger=ledger, display=display, report=report)
+    from cytolite.segmentation.dask_checks import alone
     from cytolite.segmentation.dask_cluster import connect
-    from cytolite.segmentation.dask_executor import alone, segment_on_cluster
+    from cytolite.segmentation.dask_executor import segment_on_cluster
 
     with alone(output), connect(cluster, jobs) as client, _kept(output, entries, folders) as ledger:
         return segment_on_cluster(client, entries, folders, models, ledger=ledger, display=display, report=report)

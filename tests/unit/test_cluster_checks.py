@@ -1,6 +1,8 @@
 """What a worker of a cluster finds wrong, called as Dask would call it: each is a sentence that names its host."""
 
 import errno
+import importlib
+import pickle
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,65 +11,69 @@ import pytest
 
 from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
-from cytolite.errors import BundleError, InputError, OutputError
+from cytolite.errors import BundleError, OutputError
 from cytolite.segmentation import tile_work
 from cytolite.segmentation.checkpoint import writing
+from cytolite.segmentation.expected import Expected
 from cytolite.segmentation.plan import Grid
 from cytolite.segmentation.slide_list import Entry
 from cytolite.slides.tiles import plan_tiles
 
-dask_executor = pytest.importorskip("cytolite.segmentation.dask_executor", reason="needs the extra cluster")
+pytest.importorskip("distributed", reason="needs the extra cluster")
+dask_checks, dask_executor, dask_tiles = (
+    importlib.import_module(f"cytolite.segmentation.{name}") for name in ("dask_checks", "dask_executor", "dask_tiles")
+)
 HOST = socket.gethostname()
 
 
 @pytest.fixture(scope="module")
 def expected():
-    bundle = load_bundle()
-    return dask_executor.Expected(dask_executor.version("cytolite"), bundle.path, bundle.sha256)
+    return Expected.of(load_bundle())
 
 
 def test_a_worker_like_the_client_is_taken(expected, tmp_path):
-    assert dask_executor._look([expected], tmp_path) == ""
+    assert dask_checks.look([expected], tmp_path) == dask_checks.Seen(HOST, "", True, ())
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": "0.0.1"}, "this is 0.0.1: install the same on all hosts"),
-        ({"bundle_sha256": "0" * 64}, "has another network in"),
-        ({"bundle": Path("nowhere")}, "cannot use the model"),
+        ({"version": "0.0.1"}, "the run was started with 0.0.1: install the same on all hosts"),
+        ({"sha256": "0" * 64}, "has another model in"),
+        ({"spec_sha256": "0" * 64}, "has another model in"),
+        ({"bundle": Path(__file__).parent}, "cannot use the model"),
     ],
 )
 def test_another_version_or_model_is_named_before_and_by_slides_that_come_later(expected, tmp_path, change, said):
     other = replace(expected, **change)
-    complaint = dask_executor._look([expected, other], tmp_path)
+    complaint = dask_checks.look([expected, other], tmp_path).complaint
     assert said in complaint
     assert HOST in complaint
     slide = tmp_path / "slide.tif"
     slide.touch()
-    outcome = dask_executor.do_slide(Entry(slide, SegmentSettings()), tmp_path / "out", other)
+    outcome = dask_executor.do_slide(Entry(slide, SegmentSettings()), tmp_path / "out", other, tmp_path)
     assert (outcome.status, outcome.message) == ("failed", complaint)
 
 
 def test_tiles_are_refused_by_a_worker_that_is_not_as_planned(expected, tmp_path):
     grid = Grid(0.5, 1, 1.0, 100, 100)
-    work = tile_work.TileWork(
-        tmp_path / "s.tif", SegmentSettings(), expected.bundle, expected.bundle_sha256, grid, tmp_path / "s", "0.0.1"
-    )
-    with pytest.raises(InputError, match=r"the run was started with 0\.0\.1: install the same"):
-        work(())
-    with pytest.raises(BundleError, match="has another network"):
-        replace(work, version=expected.version, bundle_sha256="0" * 64)(())
+    work = tile_work.TileWork(tmp_path / "s.tif", SegmentSettings(), expected, grid, tmp_path / "s")
+    for change, said in (({"version": "0.0.1"}, r"started with 0\.0\.1: install"), ({"sha256": "0"}, "another model")):
+        with pytest.raises(BundleError, match=said):
+            replace(work, expected=replace(expected, **change))(())
 
 
 def test_output_and_slides_that_a_worker_does_not_see(expected, tmp_path):
-    complaint = dask_executor._look([expected], tmp_path / "unseen" / "mark")
-    assert (
-        complaint == f"A worker on {HOST} does not see {tmp_path / 'unseen'}: name a folder on storage that all share."
-    )
-    outcome = dask_executor.do_slide(Entry(tmp_path / "no.svs", SegmentSettings()), tmp_path / "no", expected)
-    assert outcome.status == "failed"
-    assert f"no.svs is not there on the host {HOST}" in outcome.message
+    unseen = tmp_path / "unseen" / "mark"
+    assert dask_checks.look([expected], unseen) == dask_checks.Seen(HOST, "", False, ())
+    for path, probe, said in (
+        (tmp_path / "no.svs", tmp_path, f"no.svs is not there on the host {HOST}"),
+        (Path(__file__), unseen, f"{tmp_path} is not seen by the host {HOST}"),
+    ):
+        outcome = dask_executor.do_slide(Entry(path, SegmentSettings()), tmp_path / "no", expected, probe)
+        assert outcome.status == "failed"
+        assert said in outcome.message
+    assert list(tmp_path.iterdir()) == []  # nothing is written where nobody would find it
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,6 @@ def test_a_full_disk_on_one_host_names_it(tmp_path):
     (tmp_path / ".slide.partial").mkdir()
     [tile] = plan_tiles(100, 100, 128, 16)
     with pytest.raises(OutputError, match=r"The disk is full: .* are kept \(on the host") as raised:
-        dask_executor.do_runs(FullDisk(tmp_path / "slide"), [[tile]])
+        dask_tiles.do_runs(pickle.dumps(FullDisk(tmp_path / "slide")), [[tile]])
     assert str(raised.value).endswith(f"(on the host {HOST}).")
     assert not list((tmp_path / ".slide.partial" / "attempts").iterdir())  # nobody died of it

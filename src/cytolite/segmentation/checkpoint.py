@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -115,21 +116,20 @@ class WorkFolder:
         OutputError
             If it cannot be written.
         """
-        cells = part.cells
-        vectors: dict[str, Any] = {} if cells.embeddings is None else {"embeddings": cells.embeddings}
-        with writing(self.final), _replaced(self._part(part.tile)) as beside, beside.open("wb") as file:
-            np.savez(
-                file,
-                owned=part.owned,
-                vertices=cells.vertices.astype(np.float32),  # exact: halves of px, far below 2**23
-                lengths=np.diff(cells.offsets).astype(np.int32),
-                centroids=cells.centroids,
-                types=cells.types,
-                type_probs=cells.type_probs,
-                area_um2=cells.area_um2,
-                features=np.array([cells.features[name] for name in FEATURE_NAMES], np.float32),
-                **vectors,
-            )
+        self.put(part.tile, encoded(part))
+
+    def put(self, tile: Tile, content: bytes) -> None:
+        """Write a part file that was made elsewhere; raises what `save` raises.
+
+        Parameters
+        ----------
+        tile : Tile
+            What was worked on.
+        content : bytes
+            From `encoded`.
+        """
+        with writing(self.final), _replaced(self._part(tile)) as beside:
+            beside.write_bytes(content)
 
     def load(self, tile: Tile) -> TileCells:
         """Read a tile's nuclei back.
@@ -253,6 +253,25 @@ class WorkFolder:
                 shutil.rmtree(self._old, ignore_errors=True)
             else:
                 os.replace(self._old, self.final)
+
+
+def encoded(part: TileCells) -> bytes:
+    """Return the content of a tile's part file."""
+    cells, file = part.cells, io.BytesIO()
+    vectors: dict[str, Any] = {} if cells.embeddings is None else {"embeddings": cells.embeddings}
+    np.savez(
+        file,
+        owned=part.owned,
+        vertices=cells.vertices.astype(np.float32),  # exact: halves of px, far below 2**23
+        lengths=np.diff(cells.offsets).astype(np.int32),
+        centroids=cells.centroids,
+        types=cells.types,
+        type_probs=cells.type_probs,
+        area_um2=cells.area_um2,
+        features=np.array([cells.features[name] for name in FEATURE_NAMES], np.float32),
+        **vectors,
+    )
+    return file.getvalue()
 
 
 @contextmanager

@@ -42,7 +42,14 @@ def connect(cluster: str, jobs: int | None = None) -> Iterator[Client]:
     kind, _, rest = cluster.partition(":")
     for name in ("distributed", "distributed.client"):  # what it says to programmers, by handlers of its own
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    dask.config.set({"distributed.comm.timeouts.connect": "10s", "distributed.scheduler.allowed-failures": 10})
+    dask.config.set(
+        {
+            "distributed.comm.timeouts.connect": "10s",
+            "distributed.scheduler.allowed-failures": 10,
+            # Looks at all threads a hundred times a second, in each process: nobody looks at it here.
+            "distributed.worker.profile.enabled": False,
+        }
+    )
     if kind == "local" and (not rest or rest.isdecimal()):
         with _processes(max(1, int(rest or jobs or machine.cores()))) as local, Client(local) as client:
             yield client

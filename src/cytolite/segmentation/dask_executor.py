@@ -1,146 +1,49 @@
-"""Slides and tiles on the workers of a Dask cluster: of this machine, of a batch system, or one that runs already.
+"""Slides on a Dask cluster: of this machine, of a batch system, or one that runs already.
 
-Each slide is a task that plans it, hands its tiles to all workers, and stitches and writes; it steps aside while it
-waits. All of it is the road of a run in one process, with the same part files, so that whatever dies costs what it had
-in hand. Needs the extra `cluster`.
+Where workers see the output each slide is a task that plans it, hands its tiles to all workers, and stitches and
+writes; it steps aside while it waits. Where they do not, a thread of the client does that, and workers send it what
+they find. All of it is the road of a run in one process, with the same part files, so that whatever dies costs what it
+had in hand. Needs the extra `cluster`.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from importlib.metadata import version
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import uuid4
 
-from distributed import Client, Future, KilledWorker, as_completed, get_worker, worker_client
-from filelock import FileLock, Timeout
+from distributed import Client, KilledWorker, get_worker
 
 from cytolite.config import SegmentSettings
-from cytolite.errors import BundleError, CytoliteError, InputError, OutputError, SlideError, Stopped
+from cytolite.errors import BundleError, InputError, Stopped
 from cytolite.inference.predictor import Model
 from cytolite.progress import Display, Update
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.cohort import Ledger
-from cytolite.segmentation.executors import Job
+from cytolite.segmentation.dask_checks import check_workers, probed
+from cytolite.segmentation.dask_tiles import TOPIC, DistantWorkers, Workers
+from cytolite.segmentation.expected import Expected
 from cytolite.segmentation.run import Outcome, try_slide
 from cytolite.segmentation.slide_list import Entry
-from cytolite.slides.tiles import Tile
 
-if TYPE_CHECKING:
-    from cytolite.bundle import Bundle
-
-_TOPIC = "cytolite"
-_WAIT_S, _JOBS_WAIT_S, _TELL_EVERY_S, _LOOK_EVERY_S = 30.0, 24 * 3600.0, 1.0, 0.1
-# A task is a few runs of tiles, so that the scheduler has less to do; and never more of them wait than keep all busy.
-_RUNS_A_TASK, _TASKS_A_THREAD = 4, 3
+_TELL_EVERY_S, _LOOK_EVERY_S = 1.0, 0.1
 # How often a slide is given to another worker after the one that had it died.
 _LIVES = 5
+# At a time in this process: one is planned, one written, while workers have the tiles of others.
+_SLIDES_HERE = 4
 log = logging.getLogger("cytolite")
 
 
-class Workers:
-    """Does tiles on all workers of the cluster that this task runs on; see `Executor`."""
-
-    here = False
-
-    def run(self, job: Job, runs: Sequence[Sequence[Tile]], tiles_left: Callable[[int], None]) -> None:
-        """Do the `runs`; see `Executor.run`.
-
-        Parameters
-        ----------
-        job : callable
-            Does one run of tiles; can be pickled, and says in `folder` where its part files are.
-        runs : sequence of sequences of Tile
-            Started in this order, a few to a task.
-        tiles_left : callable
-            Called in this thread, with the number of tiles not done yet, after each task.
-
-        Raises
-        ------
-        SlideError
-            If tiles killed workers again and again.
-        """
-        left = sum(len(run) for run in runs)
-        with worker_client() as client:  # steps aside: another task may use this thread meanwhile
-            threads = _Threads(client)
-            size = max(1, min(_RUNS_A_TASK, len(runs) // (2 * threads.now())))
-            tasks = iter([runs[i : i + size] for i in range(0, len(runs), size)])
-            counts: dict[Any, int] = {}
-            pending = as_completed()
-
-            def submit() -> None:
-                for task in islice(tasks, max(0, _TASKS_A_THREAD * threads.now() - len(counts))):
-                    future = client.submit(do_runs, job, task, pure=False, key=f"tiles-{uuid4().hex}")
-                    counts[future] = sum(len(run) for run in task)
-                    pending.add(future)
-
-            submit()
-            try:
-                for future in pending:
-                    future.result()
-                    left -= counts.pop(future)
-                    tiles_left(left)
-                    submit()
-            except KilledWorker:
-                raise SlideError(
-                    "Workers died again and again at the same tiles: look into their log; memory that is too small is "
-                    "the usual reason (--tile makes tiles smaller)."
-                ) from None
-            finally:
-                client.cancel(list(counts))
-
-
-class _Threads:
-    """How many threads all workers have: some come and go, and the scheduler need not be asked for each task."""
-
-    def __init__(self, client: Client) -> None:
-        self._client, self._asked, self._n = client, float("-inf"), 1
-
-    def now(self) -> int:
-        if time.monotonic() - self._asked > _TELL_EVERY_S:
-            self._n = max(1, sum(self._client.nthreads().values()))
-            self._asked = time.monotonic()
-        return self._n
-
-
-def do_runs(job: Job, runs: Sequence[Sequence[Tile]]) -> None:
-    """Do some runs of tiles, on a worker; errors name its host.
-
-    Parameters
-    ----------
-    job : callable
-        Does one run of tiles; says in `folder` where its part files are.
-    runs : sequence of sequences of Tile
-        Done one after the other.
-    """
-    work = WorkFolder(job.folder)  # type: ignore[attr-defined]
-    for run in runs:
-        try:
-            with work.attempt(run[0]):
-                job(run)
-        except CytoliteError as error:
-            raise type(error)(f"{str(error).rstrip('.')} (on the host {socket.gethostname()}).") from None
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What all workers must have: checked before any work, and again by those that come later."""
-
-    version: str
-    bundle: Path
-    bundle_sha256: str
-
-
-def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
+def do_slide(entry: Entry, folder: Path, expected: Expected, probe: Path) -> Outcome:
     """Segment one slide, on a worker, with the help of all.
 
     Parameters
@@ -151,62 +54,33 @@ def do_slide(entry: Entry, folder: Path, expected: Expected) -> Outcome:
         Of its results, on storage that all workers share.
     expected : Expected
         Version and bundle that this worker must have.
+    probe : pathlib.Path
+        Seen by who sees the output.
     """
-    if not entry.path.exists():
-        message = (
-            f"{entry.path} is not there on the host {socket.gethostname()}: check the name; all workers have to see a "
-            "slide under the same one."
-        )
-        return Outcome(entry.path, folder, "failed", message)
-    try:
-        bundle = _bundle(expected)
-    except BundleError as error:
-        return Outcome(entry.path, folder, "failed", str(error))
-    model = Model.of(bundle, entry.settings)
-    return try_slide(entry, folder, model, _tell(folder.name), Workers())
-
-
-def _bundle(expected: Expected) -> Bundle:
-    """Load the bundle on a worker.
-
-    Raises
-    ------
-    BundleError
-        If this process has something otherwise than the client.
-    """
-    from cytolite.bundle import load_bundle
-
+    wrong = ""
     host = socket.gethostname()
-    if (here := version("cytolite")) != expected.version:
-        raise BundleError(
-            f"A worker on {host} has cytolite {here}, this is {expected.version}: install the same on all hosts."
+    if not probe.exists():
+        wrong = f"{folder.parent} is not seen by the host {host}, which came later: run the same command again."
+    elif not entry.path.exists():
+        wrong = (
+            f"{entry.path} is not there on the host {host}: check the name; all workers have to see a slide under the "
+            "same one."
         )
-    try:
-        bundle = load_bundle(str(expected.bundle))
-    except BundleError as error:
-        raise BundleError(f"A worker on {host} cannot use the model: {error}") from None
-    if bundle.sha256 != expected.bundle_sha256:
-        raise BundleError(
-            f"A worker on {host} has another network in {expected.bundle}: copy the same bundle to all hosts."
-        )
-    return bundle
+    else:
+        try:
+            model = Model.of(expected.load(), entry.settings)
+        except BundleError as error:
+            wrong = str(error)
+    if wrong:
+        return Outcome(entry.path, folder, "failed", wrong)
+    return try_slide(entry, folder, model, _display(folder.name, _tell), Workers())
 
 
-def _look(expected: Sequence[Expected], seen: Path) -> str:
-    """Return what is wrong with a worker; empty if nothing."""
-    if not seen.exists():
-        return (
-            f"A worker on {socket.gethostname()} does not see {seen.parent}: name a folder on storage that all share."
-        )
-    try:
-        for one in expected:
-            _bundle(one)
-    except BundleError as error:
-        return str(error)
-    return ""
+def _tell(told: dict[str, Any]) -> None:
+    get_worker().log_event(TOPIC, told)
 
 
-def _tell(name: str) -> Display:
+def _display(name: str, tell: Callable[[dict[str, Any]], None]) -> Display:
     """Return a display that tells the client how far a slide is."""
 
     @contextmanager
@@ -217,7 +91,7 @@ def _tell(name: str) -> Display:
             nonlocal last
             if time.monotonic() - last >= _TELL_EVERY_S:
                 last = time.monotonic()
-                get_worker().log_event(_TOPIC, {"slide": name, "done_mm2": done, "total_mm2": total})
+                tell({"slide": name, "done_mm2": done, "total_mm2": total})
 
         yield update
 
@@ -241,7 +115,7 @@ def segment_on_cluster(
     client : Client
         From `connect`.
     entries, folders : sequences
-        Slides, and the folders of their results: on storage that all workers see under these names.
+        Slides, at paths that all workers see, and the folders of their results.
     models : callable
         Gives the model of some settings, for its name and hash: no network is loaded here.
     ledger : Ledger
@@ -254,34 +128,49 @@ def segment_on_cluster(
     Raises
     ------
     InputError
-        If workers have other versions, or do not see the output.
+        If workers have other versions or models, or the scheduler is gone.
     """
-    expected = [_expected(models(entry.settings)) for entry in entries]
+    bundles = [models(entry.settings).bundle for entry in entries]
     # What is best here decides for all: workers on other processors must not choose otherwise.
     entries = [replace(entry, settings=models(entry.settings).as_set(entry.settings)) for entry in entries]
-    _check_workers(client, sorted(set(expected), key=repr), folders[0].parent)
-    ledger.tell(dashboard=client.dashboard_link)
-    for folder in folders:
-        WorkFolder(folder).forget_attempts()
-    run = _Run(client, entries, folders, expected, ledger=ledger, report=report)
-    try:
-        client.subscribe_topic(_TOPIC, run.hear)
-        with display(f"{len(entries)} slides", "slides") as update:
-            while run.step():
+    with probed(folders[0].parent) as probe:
+        blind = check_workers(client, list({bundle.path: bundle for bundle in bundles}.values()), probe)
+        expected = [Expected.of(bundle) for bundle in bundles]
+        place: _Place = _Here(client, models) if blind else _There(client, expected, probe)
+        if blind:
+            log.warning("%s", _blind(folders[0].parent, blind))
+        ledger.tell(dashboard=client.dashboard_link, parts=place.parts)
+        for folder in folders:
+            WorkFolder(folder).forget_attempts()
+        run = _Run(client, entries, folders, place, ledger=ledger, report=report)
+        try:
+            client.subscribe_topic(TOPIC, run.hear)
+            with display(f"{len(entries)} slides", "slides") as update:
+                while run.step():
+                    update(run.slides_done, len(entries))
+                    time.sleep(_LOOK_EVERY_S)
                 update(run.slides_done, len(entries))
-                time.sleep(_LOOK_EVERY_S)
-            update(run.slides_done, len(entries))
-    except (KeyboardInterrupt, Stopped) as stop:
-        left = len(entries) - len(run.outcomes)
-        stop.args = (f"Stopped with {left} slides to go; run the same command again to go on, what is done is kept.",)
-        raise
-    except (OSError, CancelledError):  # what Dask raises without its scheduler
-        raise _gone(client) from None
-    finally:
-        with suppress(OSError):
-            client.cancel(list(run.running))
-            client.unsubscribe_topic(_TOPIC)
+        except (KeyboardInterrupt, Stopped) as stop:
+            left = len(entries) - len(run.outcomes)
+            stop.args = (
+                f"Stopped with {left} slides to go; run the same command again to go on, what is done is kept.",
+            )
+            raise
+        except (OSError, CancelledError):  # what Dask raises without its scheduler
+            raise _gone(client) from None
+        finally:
+            with suppress(OSError):
+                client.unsubscribe_topic(TOPIC)
+            place.stop(list(run.running))
     return [run.outcomes[i] for i in range(len(entries))]
+
+
+def _blind(output: Path, hosts: Sequence[str]) -> str:
+    named = hosts[0] if len(hosts) == 1 else f"{hosts[0]} and {len(hosts) - 1} more hosts"
+    return (
+        f"{output} is not seen by {named}: what workers find comes back through the scheduler, and this process "
+        "stitches and writes it."
+    )
 
 
 def _gone(client: Client) -> InputError:
@@ -292,6 +181,91 @@ def _gone(client: Client) -> InputError:
     )
 
 
+class _Place(Protocol):
+    """Where slides are planned, stitched and written.
+
+    Attributes
+    ----------
+    parts : str
+        How what workers find gets there.
+    heard : deque of dict
+        What was told of slides in work.
+    """
+
+    parts: str
+    heard: deque[dict[str, Any]]
+
+    def most(self, threads: int) -> int:
+        """Return how many slides may be in work on a cluster of so many threads."""
+
+    def submit(self, i: int, entry: Entry, folder: Path) -> Any:
+        """Start a slide; returns its future."""
+
+    def hear(self, told: dict[str, Any]) -> None:
+        """Take what a worker tells; called by another thread."""
+
+    def stop(self, running: Sequence[Any]) -> None:
+        """End what is in work, of which the futures are `running`."""
+
+
+class _There:
+    """Slides are tasks of the cluster, whose workers see the output."""
+
+    parts = "written by the workers"
+
+    def __init__(self, client: Client, expected: Sequence[Expected], probe: Path) -> None:
+        self._client, self._expected, self._probe = client, expected, probe
+        self.heard: deque[dict[str, Any]] = deque()
+
+    def most(self, threads: int) -> int:
+        return threads + 1
+
+    def submit(self, i: int, entry: Entry, folder: Path) -> Any:
+        task = (do_slide, entry, folder, self._expected[i], self._probe)
+        return self._client.submit(*task, pure=False, priority=-i, key=f"slide-{uuid4().hex}")
+
+    def hear(self, told: dict[str, Any]) -> None:
+        self.heard.append(told)
+
+    def stop(self, running: Sequence[Any]) -> None:
+        with suppress(OSError):
+            self._client.cancel(list(running))
+
+
+class _Here:
+    """Slides are threads of this process, and their tiles tasks of workers that do not see the output."""
+
+    parts = "sent through the scheduler"
+
+    def __init__(self, client: Client, models: Callable[[SegmentSettings], Model]) -> None:
+        self._models, self._workers = models, DistantWorkers(client)
+        self._pool = ThreadPoolExecutor(_SLIDES_HERE, thread_name_prefix="slide")
+        self._stopped = threading.Event()
+        self.heard: deque[dict[str, Any]] = deque()
+
+    def most(self, threads: int) -> int:
+        return _SLIDES_HERE
+
+    def submit(self, i: int, entry: Entry, folder: Path) -> Any:
+        return self._pool.submit(self._do, entry, folder)
+
+    def _do(self, entry: Entry, folder: Path) -> Outcome:
+        return try_slide(entry, folder, self._models(entry.settings), _display(folder.name, self._tell), self._workers)
+
+    def _tell(self, told: dict[str, Any]) -> None:
+        if self._stopped.is_set():
+            raise Stopped
+        self.heard.append(told)
+
+    def hear(self, told: dict[str, Any]) -> None:
+        self._workers.hear(told)
+
+    def stop(self, running: Sequence[Any]) -> None:
+        self._stopped.set()
+        self._workers.stop()
+        self._pool.shutdown(cancel_futures=True)
+
+
 class _Run:
     """Slides on a cluster: as many at a time as keep all workers busy, each again if its worker died."""
 
@@ -300,18 +274,17 @@ class _Run:
         client: Client,
         entries: Sequence[Entry],
         folders: Sequence[Path],
-        expected: Sequence[Expected],
+        place: _Place,
         *,
         ledger: Ledger,
         report: Callable[[Outcome], None],
     ) -> None:
-        self._client, self._entries, self._folders, self._expected = client, entries, folders, expected
+        self._client, self._entries, self._folders, self._place = client, entries, folders, place
         self._ledger, self._report = ledger, report
         self._waiting = deque(range(len(entries)))
         self._deaths = [0] * len(entries)
-        self._heard: deque[dict[str, Any]] = deque()
         self._shares: dict[int, float] = {}
-        self.running: dict[Future, int] = {}
+        self.running: dict[Any, int] = {}
         self.outcomes: dict[int, Outcome] = {}
 
     @property
@@ -321,13 +294,13 @@ class _Run:
 
     def hear(self, event: tuple[float, dict[str, Any]]) -> None:
         """Take what a worker tells; called by another thread."""
-        self._heard.append(event[1])
+        self._place.hear(event[1])
 
     def step(self) -> bool:
         """Do what there is to do; return whether there is more to come. Raises `InputError` without a scheduler."""
         if self._client.status != "running":
             raise _gone(self._client)
-        while self._waiting and len(self.running) <= max(1, sum(self._client.nthreads().values())):
+        while self._waiting and len(self.running) < self._place.most(max(1, sum(self._client.nthreads().values()))):
             self._submit(self._waiting.popleft())
         for future in [future for future in self.running if future.done()]:
             i = self.running.pop(future)
@@ -339,8 +312,8 @@ class _Run:
             else:
                 self._settle(i, outcome or self._given_up(i))
         in_work = {self._folders[i].name: i for i in self.running.values()}
-        while self._heard:
-            told = self._heard.popleft()
+        while self._place.heard:
+            told = self._place.heard.popleft()
             if (name := told.pop("slide")) in in_work:
                 self._shares[in_work[name]] = told["done_mm2"] / max(1e-9, told["total_mm2"])
                 self._ledger.change(self._folders[in_work[name]], **told)
@@ -348,8 +321,7 @@ class _Run:
 
     def _submit(self, i: int) -> None:
         entry = replace(self._entries[i], path=self._entries[i].path.resolve())
-        task = (do_slide, entry, self._folders[i].resolve(), self._expected[i])
-        future = self._client.submit(*task, pure=False, priority=-i, key=f"slide-{uuid4().hex}")
+        future = self._place.submit(i, entry, self._folders[i].resolve())
         self.running[future] = i
         self._ledger.change(self._folders[i], status="running")
 
@@ -370,8 +342,8 @@ def _outcome(future: Any, slide: Path, folder: Path) -> Outcome | None:
     """Return what became of a slide; ``None`` if its worker died. Raises `CancelledError` without a scheduler."""
     try:
         found: Outcome = future.result(timeout=30)
-    except CancelledError:
-        raise
+    except (CancelledError, Stopped):
+        raise CancelledError from None
     except (KilledWorker, OSError, TimeoutError) as error:
         log.info("%s: %s", slide, error)
         return None
@@ -381,47 +353,3 @@ def _outcome(future: Any, slide: Path, folder: Path) -> Outcome | None:
     return Outcome(
         slide, folder, found.status, found.message, found.warnings, found.cells, found.tissue_mm2, found.seconds
     )
-
-
-def _expected(model: Model) -> Expected:
-    return Expected(version("cytolite"), model.bundle.path.resolve(), model.bundle.sha256)
-
-
-def _check_workers(client: Client, expected: Sequence[Expected], output: Path) -> None:
-    """Wait for the first worker; raise `InputError` if none comes, or one has something otherwise than the client."""
-    wait_s = _WAIT_S if client.cluster is None else _JOBS_WAIT_S
-    try:
-        client.wait_for_workers(1, timeout=wait_s)
-    except TimeoutError:
-        raise InputError(f"The cluster has no workers after {wait_s:.0f} s: start some.") from None
-    seen = output / f".seen-{uuid4().hex}"
-    seen.touch()
-    try:
-        found = client.run(_look, expected, seen.resolve())
-    finally:
-        seen.unlink(missing_ok=True)
-    if complaints := sorted(set(filter(None, found.values()))):
-        raise InputError(complaints[0])
-
-
-@contextmanager
-def alone(output: Path) -> Iterator[None]:
-    """Keep a second client off the output of a run on a cluster.
-
-    Raises
-    ------
-    OutputError
-        If there is one.
-    """
-    lock = FileLock(output / ".cluster.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise OutputError(
-            f"Another run on a cluster is writing {output}; wait until it is done, or name another."
-        ) from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()

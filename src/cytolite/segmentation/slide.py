@@ -22,6 +22,7 @@ from cytolite.inference.predictor import Model, Predictor
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
 from cytolite.segmentation.executors import Executor, Job, Threads
+from cytolite.segmentation.expected import Expected
 from cytolite.segmentation.plan import Grid, Plan, plan_key, plan_slide
 from cytolite.segmentation.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.segmentation.tile import tile_cells
@@ -143,9 +144,7 @@ def _in_mm2(plan: Plan, update: Update) -> Callable[[int], None]:
 def _as_value(slide: Slide, plan: Plan, bundle: Bundle, settings: SegmentSettings, folder: Path) -> Job:
     from cytolite.segmentation.tile_work import TileWork
 
-    paths = (path.resolve() for path in (slide.path, bundle.path, folder))
-    at, model, results = paths
-    return TileWork(at, settings, model, bundle.sha256, plan.grid, results, version("cytolite"))
+    return TileWork(slide.path.resolve(), settings, Expected.of(bundle), plan.grid, folder.resolve())
 
 
 def _finish(

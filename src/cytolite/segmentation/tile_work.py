@@ -1,26 +1,49 @@
-"""Tiles as values: what has to be known to work on a slide's tiles in any process that sees the files."""
+"""Tiles as values: what has to be known to work on a slide's tiles in any process that sees the slide."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
-from cytolite.errors import BundleError, InputError
 from cytolite.inference.predictor import Model
-from cytolite.segmentation.checkpoint import WorkFolder
+from cytolite.segmentation.checkpoint import WorkFolder, encoded
+from cytolite.segmentation.expected import Expected
 from cytolite.segmentation.opening import open_as_set
 from cytolite.segmentation.plan import Grid
 from cytolite.segmentation.slide import TileJob
-from cytolite.slides.tiles import Tile
+from cytolite.segmentation.stitch import TileCells
+from cytolite.slides.tiles import Rectangle, Tile
 
 # Slides that a process keeps open: those in work at a time. Networks are few and stay.
 _OPEN_SLIDES = 4
+
+
+@dataclass
+class Parcel:
+    """What came of a run of tiles, on its way to the host that writes it; see `Keeper`.
+
+    Attributes
+    ----------
+    parts : dict
+        Content of the part file of each tile.
+    damaged : list of Rectangle
+        What could not be read: x, y, width and height, level-0 px.
+    """
+
+    parts: dict[Tile, bytes] = field(default_factory=dict)
+    damaged: list[Rectangle] = field(default_factory=list)
+
+    def save(self, part: TileCells) -> None:
+        """Keep a tile's nuclei."""
+        self.parts[part.tile] = encoded(part)
+
+    def add_damaged(self, places: Sequence[Rectangle]) -> None:
+        """Keep what could not be read."""
+        self.damaged += places
 
 
 @dataclass(frozen=True)
@@ -35,25 +58,19 @@ class TileWork:
         The file, under a name by which all processes see it.
     settings : SegmentSettings
         How it is opened, and where the network runs.
-    bundle : pathlib.Path
-        Folder of the model.
-    bundle_sha256 : str
-        Of its network: another one there would find other nuclei.
+    expected : Expected
+        The model, and the cytolite that planned the work.
     grid : Grid
         From `Plan.grid`.
     folder : pathlib.Path
         The slide's results; parts go to the work folder beside it.
-    version : str
-        Of cytolite, where the work was planned.
     """
 
     slide: Path
     settings: SegmentSettings
-    bundle: Path
-    bundle_sha256: str
+    expected: Expected
     grid: Grid
     folder: Path
-    version: str
 
     def __call__(self, tiles: Sequence[Tile]) -> None:
         """Do a run of tiles.
@@ -65,23 +82,18 @@ class TileWork:
         """
         _opened.job(self)(tiles)
 
+    def fetch(self, tiles: Sequence[Tile]) -> Parcel:
+        """Do a run of tiles and write nothing; raises what `__call__` raises."""
+        parcel = Parcel()
+        replace(_opened.job(self), work=parcel)(tiles)
+        return parcel
+
     def open(self) -> TileJob:
         """Open slide and network, and return the job; raises what `__call__` raises."""
         model = _opened.model(self)
         slide = open_as_set(self.slide, self.settings)
         embeddings = model.bundle.channels(self.settings.embeddings) > 0
         return TileJob(slide, self.grid, model.bundle, model.predictor, WorkFolder(self.folder), embeddings)
-
-    def load_model(self) -> Model:
-        """Load the model, if it and this cytolite are those that the work was planned with."""
-        if (here := version("cytolite")) != self.version:
-            raise InputError(
-                f"A worker has cytolite {here}, the run was started with {self.version}: install the same on all hosts."
-            )
-        bundle = load_bundle(str(self.bundle))
-        if bundle.sha256 != self.bundle_sha256:
-            raise BundleError(f"A worker has another network in {self.bundle} than the run was started with.")
-        return Model.of(bundle, self.settings)
 
 
 class _Opened:
@@ -104,9 +116,9 @@ class _Opened:
 
     def model(self, work: TileWork) -> Model:
         settings = work.settings
-        key = (work.bundle, work.bundle_sha256, work.version, settings.device, settings.precision, settings.tta)
+        key = (work.expected, settings.device, settings.precision, settings.tta)
         if key not in self._models:
-            self._models[key] = work.load_model()
+            self._models[key] = Model.of(work.expected.load(), settings)
         return self._models[key]
 
 
