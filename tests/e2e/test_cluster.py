@@ -181,9 +181,52 @@ class Hosts:
             process.wait()
 
 
-def test_a_scheduler_that_is_killed_ends_the_run_and_the_same_command_goes_on(work):
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def blind_to(*folders: Path) -> list[str]:
+    """Words that start a program for which these folders are empty, as on a host that does not share them."""
+    hide = "".join(f"mount -t tmpfs none '{folder}' && " for folder in folders)
+    words = ["unshare", "--mount", "sh", "-c", f'{hide}exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("folders are hidden from a process by unshare, and by the right to mount")
+    return words
+
+
+def test_workers_that_share_no_storage_send_what_they_find_whoever_dies(work):
+    (work / "sent").mkdir()
+    (work / "far").mkdir()
+    shutil.copy(work / "a.tif", work / "far" / "e.tif")
+    blind = blind_to(work / "sent", work / "fake", work / "far")
+    port = free_port()
+    with Hosts("127.0.0.1", port, [blind, blind]) as hosts:
+        process = start(work, "sent", hosts.address, str(work / "far" / "e.tif"))
+        wait_for(process, lambda: parts(work, "sent") >= 5)
+        hosts.processes[1].kill()
+        goal = parts(work, "sent") + 10
+        wait_for(process, lambda: parts(work, "sent") + 36 * len(finished(work / "sent")) >= goal)
+        hosts.processes[0].kill()
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert f"The scheduler {hosts.address} is gone" in err
+    assert "Traceback" not in err
+    kept = parts(work, "sent") + 36 * len(finished(work / "sent"))
+    assert kept >= goal
+    with Hosts("127.0.0.1", port, [blind, blind]) as hosts:
+        out, err = start(work, "sent", hosts.address, str(work / "far" / "e.tif")).communicate(timeout=300)
+    assert "Traceback" not in err
+    assert out.count(" nuclei in ") + kept // 36 >= 3
+    assert f"{work / 'sent'} is not seen by {socket.gethostname()}: what workers find comes back" in err
+    assert f"{work / 'far' / 'e.tif'} does not exist: check the path of the slide (on the host" in err
+    assert "parts sent through the scheduler" in (work / "sent" / "cohort.log").read_text()
+    assert not [path for path in (work / "sent").iterdir() if path.name.startswith(".seen")]
+    same(work, "sent")
+
+
+def test_a_scheduler_that_is_killed_ends_the_run_and_the_same_command_goes_on(work):
+    port = free_port()
     with Hosts("127.0.0.1", port) as hosts:
         process = start(work, "tcp", hosts.address)
         wait_for(process, lambda: parts(work, "tcp") >= 5)

@@ -6,12 +6,14 @@ import pickle
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, OutputError
+from cytolite.segmentation import expected as expected_module
 from cytolite.segmentation import tile_work
 from cytolite.segmentation.checkpoint import writing
 from cytolite.segmentation.expected import Expected
@@ -41,7 +43,6 @@ def test_a_worker_like_the_client_is_taken(expected, tmp_path):
         ({"version": "0.0.1"}, "the run was started with 0.0.1: install the same on all hosts"),
         ({"sha256": "0" * 64}, "has another model in"),
         ({"spec_sha256": "0" * 64}, "has another model in"),
-        ({"bundle": Path(__file__).parent}, "cannot use the model"),
     ],
 )
 def test_another_version_or_model_is_named_before_and_by_slides_that_come_later(expected, tmp_path, change, said):
@@ -53,6 +54,22 @@ def test_another_version_or_model_is_named_before_and_by_slides_that_come_later(
     slide.touch()
     outcome = dask_executor.do_slide(Entry(slide, SegmentSettings()), tmp_path / "out", other, tmp_path)
     assert (outcome.status, outcome.message) == ("failed", complaint)
+
+
+def test_a_model_that_is_not_there_is_asked_for_and_used_from_where_it_is_put(expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(expected_module, "_sent", {})
+    away = replace(expected, bundle=tmp_path / "away", spec_sha256="1" * 64)
+    assert dask_checks.look([expected, away], tmp_path) == dask_checks.Seen(HOST, "", True, (away,))
+    with pytest.raises(BundleError, match=f"A worker on {HOST} cannot use the model"):
+        away.load()
+    sent = dask_checks.SentBundle(away, load_bundle())
+    sent.setup(SimpleNamespace(local_directory=str(tmp_path)))
+    assert dask_checks.look([away], tmp_path).lacks == ()
+    with pytest.raises(BundleError, match="another model"):  # by its hash, wherever it came from
+        away.load()
+    here = replace(expected, bundle=tmp_path / "away")
+    dask_checks.SentBundle(here, load_bundle()).setup(SimpleNamespace(local_directory=str(tmp_path)))
+    assert here.load().path.parent == tmp_path
 
 
 def test_tiles_are_refused_by_a_worker_that_is_not_as_planned(expected, tmp_path):

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from cytolite.bundle import Bundle, load_bundle
+from cytolite.bundle import SPEC_NAME, Bundle, load_bundle
 from cytolite.errors import BundleError
 
 # Where this process keeps bundles that were sent to it, by their hashes.
@@ -44,8 +44,8 @@ class Expected:
         _sent[self.sha256, self.spec_sha256] = folder
 
     def is_missing(self) -> bool:
-        """Say whether there is no such folder here, and nobody has sent the bundle."""
-        return (self.sha256, self.spec_sha256) not in _sent and not self.bundle.is_dir()
+        """Say whether there is no bundle here, and nobody has sent it."""
+        return (self.sha256, self.spec_sha256) not in _sent and not (self.bundle / SPEC_NAME).is_file()
 
     def load(self) -> Bundle:
         """Load the bundle.
