@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 import numpy as np
 import tifffile
 from distributed import Client, LocalCluster
@@ -62,6 +63,8 @@ def slept(folder: Path, n: int, seconds: float) -> float:
 
 def engine(workers: Sequence[int], seconds: float, tiles_a_worker: int, folder: Path) -> None:
     (folder / ".slide.partial").mkdir()
+    # A task beside the one in work for each thread: what Dask gives processes of one thread, as clusters have them.
+    dask.config.set({"distributed.scheduler.worker-saturation": 2.0, "distributed.worker.profile.enabled": False})
     for n in workers:
         processes = -(-n // THREADS)
         options = {"n_workers": processes, "threads_per_worker": -(-n // processes), "dashboard_address": None}

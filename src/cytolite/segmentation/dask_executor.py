@@ -43,7 +43,7 @@ _SLIDES_HERE = 4
 log = logging.getLogger("cytolite")
 
 
-def do_slide(entry: Entry, folder: Path, expected: Expected, probe: Path) -> Outcome:
+def do_slide(entry: Entry, folder: Path, expected: Expected, probe: Path, rank: int = 0) -> Outcome:
     """Segment one slide, on a worker, with the help of all.
 
     Parameters
@@ -56,6 +56,8 @@ def do_slide(entry: Entry, folder: Path, expected: Expected, probe: Path) -> Out
         Version and bundle that this worker must have.
     probe : pathlib.Path
         Seen by who sees the output.
+    rank : int
+        Of the slide in the run.
     """
     wrong = ""
     host = socket.gethostname()
@@ -73,7 +75,7 @@ def do_slide(entry: Entry, folder: Path, expected: Expected, probe: Path) -> Out
             wrong = str(error)
     if wrong:
         return Outcome(entry.path, folder, "failed", wrong)
-    return try_slide(entry, folder, model, _display(folder.name, _tell), Workers())
+    return try_slide(entry, folder, model, _display(folder.name, _tell), Workers(rank))
 
 
 def _tell(told: dict[str, Any]) -> None:
@@ -221,7 +223,7 @@ class _There:
         return threads + 1
 
     def submit(self, i: int, entry: Entry, folder: Path) -> Any:
-        task = (do_slide, entry, folder, self._expected[i], self._probe)
+        task = (do_slide, entry, folder, self._expected[i], self._probe, i)
         return self._client.submit(*task, pure=False, priority=-i, key=f"slide-{uuid4().hex}")
 
     def hear(self, told: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
 import time
 from collections import Counter, deque
@@ -10,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import count
 from typing import Any
 from uuid import uuid4
 from weakref import WeakSet
 
 from distributed import Client, Future, KilledWorker, as_completed, get_worker, worker_client
+from distributed.protocol import pickle
 
 from cytolite.errors import CytoliteError, SlideError, Stopped
 from cytolite.segmentation.checkpoint import MOST_DEATHS, WorkFolder
@@ -29,14 +30,25 @@ _ASK_EVERY_S = 1.0
 # together. Never more tasks wait than keep all busy; they are handed out many at a time, which costs little more
 # than one.
 _RUNS_A_TASK, _TASKS_A_THREAD = 4, 3
+# In priority, from one handing out to the next: Dask alone would mix them, and the small tasks of the end must be last.
+_LATER = 1e-6
 
 Runs = Sequence[Sequence[Tile]]
 
 
 class Workers:
-    """Does tiles on all workers of the cluster that this task runs on; they write the part files. See `Executor`."""
+    """Does tiles on all workers of the cluster that this task runs on; they write the part files. See `Executor`.
+
+    Parameters
+    ----------
+    rank : int
+        Of the slide in the run: tiles of earlier ones go first.
+    """
 
     here = False
+
+    def __init__(self, rank: int = 0) -> None:
+        self._rank = rank
 
     def run(self, job: Job, runs: Runs, tiles_left: Callable[[int], None]) -> None:
         """Do the `runs`; see `Executor.run`.
@@ -82,7 +94,7 @@ class Workers:
             yield client
 
     def _hand_out(self, client: Client, job: Job, runs: Runs) -> _Out:
-        return _Out(client, do_runs, job, runs)
+        return _Out(client, do_runs, job, runs, self._rank)
 
     def _take(self, job: Job, future: Future) -> None:
         """Raise what a task raised; of one that is done there is nothing to fetch."""
@@ -111,7 +123,8 @@ class DistantWorkers(Workers):
     """
 
     def __init__(self, client: Client) -> None:
-        self._connected = client
+        super().__init__()
+        self._connected, self._ranks = client, count()
         self._begun: Counter[tuple[str, int]] = Counter()
         self._out: WeakSet[_Out] = WeakSet()
         self._stopped = False
@@ -131,7 +144,7 @@ class DistantWorkers(Workers):
         yield self._connected
 
     def _hand_out(self, client: Client, job: Job, runs: Runs) -> _Out:
-        out = _Out(client, fetch_runs, job, runs)
+        out = _Out(client, fetch_runs, job, runs, next(self._ranks))
         self._out.add(out)
         if self._stopped:
             out.cancel()
@@ -170,8 +183,10 @@ _DEATHS = (
 class _Out:
     """Tasks that are out: handed out as there is room, given back in groups as they are done."""
 
-    def __init__(self, client: Client, function: Callable[[bytes, Runs], object], job: Job, runs: Runs) -> None:
-        self._client, self._function = client, function
+    def __init__(
+        self, client: Client, function: Callable[[bytes, Runs], object], job: Job, runs: Runs, rank: int
+    ) -> None:
+        self._client, self._function, self._priority = client, function, -float(rank)
         self._job = pickle.dumps(job)  # once, and the scheduler need not look into it
         self._runs = deque(runs)
         self._again: list[Runs] = []
@@ -206,10 +221,14 @@ class _Out:
         while self._runs and len(tasks) < room:
             size = max(1, min(_RUNS_A_TASK, len(self._runs) // (2 * threads)))
             tasks.append([self._runs.popleft() for _ in range(min(size, len(self._runs)))])
-        if tasks:
-            keys = [f"tiles-{uuid4().hex}" for _ in tasks]
-            futures = self._client.map(self._function, [self._job] * len(tasks), tasks, key=keys, pure=False)
-            self._tasks |= dict(zip(futures, tasks, strict=True))
+        for i in range(0, len(tasks), threads):  # the first of them soon
+            some = tasks[i : i + threads]
+            keys = [f"tiles-{uuid4().hex}" for _ in some]
+            futures = self._client.map(
+                self._function, [self._job] * len(some), some, key=keys, pure=False, priority=self._priority
+            )
+            self._priority -= _LATER
+            self._tasks |= dict(zip(futures, some, strict=True))
             self._done.update(futures)
 
     def _count(self) -> int:
