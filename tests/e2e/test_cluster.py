@@ -332,11 +332,21 @@ def test_slurm_that_refuses_is_told_before_anything_is_done(work, slurm):
     ("cluster", "said"),
     [
         ("tcp://127.0.0.1:9", "The scheduler tcp://127.0.0.1:9 cannot be reached"),
-        ("local:many", "'local:many' is not known; allowed are local, local:N, tcp://HOST:PORT"),
+        ("local:many", "'local:many' is not known; allowed are local, local:N (from 1), tcp://HOST:PORT"),
+        ("local:0", "'local:0' is not known; allowed are local, local:N (from 1)"),
         ("slurm:no.toml", "The settings of Slurm no.toml cannot be read"),
+        ("local:2 --jobs 3", "--jobs 3 does not go with --cluster local:2"),
     ],
 )
 def test_a_cluster_that_is_none(work, cluster, said):
-    ran = cytolite("segment", *command(work, "none", "--cluster", cluster))
+    ran = cytolite("segment", *command(work, "none", "--cluster", *cluster.split()))
     assert ran.code == 2
     assert said in ran.sentence()
+
+
+def test_a_server_that_is_no_scheduler_is_not_waited_for(work):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        ran = cytolite("segment", *command(work, "none", "--cluster", address))
+    assert ran.code == 2
+    assert f"The scheduler {address} cannot be reached" in ran.sentence()

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from cytolite.config import SegmentSettings
 from cytolite.errors import InputError, OutputError, UsageError
 from cytolite.interop.result_folder import RUN_FILE
 from cytolite.provenance import fingerprint
 from cytolite.segmentation.results import check_free, find_slides, is_result, prepare_output, result_folders
+from cytolite.segmentation.slide_list import read_slide_list
 
 
 def make(path: Path, content: str = "") -> Path:
@@ -46,6 +48,15 @@ def test_patterns_are_expanded_in_order(tmp_path):
 def test_a_name_with_brackets_that_exists_is_no_pattern(tmp_path):
     slide = make(tmp_path / "a[1].png")
     assert find_slides([slide]) == [slide]
+
+
+@pytest.mark.parametrize("name", ["s3://bucket/a.svs", "https://host/a.tif"])
+def test_an_address_is_told_from_a_path(tmp_path, name):
+    with pytest.raises(UsageError, match=f"{name} is an address"):
+        find_slides([name, tmp_path])
+    (tmp_path / "list.csv").write_text(f"path\n{name}\n")
+    with pytest.raises(UsageError, match=f"line 2: {name} is an address"):
+        read_slide_list(tmp_path / "list.csv", SegmentSettings())
 
 
 def test_pattern_without_a_match_and_no_slide_at_all(tmp_path):

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +19,8 @@ from cytolite.errors import InputError, SlideError, UsageError
 from cytolite.interop.parquet import read_cells
 from cytolite.interop.simplify import Simplified
 from cytolite.segmentation.checkpoint import MOST_DEATHS, WorkFolder
+from cytolite.segmentation.cohort import Ledger
+from cytolite.segmentation.slide_list import Entry
 from cytolite.slides.tiles import plan_tiles
 from fakes import fake_bundle, paint, random_nuclei, write_slide
 
@@ -97,7 +101,25 @@ def test_status_tells_of_all_slides(cohort, tmp_path):
     told = pipeline.status(cohort[0] / "out")
     assert told.startswith("3 slides: 2 done, 1 failed\nended; ")
     assert "C: failed: " in told
-    assert "no run over several slides" in pipeline.status(tmp_path)
+    with pytest.raises(UsageError, match="of a run over several slides"):
+        pipeline.status(tmp_path)
+
+
+def test_status_counts_the_slides_of_this_run_alone_and_doubts_one_that_is_silent(tmp_path):
+    slides = {
+        "old": {"status": "done", "done_mm2": 1000.0, "earlier": True},
+        "A": {"status": "done", "done_mm2": 6.0},
+        "B": {"status": "waiting"},
+    }
+    state = {"running": True, "elapsed_s": 60.0, "started": "", "dashboard": "http://x", "slides": slides}
+    for updated, word in ((datetime.now(UTC), "running;"), (datetime.now(UTC) - timedelta(1), "running, or killed;")):
+        (tmp_path / "cohort.json").write_text(json.dumps(state | {"updated": updated.isoformat()}))
+        told = pipeline.status(tmp_path)
+        assert told.startswith("3 slides: 2 done, 1 waiting\n" + word)
+        assert "6.00 mm² in 60 s, 0.1 mm²/s\nabout 1 min left" in told
+    Ledger(tmp_path, [Entry(Path("B.tif"), SegmentSettings())], [tmp_path / "B"])
+    kept = json.loads((tmp_path / "cohort.json").read_text())["slides"]
+    assert {name: slide.get("earlier", False) for name, slide in kept.items()} == {"old": True, "A": True, "B": False}
 
 
 def test_a_second_run_skips_and_keeps_the_rest(cohort):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cytolite.drawing.cohort_page import write_page
+from cytolite.errors import UsageError
 from cytolite.files import NOTICE, write_text
 from cytolite.interop.cohort import COHORT_FILE, Cohort, read_cohort, read_state, write_cohort
 from cytolite.names import as_text, one_line
@@ -20,6 +22,8 @@ from cytolite.segmentation.slide_list import Entry
 
 # Seconds between two writings, and how many times longer than a writing takes.
 _EVERY_S, _TIMES = 2.0, 20.0
+# A run that has not written for so long may be dead; a tile, or the end of a giant slide, can take minutes.
+_SILENT_S = 600.0
 LOG_FILE = "cohort.log"
 
 
@@ -36,7 +40,8 @@ class Ledger:
 
     def __init__(self, output: Path, entries: Sequence[Entry], folders: Sequence[Path]) -> None:
         self._output = output
-        self._slides: dict[str, dict[str, Any]] = read_state(output)["slides"]
+        before: dict[str, dict[str, Any]] = read_state(output)["slides"]
+        self._slides = {name: {**state, "earlier": True} for name, state in before.items()}
         for entry, folder in zip(entries, folders, strict=True):
             state = {"path": as_text(entry.path.resolve()), "status": "waiting", "columns": entry.columns}
             self._slides[as_text(folder.name)] = state
@@ -146,32 +151,49 @@ def collect(output: Path) -> Cohort:
 
 
 def status(output: Path) -> str:
-    """Return how far the run is that works, or worked last, on a folder of results; a sentence if there is none."""
+    """Return how far the run is that works, or worked last, on a folder of results.
+
+    Raises
+    ------
+    UsageError
+        If there was none.
+    """
     state = read_state(output)
     slides = state["slides"]
     if not slides:
-        return f"{output} has no {COHORT_FILE}: no run over several slides was started there.\n"
+        raise UsageError(
+            f"{output} has no {COHORT_FILE}, or a damaged one: name the folder that is the --output of a run over "
+            "several slides."
+        )
     by_status: dict[str, list[str]] = {}
     for name, slide in slides.items():
         by_status.setdefault(slide.get("status", "waiting"), []).append(name)
     counts = ", ".join(f"{len(names):,} {word}" for word, names in sorted(by_status.items()))
     elapsed = float(state.get("elapsed_s", 0))
-    ours = [slide for slide in slides.values() if slide.get("status") in {"done", "running"}]
-    done_mm2 = sum(float(slide.get("done_mm2", 0)) for slide in ours)
-    word = "running" if state.get("running") else "ended"
+    ours = [slide for slide in slides.values() if not slide.get("earlier")]
+    states = Counter(slide.get("status", "waiting") for slide in ours)
+    done_mm2 = sum(float(slide.get("done_mm2", 0)) for slide in ours if slide.get("status") in {"done", "running"})
+    word = "ended" if not state.get("running") else "running" if _is_fresh(state) else "running, or killed"
     lines = [
         f"{len(slides):,} slides: {counts}",
         f"{word}; started {state.get('started')}, last word {state.get('updated')}",
     ]
     if elapsed > 0 and done_mm2 > 0:
         lines.append(f"{done_mm2:,.2f} mm² in {elapsed:,.0f} s, {done_mm2 / elapsed:.3g} mm²/s")
-        settled = len(by_status.get("done", ())) + len(by_status.get("failed", ()))
-        waiting = len(by_status.get("waiting", ())) + len(by_status.get("running", ()))
+        settled, waiting = states["done"] + states["failed"], states["waiting"] + states["running"]
         if state.get("running") and settled and waiting:
             lines.append(f"about {elapsed / settled * waiting / 60:,.0f} min left, at the pace of a mean slide")
-    lines += [f"dashboard {state['dashboard']}"] if state.get("dashboard") else []
+    lines += [f"dashboard {state['dashboard']}"] if state.get("dashboard") and state.get("running") else []
     for name in by_status.get("running", ()):
         lines.append(f"  {name}: {slides[name].get('done_mm2', 0):.2f} of {slides[name].get('total_mm2', 0):.2f} mm²")
     for name in by_status.get("failed", ()):
         lines.append(f"  {name}: failed: {slides[name].get('message', '')}")
     return "\n".join(lines) + "\n"
+
+
+def _is_fresh(state: Mapping[str, Any]) -> bool:
+    """Whether a run has written lately; one that was killed cannot say so."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(state["updated"])).total_seconds() < _SILENT_S
+    except (KeyError, TypeError, ValueError):
+        return False

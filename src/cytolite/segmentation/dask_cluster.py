@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import subprocess
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.comm import connect as comm_to
+from distributed.security import Security
 
 from cytolite import machine
 from cytolite.errors import UsageError
 from cytolite.files import read_toml
 
-_CLOSE_S = 10.0
+_CLOSE_S, _ANSWER_S = 10.0, 10.0
 # A job that has nothing to do is kept for a minute: the next slide may need it, and a queue takes longer.
 _ADAPT_EVERY_S, _IDLE_TIMES = 5.0, 12
 
@@ -32,7 +35,7 @@ def connect(cluster: str, jobs: int | None = None) -> Iterator[Client]:
         ``local``, ``local:4`` (processes of this machine), ``tcp://host:8786`` (a scheduler that runs), ``slurm`` or
         ``slurm:settings.toml`` (jobs that Slurm starts; the file has what `dask_jobqueue.SLURMCluster` takes).
     jobs : int, optional
-        At most so many jobs; they come and go with the work. One, if not given.
+        At most so many jobs, or processes of this machine; jobs come and go with the work. One job, if not given.
 
     Raises
     ------
@@ -50,8 +53,10 @@ def connect(cluster: str, jobs: int | None = None) -> Iterator[Client]:
             "distributed.worker.profile.enabled": False,
         }
     )
-    if kind == "local" and (not rest or rest.isdecimal()):
-        with _processes(max(1, int(rest or jobs or machine.cores()))) as local, Client(local) as client:
+    if jobs is not None and (kind in {"tcp", "tls"} or (kind == "local" and rest)):
+        raise UsageError(f"--jobs {jobs} does not go with --cluster {cluster}, which says how many there are.")
+    if kind == "local" and (not rest or (rest.isdecimal() and int(rest) > 0)):
+        with _processes(int(rest or jobs or machine.cores())) as local, Client(local) as client:
             yield client
     elif kind in {"tcp", "tls"}:
         with _scheduler(cluster) as client:
@@ -60,21 +65,29 @@ def connect(cluster: str, jobs: int | None = None) -> Iterator[Client]:
         with _slurm(Path(rest) if rest else None, jobs or 1) as client:
             yield client
     else:
-        allowed = "local, local:N, tcp://HOST:PORT, slurm and slurm:SETTINGS.toml"
+        allowed = "local, local:N (from 1), tcp://HOST:PORT, slurm and slurm:SETTINGS.toml"
         raise UsageError(f"--cluster {cluster!r} is not known; allowed are {allowed}.")
 
 
 @contextmanager
 def _scheduler(address: str) -> Iterator[Client]:
     try:
-        client = Client(address, timeout=10)
-    except (OSError, TimeoutError, ValueError) as error:
+        asyncio.run(_knock(address))
+        client = Client(address, timeout=_ANSWER_S)
+    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
         why = type(error).__name__
         raise UsageError(
             f"The scheduler {address} cannot be reached ({why}): is it running, and is the address right?"
         ) from None
     with client:
         yield client
+
+
+async def _knock(address: str) -> None:
+    """Raise what is wrong with an address; Dask waits for ever for the answer of a server that is none of its own."""
+    security = Security().get_connection_args("client")
+    comm = await asyncio.wait_for(comm_to(address, timeout=_ANSWER_S, **security), _ANSWER_S + 1)
+    await comm.close()
 
 
 @contextmanager

@@ -32,6 +32,8 @@ _ASK_EVERY_S = 1.0
 _RUNS_A_TASK, _TASKS_A_THREAD = 4, 3
 # In priority, from one handing out to the next: Dask alone would mix them, and the small tasks of the end must be last.
 _LATER = 1e-6
+# How often runs are tried again whose workers died before they could say what they began.
+_MOST_RETURNS = 10
 
 Runs = Sequence[Sequence[Tile]]
 
@@ -126,6 +128,7 @@ class DistantWorkers(Workers):
         super().__init__()
         self._connected, self._ranks = client, count()
         self._begun: Counter[tuple[str, int]] = Counter()
+        self._returned: Counter[tuple[str, int]] = Counter()
         self._out: WeakSet[_Out] = WeakSet()
         self._stopped = False
 
@@ -166,9 +169,9 @@ class DistantWorkers(Workers):
     def _after_deaths(self, job: Job, task: Runs) -> None:
         """A worker that dies takes along what waits for it: only a run that was begun each time is to blame."""
         runs = [(job.folder.name, run[0].index) for run in task]  # type: ignore[attr-defined]
-        if any(self._begun[run] >= MOST_DEATHS for run in runs):
+        self._returned.update(runs)
+        if any(self._begun[run] >= MOST_DEATHS or self._returned[run] >= _MOST_RETURNS for run in runs):
             raise SlideError(_DEATHS) from None
-        self._begun.update(runs)  # not for ever, if they die before they say so
 
     def _cancelled(self, left: int) -> None:
         raise Stopped(stopped(left)) from None

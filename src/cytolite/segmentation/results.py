@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ def find_slides(given: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for name in map(str, given):
+        refuse_address(name)
         if glob.has_magic(name) and not os.path.exists(name):
             matches = [match for match in sorted(glob.glob(name, recursive=True)) if not is_debris(Path(match))]
             if not matches:
@@ -50,6 +52,21 @@ def find_slides(given: Iterable[str | Path]) -> list[Path]:
     if not any(os.path.lexists(slide) for slide in slides):
         raise UsageError(f"{slides[0]} does not exist: check the path of the slide.")
     return slides
+
+
+def refuse_address(name: str) -> None:
+    """Refuse ``s3://bucket/slide.svs`` and the like, unless a file is called so.
+
+    Raises
+    ------
+    UsageError
+        If it is one.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE) and not os.path.exists(name):
+        raise UsageError(
+            f"{name} is an address, and nothing is fetched from the network: download the slide, or mount its storage "
+            "(mount-s3, rclone mount), and name the file."
+        )
 
 
 def _real(name: str) -> str:

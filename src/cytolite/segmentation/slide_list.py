@@ -12,7 +12,7 @@ from cytolite.config import SegmentSettings, make_settings
 from cytolite.errors import CytoliteError, UsageError, did_you_mean
 from cytolite.files import to_number
 from cytolite.names import folder_name, same_folder
-from cytolite.segmentation.results import find_slides, is_result, is_result_of, result_folders
+from cytolite.segmentation.results import find_slides, is_result, is_result_of, refuse_address, result_folders
 from cytolite.tables import open_csv
 
 # Columns that say how a slide is worked on; all others travel into the cohort's table.
@@ -140,6 +140,7 @@ def read_slide_list(path: Path, settings: SegmentSettings) -> list[Entry]:
 def _entry(path: Path, place: str, row: Mapping[str, str], settings: SegmentSettings) -> Entry:
     if not row["path"]:
         raise UsageError("it has no path")
+    refuse_address(row["path"])
     given: dict[str, Any] = {name: row[name] for name in SETTING_COLUMNS if row.get(name)}
     if "mpp" in given:
         try:
