@@ -41,9 +41,9 @@ def workers():
     from cytolite.segmentation.dask_tiles import TOPIC, DistantWorkers
 
     # A death is told at once, and Dask blames all tasks that the worker had.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        cluster = distributed.LocalCluster(1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50)
-    with cluster, distributed.Client(cluster) as client:
+    config = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "1h"}
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    with dask.config.set(config), distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         workers = DistantWorkers(client)
         client.subscribe_topic(TOPIC, lambda event: workers.hear(event[1]))
         yield workers

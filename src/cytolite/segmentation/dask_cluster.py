@@ -132,6 +132,8 @@ def _processes(workers: int) -> Iterator[LocalCluster]:
     Dask waits for ever for a worker that had died while it was being started.
     """
     before = set(multiprocessing.active_children())
+    # Dask gives a process up for ever that is not back in 15 s, which starting takes on a machine that is busy.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
     local = LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
     )

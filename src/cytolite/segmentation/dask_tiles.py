@@ -82,6 +82,8 @@ class Workers:
                             out.again(task)
                         else:
                             left -= sum(len(run) for run in task)
+                        finally:
+                            future.release()  # or it would be done again if the worker that keeps its result dies
                     tiles_left(left)
             except CancelledError:
                 self._cancelled(left)
