@@ -1,6 +1,7 @@
 """What a cluster costs, and whether it may be shot at.
 
     python benchmarks/bench_cluster.py [--workers 1 2 16 64 256] [--seconds 0.5]
+    python benchmarks/bench_cluster.py --sent [--workers ...]
     python benchmarks/bench_cluster.py --slides 200 [--processes 2]
     python benchmarks/bench_cluster.py --giant [--side 100000] [--processes 2]
     python benchmarks/bench_cluster.py --kills 20 [--seed 0]
@@ -8,9 +9,10 @@
 
 The first has tiles that sleep instead of computing, so that one machine can stand for many: workers are threads, up to
 32 in a process, with Dask's own scheduler and connections. It prints the engine's milliseconds a tile (tiles that take
-no time) and the efficiency: seconds slept over seconds that all workers were there. The second compares a cohort of
-small slides on a cluster with one process; the third segments one very large slide (a TIFF whose tiles are all alike)
-and watches the memory of every process. The fourth kills a worker, the scheduler or the client at random moments,
+no time) and the efficiency: seconds slept over seconds that all workers were there. The second is the same where
+workers share no storage, and send 0.5 MB a tile, which this process writes. The third compares a cohort of
+small slides on a cluster with one process; the fourth segments one very large slide (a TIFF whose tiles are all alike)
+and watches the memory of every process. The fifth kills a worker, the scheduler or the client at random moments,
 starts what died again, and compares the cells with those of one process. All networks but the sleeping one read the
 answer off the pixels.
 """
@@ -34,11 +36,13 @@ import numpy as np
 import tifffile
 from distributed import Client, LocalCluster
 
-from cytolite.segmentation.dask_tiles import Workers
+from cytolite.segmentation.dask_tiles import DistantWorkers, Workers
+from cytolite.segmentation.tile_work import Parcel
 from cytolite.slides.tiles import Tile, plan_tiles
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 THREADS = 32  # in a process
+SENT_BYTES = 500_000  # a tile with a thousand nuclei
 COMPARED = ("cells.parquet", "cells.geojson.gz", "summary.json", "tissue.geojson")
 
 
@@ -52,27 +56,42 @@ class Sleep:
     def __call__(self, tiles: Sequence[Tile]) -> None:
         time.sleep(self.seconds * len(tiles))
 
+    def fetch(self, tiles: Sequence[Tile]) -> Parcel:
+        self(tiles)
+        return Parcel(dict.fromkeys(tiles, bytes(SENT_BYTES)))
 
-def slept(folder: Path, n: int, seconds: float) -> float:
-    """Do n tiles on all workers, as a slide does; return the seconds that took. Runs on a worker."""
+
+def slept(folder: Path, n: int, seconds: float, workers: Workers | None = None) -> float:
+    """Do n tiles on all workers, as a slide does; return the seconds that took. Runs on a worker if none are given."""
     tiles = plan_tiles(n * 128, 128, 128, 16)
     start = time.perf_counter()
-    Workers().run(Sleep(folder, seconds), [[tile] for tile in tiles], lambda left: None)
+    (workers or Workers()).run(Sleep(folder, seconds), [[tile] for tile in tiles], lambda left: None)
     return time.perf_counter() - start
 
 
-def engine(workers: Sequence[int], seconds: float, tiles_a_worker: int, folder: Path) -> None:
-    (folder / ".slide.partial").mkdir()
+def engine(workers: Sequence[int], seconds: float, tiles_a_worker: int, folder: Path, *, sent: bool = False) -> None:
+    (folder / ".slide.partial" / "tiles").mkdir(parents=True)
     # A task beside the one in work for each thread: what Dask gives processes of one thread, as clusters have them.
     dask.config.set({"distributed.scheduler.worker-saturation": 2.0, "distributed.worker.profile.enabled": False})
     for n in workers:
         processes = -(-n // THREADS)
-        options = {"n_workers": processes, "threads_per_worker": -(-n // processes), "dashboard_address": None}
+        options = {
+            "n_workers": processes,
+            "threads_per_worker": -(-n // processes),
+            "dashboard_address": "127.0.0.1:0",
+            "silence_logs": 50,
+        }
         with LocalCluster(processes=True, **options) as cluster, Client(cluster) as client:
-            client.submit(slept, folder / "slide", 4 * n, 0.0, pure=False).result()  # imports, connections
-            idle = client.submit(slept, folder / "slide", max(200, 4 * n), 0.0, pure=False).result()
+
+            def timed(tiles: int, seconds: float, client: Client = client) -> float:
+                if sent:
+                    return slept(folder / "slide", tiles, seconds, DistantWorkers(client))
+                return client.submit(slept, folder / "slide", tiles, seconds, pure=False).result()
+
+            timed(4 * n, 0.0)  # imports, connections
+            idle = timed(max(200, 4 * n), 0.0)
             tiles = tiles_a_worker * n
-            wall = client.submit(slept, folder / "slide", tiles, seconds, pure=False).result()
+            wall = timed(tiles, seconds)
         overhead = 1e3 * idle / max(200, 4 * n)
         share = tiles * seconds / (n * wall)
         print(
@@ -244,6 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 16, 64, 256])
     parser.add_argument("--seconds", type=float, default=0.5, help="that a tile sleeps")
+    parser.add_argument("--sent", action="store_true", help="as if workers did not see the output")
     parser.add_argument("--slides", type=int)
     parser.add_argument("--giant", action="store_true")
     parser.add_argument("--side", type=int, default=100_000)
@@ -263,7 +283,7 @@ def main() -> None:
         elif given.kills:
             kills(given.kills, given.seed, 900, Path(folder))
         else:
-            engine(given.workers, given.seconds, 20, Path(folder))
+            engine(given.workers, given.seconds, 20, Path(folder), sent=given.sent)
 
 
 if __name__ == "__main__":

@@ -51,16 +51,15 @@ def workers():
 
 def job(tmp_path: Path, **given: int) -> Job:
     (tmp_path / "marks").mkdir(parents=True)
-    slide = tmp_path / tmp_path.name  # slides of a run have names of their own
-    WorkFolder(slide).open({})
-    return Job(slide, tmp_path / "marks", **given)
+    WorkFolder(tmp_path / "slide").open({})
+    return Job(tmp_path / "slide", tmp_path / "marks", **given)
 
 
 @pytest.mark.parametrize("deaths", [0, MOST_DEATHS - 1])
 def test_all_parts_come_back_though_a_worker_dies_once_or_twice(workers, tmp_path, deaths):
     left = []
     workers.run(job(tmp_path, killer=2, deaths=deaths), [[tile] for tile in TILES], left.append)
-    work = WorkFolder(tmp_path / tmp_path.name)
+    work = WorkFolder(tmp_path / "slide")
     assert [work._part(tile).read_bytes() for tile in TILES] == [b"0", b"1", b"2", b"3", b"4", b"5"]
     assert work.damaged() == [(i, 0, 1, 1) for i in range(6)]
     assert left == sorted(left, reverse=True)

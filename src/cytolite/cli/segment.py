@@ -43,7 +43,7 @@ def segment(
         str | None,
         Parameter(help="local:N processes, tcp://HOST:PORT of a Dask scheduler, or slurm:SETTINGS.toml."),
     ] = None,
-    jobs: Annotated[int | None, Parameter(help="Jobs that the cluster may start.")] = None,
+    jobs: Annotated[int | None, Parameter(help="Jobs that Slurm may start, or processes of `local`.")] = None,
     config: Config = None,
     progress: Progress = "auto",
     settings: Annotated[SegmentSettings | None, Parameter(name="*")] = None,

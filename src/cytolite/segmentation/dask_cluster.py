@@ -135,7 +135,11 @@ def _processes(workers: int) -> Iterator[LocalCluster]:
     # Dask gives a process up for ever that is not back in 15 s, which starting takes on a machine that is busy.
     dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
     local = LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
     )
     try:
         yield local

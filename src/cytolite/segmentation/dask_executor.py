@@ -75,14 +75,14 @@ def do_slide(entry: Entry, folder: Path, expected: Expected, probe: Path, rank: 
             wrong = str(error)
     if wrong:
         return Outcome(entry.path, folder, "failed", wrong)
-    return try_slide(entry, folder, model, _display(folder.name, _tell), Workers(rank))
+    return try_slide(entry, folder, model, _display(folder, _tell), Workers(rank))
 
 
 def _tell(told: dict[str, Any]) -> None:
     get_worker().log_event(TOPIC, told)
 
 
-def _display(name: str, tell: Callable[[dict[str, Any]], None]) -> Display:
+def _display(folder: Path, tell: Callable[[dict[str, Any]], None]) -> Display:
     """Return a display that tells the client how far a slide is."""
 
     @contextmanager
@@ -93,7 +93,7 @@ def _display(name: str, tell: Callable[[dict[str, Any]], None]) -> Display:
             nonlocal last
             if time.monotonic() - last >= _TELL_EVERY_S:
                 last = time.monotonic()
-                tell({"slide": name, "done_mm2": done, "total_mm2": total})
+                tell({"slide": str(folder), "done_mm2": done, "total_mm2": total})
 
         yield update
 
@@ -204,7 +204,7 @@ class _Place(Protocol):
         """Start a slide; returns its future."""
 
     def hear(self, told: dict[str, Any]) -> None:
-        """Take what a worker tells; called by another thread."""
+        """Take what a worker tells, of this run or of another on the same cluster; called by another thread."""
 
     def stop(self, running: Sequence[Any]) -> None:
         """End what is in work, of which the futures are `running`."""
@@ -227,7 +227,8 @@ class _There:
         return self._client.submit(*task, pure=False, priority=-i, key=f"slide-{uuid4().hex}")
 
     def hear(self, told: dict[str, Any]) -> None:
-        self.heard.append(told)
+        if "done_mm2" in told:
+            self.heard.append(told)
 
     def stop(self, running: Sequence[Any]) -> None:
         with suppress(OSError):
@@ -252,7 +253,7 @@ class _Here:
         return self._pool.submit(self._do, entry, folder)
 
     def _do(self, entry: Entry, folder: Path) -> Outcome:
-        return try_slide(entry, folder, self._models(entry.settings), _display(folder.name, self._tell), self._workers)
+        return try_slide(entry, folder, self._models(entry.settings), _display(folder, self._tell), self._workers)
 
     def _tell(self, told: dict[str, Any]) -> None:
         if self._stopped.is_set():
@@ -260,7 +261,8 @@ class _Here:
         self.heard.append(told)
 
     def hear(self, told: dict[str, Any]) -> None:
-        self._workers.hear(told)
+        if "begun" in told:
+            self._workers.hear(told)
 
     def stop(self, running: Sequence[Any]) -> None:
         self._stopped.set()
@@ -313,7 +315,7 @@ class _Run:
                 self._waiting.appendleft(i)
             else:
                 self._settle(i, outcome or self._given_up(i))
-        in_work = {self._folders[i].name: i for i in self.running.values()}
+        in_work = {str(self._folders[i].resolve()): i for i in self.running.values()}
         while self._place.heard:
             told = self._place.heard.popleft()
             if (name := told.pop("slide")) in in_work:

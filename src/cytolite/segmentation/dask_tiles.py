@@ -170,7 +170,7 @@ class DistantWorkers(Workers):
 
     def _after_deaths(self, job: Job, task: Runs) -> None:
         """A worker that dies takes along what waits for it: only a run that was begun each time is to blame."""
-        runs = [(job.folder.name, run[0].index) for run in task]  # type: ignore[attr-defined]
+        runs = [(str(job.folder), run[0].index) for run in task]  # type: ignore[attr-defined]
         self._returned.update(runs)
         if any(self._begun[run] >= MOST_DEATHS or self._returned[run] >= _MOST_RETURNS for run in runs):
             raise SlideError(_DEATHS) from None
@@ -273,7 +273,7 @@ def fetch_runs(job: bytes, runs: Runs) -> list[Parcel]:
     """
     do, parcels = _job(job), []
     for run in runs:
-        get_worker().log_event(TOPIC, {"slide": do.folder.name, "begun": run[0].index})
+        get_worker().log_event(TOPIC, {"slide": str(do.folder), "begun": run[0].index})
         with _named():
             parcels.append(do.fetch(run))
     return parcels
