@@ -14,10 +14,8 @@ from cytolite.bundle import load_bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import BundleError, OutputError
 from cytolite.segmentation import expected as expected_module
-from cytolite.segmentation import tile_work
 from cytolite.segmentation.checkpoint import writing
 from cytolite.segmentation.expected import Expected
-from cytolite.segmentation.plan import Grid
 from cytolite.segmentation.slide_list import Entry
 from cytolite.slides.tiles import plan_tiles
 
@@ -70,14 +68,6 @@ def test_a_model_that_is_not_there_is_asked_for_and_used_from_where_it_is_put(ex
     here = replace(expected, bundle=tmp_path / "away")
     dask_checks.SentBundle(here, load_bundle()).setup(SimpleNamespace(local_directory=str(tmp_path)))
     assert here.load().path.parent == tmp_path
-
-
-def test_tiles_are_refused_by_a_worker_that_is_not_as_planned(expected, tmp_path):
-    grid = Grid(0.5, 1, 1.0, 100, 100)
-    work = tile_work.TileWork(tmp_path / "s.tif", SegmentSettings(), expected, grid, tmp_path / "s")
-    for change, said in (({"version": "0.0.1"}, r"started with 0\.0\.1: install"), ({"sha256": "0"}, "another model")):
-        with pytest.raises(BundleError, match=said):
-            replace(work, expected=replace(expected, **change))(())
 
 
 def test_output_and_slides_that_a_worker_does_not_see(expected, tmp_path):

@@ -5,14 +5,15 @@ import os
 import pickle
 import shutil
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cytolite.config import SegmentSettings
-from cytolite.errors import BundleError, InputError
+from cytolite.errors import BundleError
 from cytolite.segmentation.checkpoint import WorkFolder
+from cytolite.segmentation.expected import Expected
 from cytolite.segmentation.plan import plan_key, plan_slide
 from cytolite.segmentation.slide import segment_slide
 from cytolite.segmentation.tile_work import TileWork
@@ -64,8 +65,25 @@ def test_other_processes_find_the_same_to_the_last_bit(painted, bundle, tmp_path
 def work_of(painted, bundle, folder, **changes):
     with open_slide(painted) as slide:
         grid = plan_slide(slide, bundle, SETTINGS).grid
-    given = {"bundle_sha256": bundle.sha256, "version": version("cytolite")} | changes
-    return TileWork(painted, SETTINGS, bundle.path, grid=grid, folder=folder, **given)
+    return TileWork(painted, SETTINGS, replace(Expected.of(bundle), **changes), grid, folder)
+
+
+def test_what_is_sent_is_what_would_be_written(painted, bundle, tmp_path):
+    with open_slide(painted) as slide:
+        tiles = plan_slide(slide, bundle, SETTINGS).tiles[:2]
+    written, sent = (WorkFolder(tmp_path / name) for name in ("written", "sent"))
+    written.open({})
+    sent.open({})
+    work = work_of(painted, bundle, tmp_path / "written")
+    work(tiles)
+    parcel = work.fetch(tiles)
+    assert list(parcel.parts) == tiles
+    for tile in tiles:
+        sent.put(tile, parcel.parts[tile])
+        one, other = written.load(tile), sent.load(tile)
+        assert len(one.cells) > 0
+        np.testing.assert_array_equal(one.owned, other.owned, strict=True)
+        assert pickle.dumps(vars(one.cells)) == pickle.dumps(vars(other.cells))
 
 
 def test_a_value_is_small_and_equal_after_pickling(painted, bundle, tmp_path):
@@ -77,10 +95,11 @@ def test_a_value_is_small_and_equal_after_pickling(painted, bundle, tmp_path):
 
 
 def test_another_version_or_network_is_refused_before_any_work(painted, bundle, tmp_path):
-    with pytest.raises(InputError, match=r"A worker has cytolite .*, the run was started with 0\.0\.1"):
+    with pytest.raises(BundleError, match=r"A worker on .* has cytolite .*, the run was started with 0\.0\.1"):
         work_of(painted, bundle, tmp_path / "out", version="0.0.1")([])
-    with pytest.raises(BundleError, match="another network"):
-        work_of(painted, bundle, tmp_path / "out", bundle_sha256="0" * 64)([])
+    for other in ("sha256", "spec_sha256"):
+        with pytest.raises(BundleError, match="another model"):
+            work_of(painted, bundle, tmp_path / "out", **{other: "0" * 64})([])
 
 
 def test_the_key_follows_the_content_and_not_the_place_or_the_date(painted, bundle, tmp_path):
