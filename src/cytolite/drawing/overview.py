@@ -15,6 +15,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from cytolite.cells import CellTable
 from cytolite.celltypes import DEFAULT, TypeSet
+from cytolite.drawing.png import write_png
 from cytolite.files import NOTICE, plain_refusal, whole_file
 from cytolite.fonts import drawable, font
 from cytolite.interop.roi import Region
@@ -260,7 +261,7 @@ def _draw_outlines(
             draw_lines.line(points, type_set[table.types[i] - 1].colour, round(width * finer))
             draw_strength.line(points, 255, round(width * finer))
             draw_seam.line(points, 115, round((width + 1) * finer))
-    lines, strength, seam = (layer.resize(picture.size, Image.Resampling.BOX) for layer in (lines, strength, seam))
+    lines, strength, seam = (layer.reduce(finer) for layer in (lines, strength, seam))
     picture = Image.composite(Image.new("RGB", picture.size, _PAPER), picture, seam)
     # The lines lie on black, so averaging has multiplied their colour by their strength already.
     picture = ImageChops.composite(Image.new("RGB", picture.size), picture, strength)
@@ -323,6 +324,8 @@ def _draw_dots(
 
 def _draw_tissue(picture: Image.Image, view: _View, tissue: NDArray[np.bool_], tissue_scale_px: float) -> Image.Image:
     """Return a copy with the border of the tissue as a smooth line; what is not tissue is a little paler."""
+    if tissue.all():  # as in most small images: there is no border
+        return picture.copy()
     width, height = picture.size
     reach = [side * view.scale_px / tissue_scale_px for side in picture.size]
     box = (0, 0, min(reach[0], tissue.shape[1]), min(reach[1], tissue.shape[0]))
@@ -334,9 +337,9 @@ def _draw_tissue(picture: Image.Image, view: _View, tissue: NDArray[np.bool_], t
     # Blurred over a square, the mask is above 0 as far as its maximum over that square: at a hundredth of the time.
     grown = mask.filter(ImageFilter.BoxBlur(radius)).point(lambda v: 255 if v else 0)
     line = ImageChops.difference(grown, mask)
-    outside = ImageChops.invert(mask).resize(picture.size, Image.Resampling.BOX).point(lambda v: v * 0.35)
+    outside = ImageChops.invert(mask).reduce(2).point(lambda v: v * 0.35)
     picture = Image.composite(Image.new("RGB", picture.size, _PAPER), picture, outside)
-    line = line.resize(picture.size, Image.Resampling.BOX)
+    line = line.reduce(2)
     return Image.composite(Image.new("RGB", picture.size, (0, 121, 107)), picture, line)
 
 
@@ -470,4 +473,4 @@ def _flow(widths: Sequence[float], room: float) -> list[tuple[int, int, float]]:
 
 def _save(path: str | Path, picture: Image.Image) -> None:
     with whole_file(path) as file, plain_refusal(Path(path)):
-        picture.save(file, "PNG", compress_level=4)
+        write_png(file, picture)
