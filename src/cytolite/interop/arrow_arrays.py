@@ -20,20 +20,26 @@ def of_numbers(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> 
     valid : numpy.ndarray, optional
         bool (N,); the others are null.
     """
-    known = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    known = None if valid is None else _bits(valid)
     numbers = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [known, numbers])
+
+
+def _bits(valid: NDArray[np.bool_]) -> pa.Buffer | None:
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
 def of_texts(texts: Sequence[str]) -> pa.Array:
     """Return texts as an Arrow array of strings."""
     encoded = [text.encode() for text in texts]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))])
+    return pa.Array.from_buffers(
+        pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    )
 
 
 def to_numbers(column: pa.Array) -> NDArray[Any]:
-    """Return an Arrow array of numbers, as its ``to_numpy`` does: read-only, and floats with NaN where some are null."""
+    """Return an Arrow array of numbers as numpy's, floats with NaN where some are null; it may be read-only."""
     kind = column.type
     if column.null_count == 0 and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return np.from_dlpack(column)

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from cytolite.bundle import Bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
 from cytolite.inference.predictor import Model, Predictor
+from cytolite.provenance import versions_here
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
 from cytolite.segmentation.executors import Executor, Job, Threads
@@ -116,11 +116,11 @@ def segment_slide(
     work = WorkFolder(folder, bundle.spec.network_types)
     with work.alone(0.0 if executor is None or executor.here else _LOCK_WAIT_S):
         plan = plan_slide(slide, bundle, settings, judged=True)
-        stale = work.open(plan_key(plan, slide.path, settings, version("cytolite")))
+        stale = work.open(plan_key(plan, slide.path, settings, versions_here()["cytolite"]))
         tiles_left = _in_mm2(plan, update)
         if todo := [tile for tile in plan.tiles if not work.has(tile)]:
             tiles_left(len(todo))
-            executor = executor or Threads(settings.workers or _workers(plan, settings))
+            executor = executor or Threads(workers_of(bundle, settings))
             if executor.here:
                 network = predictor() if predictor else Model.of(bundle, settings).predictor
                 job: Job = TileJob(slide, plan.grid, bundle, network, work, plan.channels > 0)
@@ -145,7 +145,7 @@ def _as_value(slide: Slide, plan: Plan, bundle: Bundle, settings: SegmentSetting
 
     paths = (path.resolve() for path in (slide.path, bundle.path, folder))
     at, model, results = paths
-    return TileWork(at, settings, model, bundle.sha256, plan.grid, results, version("cytolite"))
+    return TileWork(at, settings, model, bundle.sha256, plan.grid, results, versions_here()["cytolite"])
 
 
 def _finish(
@@ -176,10 +176,21 @@ def _finish(
         return write_results(result, readable, stitch(kept()), record, picture=slide, warnings=warnings)
 
 
-def _workers(plan: Plan, settings: SegmentSettings) -> int:
-    """One a core, or as many as there is memory for."""
-    side_px = (plan.tile + 2 * plan.halo) * plan.stride
-    bytes_per_px = BYTES_PER_PX + _BYTES_PER_VALUE * plan.channels // plan.stride**2
+def workers_of(bundle: Bundle, settings: SegmentSettings) -> int:
+    """Return as many workers as asked for, else one a core, or as many as there is memory for.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    settings : SegmentSettings
+        Its tile and halo count where they are given.
+    """
+    if settings.workers:
+        return settings.workers
+    spec, channels = bundle.spec, bundle.channels(settings.embeddings)
+    side_px = ((settings.tile or spec.tile) + 2 * (spec.halo if settings.halo is None else settings.halo)) * spec.stride
+    bytes_per_px = BYTES_PER_PX + _BYTES_PER_VALUE * channels // spec.stride**2
     workers = machine.workers(bytes_per_px * side_px**2 * settings.batch)
     if workers < machine.cores():
         log.warning("Memory allows %d of %d workers; smaller tiles (--tile) need less.", workers, machine.cores())
