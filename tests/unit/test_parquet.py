@@ -377,7 +377,8 @@ def test_no_values_are_columns_too() -> None:
 def test_cells_are_written_and_read_without_pandas(tmp_path: Path) -> None:
     """Arrow's own ways would import it, for half a second, wherever it is installed."""
     code = (
-        "import sys; from cytolite.cells import CellTable; from cytolite.interop.parquet import CellsWriter, read_cells\n"
+        "import sys; from cytolite.cells import CellTable\n"
+        "from cytolite.interop.parquet import CellsWriter, read_cells\n"
         "import numpy as np; from dataclasses import replace\n"
         "one = replace(CellTable.empty(), vertices=np.array([[0., 0], [1, 0], [1, 1]]), offsets=np.array([0, 3]),"
         " centroids=np.ones((1, 2)), types=np.ones(1, np.uint8), type_probs=np.full((1, 7), 1 / 7, np.float32),"

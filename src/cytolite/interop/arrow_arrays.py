@@ -29,13 +29,13 @@ def _bits(valid: NDArray[np.bool_]) -> pa.Buffer | None:
     return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
-def of_texts(texts: Sequence[str]) -> pa.Array:
-    """Return texts as an Arrow array of strings."""
-    encoded = [text.encode() for text in texts]
+def of_texts(texts: Sequence[str | None]) -> pa.Array:
+    """Return texts as an Arrow array of strings; ``None`` is null."""
+    encoded = [(text or "").encode() for text in texts]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    return pa.Array.from_buffers(
-        pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    )
+    known = _bits(np.array([text is not None for text in texts], np.bool_))
+    buffers = [known, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
 
 
 def to_numbers(column: pa.Array) -> NDArray[Any]:
