@@ -302,8 +302,9 @@ def _draw_dots(
         ):
             np.add.at(weights, (rows, corner[:, 1] + dy, corner[:, 0] + dx), share)
     if view.um_per_px < _DOTS_BELOW_UM:  # a nucleus covers several pixels: spread each over its neighbours
-        for axis in (1, 2):
-            weights += (np.roll(weights, 1, axis) + np.roll(weights, -1, axis)) / 2
+        for layer in weights:
+            for axis in (0, 1):
+                layer += (np.roll(layer, 1, axis) + np.roll(layer, -1, axis)) / 2  # noqa: PLW2901 - in place
     weights = weights[:, 1:-1, 1:-1]
     total = weights.sum(axis=0)
     # One cell alone is to be seen; where many share a pixel, their number is to be seen.
