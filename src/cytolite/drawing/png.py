@@ -36,10 +36,10 @@ def write_png(file: BinaryIO, picture: Image.Image) -> None:
     size = picture.width.to_bytes(4, "big") + picture.height.to_bytes(4, "big")
     file.write(b"\x89PNG\r\n\x1a\n")
     _chunk(file, b"IHDR", size + bytes([8, _TRUE_COLOUR, 0, 0, 0]))
-    _chunk(file, b"IDAT", deflate(rows, level=_LEVEL))
+    _chunk(file, b"IDAT", deflate(rows.tobytes(), level=_LEVEL))
     _chunk(file, b"IEND", b"")
 
 
-def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
+def _chunk(file: BinaryIO, kind: bytes, data: bytes | bytearray) -> None:
     file.write(len(data).to_bytes(4, "big") + kind + data)
     file.write(zlib.crc32(data, zlib.crc32(kind)).to_bytes(4, "big"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
 from cytolite.segmentation.executors import Executor, Job, Threads
 from cytolite.segmentation.plan import Grid, Plan, plan_key, plan_slide
+from cytolite.segmentation.read_ahead import ReadAhead
 from cytolite.segmentation.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.segmentation.tile import tile_cells
 from cytolite.segmentation.writers import Written, write_results
@@ -121,12 +122,14 @@ def segment_slide(
         if todo := [tile for tile in plan.tiles if not work.has(tile)]:
             tiles_left(len(todo))
             executor = executor or Threads(workers_of(bundle, settings))
-            if executor.here:
+            runs = batches(todo, settings.batch)
+            if isinstance(executor, Threads):
                 network = predictor() if predictor else Model.of(bundle, settings).predictor
-                job: Job = TileJob(slide, plan.grid, bundle, network, work, plan.channels > 0)
+                job = TileJob(slide, plan.grid, bundle, network, work, plan.channels > 0)
+                with ReadAhead(job.read, runs, executor.workers) as images:
+                    executor.run(replace(job, images=images), runs, tiles_left)
             else:
-                job = _as_value(slide, plan, bundle, settings, folder)
-            executor.run(job, batches(todo, settings.batch), tiles_left)
+                executor.run(_as_value(slide, plan, bundle, settings, folder), runs, tiles_left)
         found = _finish(slide, work, plan, stale=stale, record=record or {}, tiles_left=tiles_left)
     seconds = time.perf_counter() - start
     return SlideResult(work.final, found.cells, found.tissue_mm2, seconds, found.warnings)
@@ -226,7 +229,10 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class TileJob:
-    """Everything from reading a few tiles to their part files; called by several threads."""
+    """Everything from reading a few tiles to their part files; called by several threads.
+
+    `images` gives the tiles' images, if somebody else reads them.
+    """
 
     slide: Slide
     grid: Grid
@@ -234,10 +240,11 @@ class TileJob:
     predictor: Predictor
     work: Keeper
     embeddings: bool = False
+    images: Callable[[Sequence[Tile]], NDArray[np.uint8]] | None = None
 
     def __call__(self, tiles: Sequence[Tile]) -> None:
         plan, spec = self.grid, self.bundle.spec
-        images = np.stack([self._read(tile) for tile in tiles])
+        images = (self.images or self.read)(tiles)
         if damaged := self.slide.damaged:
             self.work.add_damaged(damaged)
         maps = self.predictor.maps_with_embedding if self.embeddings else self.predictor.maps
@@ -249,6 +256,10 @@ class TileJob:
                 embedding=more[0][i] if more else None,
             )  # fmt: skip
             self.work.save(own_or_offer(tile, cells, BAND_UM / plan.map_mpp))
+
+    def read(self, tiles: Sequence[Tile]) -> NDArray[np.uint8]:
+        """Return the images of tiles of one shape, uint8 (B, H, W, 3); raises what reading them raises."""
+        return np.stack([self._read(tile) for tile in tiles])
 
     def _read(self, tile: Tile) -> NDArray[np.uint8]:
         plan, stride = self.grid, self.grid.stride
