@@ -32,6 +32,7 @@ ARTEFACT_COLOURS = {
     "fold": ("purple", (220, 0, 160)),
     "dark": ("red", (255, 0, 0)),
 }
+_BAND_PX = 256  # rows that are coloured at a time
 _FINER = 3  # lines are drawn this much larger and averaged: that makes them smooth
 
 
@@ -309,15 +310,26 @@ def _draw_dots(
     total = weights.sum(axis=0)
     # One cell alone is to be seen; where many share a pixel, their number is to be seen.
     half = max(0.25, float(np.quantile(total[total > 0], 0.9)) / 2) if total.any() else 1.0
-    alpha = (1 - np.exp(-total / half))[..., None]
-    most, winner = weights[0].copy(), np.zeros(total.shape, np.uint8)
+    grey, out = np.asarray(picture.convert("L"), np.float32), np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _BAND_PX):  # all at once would take more memory than the network still holds
+        band = slice(top, top + _BAND_PX)
+        out[band] = _coloured(weights[:, band], total[band] / half, grey[band], type_set)
+    return Image.fromarray(out), counts
+
+
+def _coloured(
+    weights: NDArray[np.float32], strength: NDArray[np.float32], grey: NDArray[np.float32], type_set: TypeSet
+) -> NDArray[np.uint8]:
+    """Return pixels, uint8 (h, w, 3): the colour of the type of most weight, the stronger the more, over pale grey."""
+    alpha = (1 - np.exp(-strength))[..., None]
+    most, winner = weights[0].copy(), np.zeros(grey.shape, np.uint8)
     for kind in range(1, len(type_set)):
         winner[weights[kind] > most] = kind
         np.maximum(most, weights[kind], out=most)
     colours = np.array(type_set.colours, np.float32)[winner]
-    pale = 255 - (255 - np.asarray(picture.convert("L"), np.float32)[..., None]) * 0.45
-    out = pale * (1 - alpha) + colours * alpha
-    return Image.fromarray(np.clip(np.rint(out), 0, 255).astype(np.uint8)), counts
+    pale = 255 - (255 - grey[..., None]) * 0.45
+    blended: NDArray[np.float32] = np.rint(pale * (1 - alpha) + colours * alpha)
+    return np.clip(blended, 0, 255).astype(np.uint8)
 
 
 # ---- what is drawn around them --------------------------------------------------------------------------------------
