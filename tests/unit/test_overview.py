@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import pytest
 import shapely
@@ -17,7 +15,6 @@ from cytolite.cells import CellTable
 from cytolite.celltypes import CELL_TYPES
 from cytolite.drawing import overview
 from cytolite.drawing.overview import draw_crop, draw_overview
-from cytolite.drawing.png import write_png
 from cytolite.errors import OutputError
 from cytolite.interop.roi import Region
 
@@ -213,20 +210,6 @@ def test_warnings_are_written_in_red_above_the_picture(tmp_path: Path) -> None:
     long, tallest = reddish(["is the resolution right? " * 20])
     assert none < short < long
     assert height < taller < tallest
-
-
-@pytest.mark.parametrize("built", [True, False])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (33, 21)])
-def test_png_files_hold_the_pixels(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], built: bool) -> None:
-    """Also where imagecodecs was built without libdeflate."""
-    monkeypatch.setattr(imagecodecs.DEFLATE, "available", built)
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    file = io.BytesIO()
-    write_png(file, Image.fromarray(pixels))
-    with Image.open(file) as found:
-        assert found.format == "PNG"
-        found.load()  # Pillow checks the sums
-        np.testing.assert_array_equal(np.asarray(found), pixels)
 
 
 def test_where_all_is_tissue_no_border_is_drawn() -> None:
