@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
 from cytolite.bundle import SPEC_NAME, Bundle, load_bundle
 from cytolite.errors import BundleError
+from cytolite.provenance import versions_here
 
 # Where this process keeps bundles that were sent to it, by their hashes.
 _sent: dict[tuple[str, str], Path] = {}
@@ -37,7 +37,7 @@ class Expected:
     @classmethod
     def of(cls, bundle: Bundle) -> Self:
         """Return what this process has."""
-        return cls(version("cytolite"), bundle.path.resolve(), bundle.sha256, bundle.spec_sha256)
+        return cls(versions_here()["cytolite"], bundle.path.resolve(), bundle.sha256, bundle.spec_sha256)
 
     def keep(self, folder: Path) -> None:
         """Use the copy of the bundle in `folder` from now on, in this process."""
@@ -56,7 +56,7 @@ class Expected:
             If this process has another cytolite or another model.
         """
         host = socket.gethostname()
-        if (here := version("cytolite")) != self.version:
+        if (here := versions_here()["cytolite"]) != self.version:
             raise BundleError(
                 f"A worker on {host} has cytolite {here}, the run was started with {self.version}: install the same on "
                 "all hosts."
