@@ -14,6 +14,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from cytolite.slides.folds import find_folds
 from cytolite.slides.reader import Slide
 from cytolite.slides.tissue import TissueMask, grow, ink, keep_parts, optical_density
 
@@ -25,8 +26,7 @@ _STRIP_BLOCKS = 32
 # Limits between sharp public H&E images and the same, blurred by a Gaussian of 2 um; see docs/concepts/quality.md.
 _FOCUS, _NOISE, _LEAST_DETAIL = 0.20, 1.0, 4.0
 _STAINED_GREEN, _STAINED_SHARE, _BLUR_BLOCKS = 215, 0.3, 3
-# A fold has the density of two layers of this slide's tissue, and is narrow; something opaque is near black and grey.
-_FOLD_TIMES, _FOLD_LEAST, _FOLD_UM2, _FOLD_WIDTH_UM = 2.0, 1.1, 10_000.0, 240.0
+# Something opaque is near black and grey.
 _DARK, _DARK_CHROMA, _DARK_UM2, _PEN_UM2 = 1.2, 0.3, 2_000.0, 10_000.0
 
 
@@ -82,6 +82,7 @@ class Quality:
         whole = int(self.grid.mask.sum())
         return {
             "artefacts": kinds,
+            "tissue_share": _rounded(self.grid.area_mm2(1.0) * 1e6 / (self.grid.width_px * self.grid.height_px)),
             "artefact_share": _rounded(float((self.anywhere & self.grid.mask).sum()) / whole if whole else 0.0),
             "focus": _rounded(self.focus),
             "stain_od": _rounded(self.stain),
@@ -119,29 +120,9 @@ def assess(slide: Slide, tissue: TissueMask) -> Quality:
     pen = grow(keep_parts(grow(pen, 1), pen, round(_PEN_UM2 / area_um2)), 1)
     dark = (mean > _DARK) & (np.ptp(density, axis=2) < _DARK_CHROMA * mean) & ~pen
     dark = grow(keep_parts(dark, dark, max(1, round(_DARK_UM2 / area_um2))), 1)
-    fold = _folds(mean, stain, tissue, area_um2) & ~pen & ~dark
+    fold = find_folds(thumbnail, tissue.mask & ~pen & ~dark) & ~pen & ~dark
     blur, focus, saturated = _focus(slide, tissue)
     return Quality({"blur": blur, "pen": pen, "fold": fold, "dark": dark}, tissue, focus, stain, saturated)
-
-
-def _folds(mean: NDArray[np.float32], stain: float | None, tissue: TissueMask, area_um2: float) -> NDArray[np.bool_]:
-    """Return where tissue is as dense as two layers in a narrow stretch; wide ones are dense tissue, as follicles."""
-    if stain is None:
-        return np.zeros(mean.shape, np.bool_)
-    smooth = _box(_box(mean))
-    dense = (smooth > max(_FOLD_TIMES * stain, _FOLD_LEAST)) & grow(tissue.mask, 1)
-    radius = max(1, round(_FOLD_WIDTH_UM / 2 / math.sqrt(area_um2)))
-    core = ~grow(~dense, radius)
-    narrow = dense & ~grow(core, radius + 1)
-    return grow(keep_parts(narrow, narrow, round(_FOLD_UM2 / area_um2)), 1)
-
-
-def _box(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over 3 x 3 px; the border is repeated."""
-    padded = np.pad(image, 1, mode="edge")
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    mean: NDArray[np.float32] = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-    return mean
 
 
 def _focus(slide: Slide, tissue: TissueMask) -> tuple[NDArray[np.bool_], float | None, float | None]:
