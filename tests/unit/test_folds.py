@@ -15,7 +15,7 @@ EOSIN, HAEMATOXYLIN = np.array([0.05, 0.35, 0.2]), np.array([0.35, 0.35, 0.15])
 
 @pytest.fixture(scope="module")
 def tissue():
-    """1 x 1 mm on glass: (density, mask); density (h, w, 3) varies by 10% as that of tissue does, mask is bool (h, w)."""
+    """1 x 1 mm on glass: density (h, w, 3), which varies by 10%, and where it is, bool (h, w)."""
     rng = np.random.default_rng(5)
     mask = np.zeros((SIDE, SIDE), bool)
     mask[15:-15, 15:-15] = True
@@ -54,7 +54,7 @@ def test_layers_are_found_where_they_are(tissue, layers, place):
     above = sum(np.roll(density, 17 * i, axis=1) for i in range(1, layers))
     found = find_folds(seen(density + above * fold[..., None]), mask)
     assert (found & fold).sum() > 0.8 * fold.sum()
-    assert (found & ~ndimage.binary_dilation(fold, iterations=3)).sum() == 0
+    assert ndimage.distance_transform_edt(~fold)[found].max() <= 5  # 40 um
 
 
 def test_tissue_without_folds_has_none(tissue):

@@ -177,8 +177,9 @@ def _mean(image: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
 
 def _sums(image: NDArray[np.generic], radius: int) -> NDArray[np.float64]:
     """Sums over squares of 2 x `radius` + 1 px of (h, w) or (h, w, c), 0 beyond the border."""
+    sums = image.astype(np.float64)
     for axis in (0, 1):
         width = [(radius + 1, radius) if i == axis else (0, 0) for i in range(image.ndim)]
-        total = np.moveaxis(np.pad(image, width).cumsum(axis=axis, dtype=np.float64), axis, 0)
-        image = np.moveaxis(total[2 * radius + 1 :] - total[: -2 * radius - 1], 0, axis)
-    return image
+        total = np.moveaxis(np.pad(sums, width).cumsum(axis=axis), axis, 0)
+        sums = np.moveaxis(total[2 * radius + 1 :] - total[: -2 * radius - 1], 0, axis)
+    return sums

@@ -6,7 +6,7 @@ Each measure is one that can be explained and seen: of optical density at about 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,8 @@ from cytolite.slides.folds import find_folds
 from cytolite.slides.reader import Slide
 from cytolite.slides.tissue import TissueMask, grow, ink, keep_parts, optical_density
 
-# What can be wrong with a place, in the order in which it is told.
-KINDS = ("blur", "pen", "fold", "dark")
+# What can be wrong with a place, in the order in which it is told. Folds are suspected, the others are sure.
+KINDS, _SURE = ("blur", "pen", "fold", "dark"), ("blur", "pen", "dark")
 # Focus is judged in blocks of so many px of the mask of tissue (about 64 um), each read as so many px (about 1 um).
 _BLOCK, _READ = 8, 8
 _STRIP_BLOCKS = 32
@@ -55,10 +55,9 @@ class Quality:
     stain: float | None
     saturated: float | None
 
-    @property
-    def anywhere(self) -> NDArray[np.bool_]:
-        """Where any artefact is, bool (h, w)."""
-        found: NDArray[np.bool_] = np.logical_or.reduce([self.artefacts[kind] for kind in KINDS])
+    def where(self, kinds: Sequence[str] = KINDS) -> NDArray[np.bool_]:
+        """Return where an artefact of these kinds, one at least, is; bool (h, w)."""
+        found: NDArray[np.bool_] = np.logical_or.reduce([self.artefacts[kind] for kind in kinds])
         return found
 
     def share(self, kind: str) -> float:
@@ -83,11 +82,16 @@ class Quality:
         return {
             "artefacts": kinds,
             "tissue_share": _rounded(self.grid.area_mm2(1.0) * 1e6 / (self.grid.width_px * self.grid.height_px)),
-            "artefact_share": _rounded(float((self.anywhere & self.grid.mask).sum()) / whole if whole else 0.0),
+            "artefact_share": _rounded(float((self.where() & self.grid.mask).sum()) / whole if whole else 0.0),
             "focus": _rounded(self.focus),
             "stain_od": _rounded(self.stain),
             "saturated_share": _rounded(self.saturated),
         }
+
+
+def excluded_kinds(artefacts: bool, folds: bool) -> tuple[str, ...]:
+    """Return the kinds that ``--exclude-artefacts`` and ``--exclude-folds`` leave out."""
+    return (*(_SURE if artefacts else ()), *(("fold",) if folds else ()))
 
 
 def _rounded(value: float | None) -> float | None:
