@@ -59,6 +59,16 @@ def test_a_blurred_part_is_found_where_it_is(tissue, sigma):
     assert quality.share("blur") == pytest.approx(512**2 / 1280**2, rel=0.1)
 
 
+def test_a_small_patch_out_of_focus_is_found_between_blocks_too(tissue):
+    picture = tissue.copy()
+    box = (415, 410, 495, 490)  # 80 um, over the corners of four blocks of 64
+    picture.paste(picture.crop(box).filter(ImageFilter.GaussianBlur(4)), box[:2])
+    found = judged(picture).artefacts["blur"]
+    assert found[52:60, 52:60].mean() > 0.9
+    found[44:68, 44:68] = False  # blocks of 32 um that the patch touches
+    assert not found.any()
+
+
 @pytest.mark.parametrize(("kind", "colour"), [("pen", (30, 60, 190)), ("pen", (20, 120, 60)), ("dark", (25, 24, 26))])
 def test_ink_is_found_on_and_beside_tissue(tissue, kind, colour):
     picture = tissue.copy()

@@ -26,6 +26,8 @@ _STRIP_BLOCKS = 32
 # Limits between sharp public H&E images and the same, blurred by a Gaussian of 2 um; see docs/concepts/quality.md.
 _FOCUS, _NOISE, _LEAST_DETAIL = 0.20, 1.0, 4.0
 _STAINED_GREEN, _STAINED_SHARE, _BLUR_BLOCKS = 215, 0.3, 3
+# A patch smaller than three blocks, told by blocks of half the side: less than this, and than so much of the slide's.
+_FOCUS_PATCH, _OF_SLIDE = 0.25, 0.5
 # Something opaque is near black and grey.
 _DARK, _DARK_CHROMA, _DARK_UM2, _PEN_UM2 = 1.2, 0.3, 2_000.0, 10_000.0
 
@@ -138,22 +140,32 @@ def _focus(slide: Slide, tissue: TissueMask) -> tuple[NDArray[np.bool_], float |
     )
     share = padded.reshape(blocks.shape[0], _BLOCK, blocks.shape[1], _BLOCK).mean(axis=(1, 3))
     mpp = slide.mpp * tissue.scale_px / _READ
-    focus = np.full(blocks.shape, np.nan)
+    focus, halves = np.full(blocks.shape, np.nan), np.full([2 * side for side in blocks.shape], np.nan)
     stained = saturated = 0
     if slide.mpp < 1.1 * mpp:
         for rows, cols in _strips(share >= _STAINED_SHARE / 2):
             corner = [part.start * _BLOCK * tissue.scale_px for part in (cols, rows)]
             shape = [(part.stop - part.start) * _BLOCK * _READ for part in (cols, rows)]
             image = slide.read(corner[0], corner[1], shape[0], shape[1], mpp)
-            focus[rows, cols] = block_focus(image, _BLOCK * _READ)
+            detail = _detail(image, _BLOCK * _READ // 2)
+            focus[rows, cols] = _ratio(*(_blocks(part, 2) for part in detail))
+            halves[_twice(rows), _twice(cols)] = _ratio(*detail)
             pixels = image[image[..., 1] < _STAINED_GREEN]
             stained += len(pixels)
             saturated += int(((pixels == 0) | (pixels == 255)).any(axis=1).sum())
     judged = focus[~np.isnan(focus)]
     blurred = np.nan_to_num(focus, nan=1.0) < _FOCUS
     blurred = keep_parts(blurred, blurred, _BLUR_BLOCKS)
-    mask = blurred.repeat(_BLOCK, 0).repeat(_BLOCK, 1)[:height, :width]
-    return mask, float(np.median(judged)) if len(judged) else None, saturated / stained if stained else None
+    median = float(np.median(judged)) if len(judged) else None
+    patch = np.nan_to_num(halves, nan=1.0) < min(_FOCUS_PATCH, _OF_SLIDE * (median or 0.0))
+    patch = keep_parts(patch, patch, _BLUR_BLOCKS)
+    half = _BLOCK // 2
+    mask = (blurred.repeat(2, 0).repeat(2, 1) | patch).repeat(half, 0).repeat(half, 1)[:height, :width]
+    return mask, median, saturated / stained if stained else None
+
+
+def _twice(part: slice) -> slice:
+    return slice(2 * part.start, 2 * part.stop)
 
 
 def _strips(wanted: NDArray[np.bool_]) -> Iterator[tuple[slice, slice]]:
@@ -181,12 +193,20 @@ def block_focus(image: NDArray[np.uint8], side: int) -> NDArray[np.float64]:
     side : int
         Of a block, px.
     """
+    return _ratio(*_detail(image, side))
+
+
+def _detail(
+    image: NDArray[np.uint8], side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return of each block of `side` px: detail at 1 px where it is stained, the share that is stained, and at 4 px."""
     green = image[..., 1].astype(np.float32)
     stained = green < _STAINED_GREEN
-    fine = _blocks(_laplacian(green) * stained, side)
-    n = _blocks(stained.astype(np.float32), side)
-    coarse_green = _blocks(green, 4)
-    coarse = _blocks(_laplacian(coarse_green), side // 4)
+    coarse = _blocks(_laplacian(_blocks(green, 4)), side // 4)
+    return _blocks(_laplacian(green) * stained, side), _blocks(stained.astype(np.float32), side), coarse
+
+
+def _ratio(fine: NDArray[np.float32], n: NDArray[np.float32], coarse: NDArray[np.float32]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         # What quantisation and compression leave of a flat image is taken off.
         focus = np.maximum(fine / n - _NOISE, 0) / coarse
