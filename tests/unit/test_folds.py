@@ -77,6 +77,11 @@ def test_density_that_grows_slowly_is_no_fold(tissue):
     assert not find_folds(seen(density * (1 + ridge)), mask).any()
 
 
+def test_tissue_that_is_half_as_thick_again_is_no_fold(tissue):
+    density, mask = tissue
+    assert not find_folds(seen(density * (1 + 0.45 * band(at=(80, 80))[..., None])), mask).any()
+
+
 def test_nothing_is_said_of_little_tissue(tissue):
     density, mask = tissue
     small = np.s_[50:110, 50:110]
