@@ -18,6 +18,8 @@ RECORD = "settings.json"
 PLACES = {"cache", "weights"}
 # Files whose content is in the record.
 FILES = {"types", "map"}
+# Of the machine: another one, or a busier one, may take a run up again, with sums that differ in their last bits.
+MACHINE = {"threads"}
 
 
 def store_hashes(stores: Sequence[Path]) -> list[dict[str, str]]:
@@ -109,7 +111,7 @@ def recorded_settings(record: dict[str, Any]) -> TrainSettings:
 
 def identity(record: dict[str, Any]) -> dict[str, Any]:
     """Return what must not change when a run is taken up again: stores may have moved, their content may not."""
-    settings = recorded_settings(record).model_dump(mode="json", exclude=PLACES | FILES)
+    settings = recorded_settings(record).model_dump(mode="json", exclude=PLACES | FILES | MACHINE)
     hashes = [store["sha256"] for store in record["stores"]]
     others = {name: record.get(name, {}).get("sha256") for name in ("teacher", "encoder", "types")}
     return {"settings": settings, "stores": hashes, **others}

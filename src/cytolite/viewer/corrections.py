@@ -16,13 +16,13 @@ from cytolite.errors import InputError
 from cytolite.files import NOTICE, plain_refusal, whole_file
 from cytolite.interop.json_text import unwrapped
 from cytolite.interop.roi import class_name, features_of
+from cytolite.teach.labels import REACH_UM
 from cytolite.viewer.cell_index import CellIndex
 
 # What is no nucleus: QuPath's class for what does not count, of which `teach` takes no label.
 DELETED = "ignore*"
 LONGEST_NAME = 60
 MOST_CHANGES = 100_000
-_REACH_UM = 3.0  # as `teach` reads points
 _SEARCH_UM = 15.0  # a nucleus whose middle is farther away does not reach so far
 # Colours of types that are not the result's own, one after the other.
 _NEW_COLOURS = ((204, 0, 153), (0, 153, 204), (153, 102, 0), (102, 102, 255), (0, 153, 102), (204, 102, 102))
@@ -152,7 +152,7 @@ class Corrections:
     def _nearest(self, at: NDArray[np.float64]) -> int:
         """Return the nucleus around a point, or the nearest within reach: as `cytolite.teach.labels.match`."""
         far = np.abs(self._cells.centroids - at).max(axis=1)
-        best = (_REACH_UM / self._mpp, np.inf, -1)
+        best = (REACH_UM / self._mpp, np.inf, -1)
         for row in np.flatnonzero(far <= _SEARCH_UM / self._mpp).tolist():
             away = shapely.distance(shapely.Polygon(self._cells.outline(row)), shapely.Point(at))
             best = min(best, (away, float(np.hypot(*(self._cells.centroids[row] - at))), row))
