@@ -83,13 +83,13 @@ def find_folds(image: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> NDArray[n
     """
     found = np.zeros(tissue.shape, np.bool_)
     # Of parts within each other the one with the sharpest border is the fold.
-    for part in sorted(dense_parts(image, tissue), key=lambda part: -part.sharp):
+    for part in sorted(_dense_parts(image, tissue), key=lambda part: -part.sharp):
         if part.is_fold and not (found[part.place] & part.mask).any():
             found[part.place] |= part.mask
     return grow(found, 1)
 
 
-def dense_parts(image: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> Iterator[_Part]:
+def _dense_parts(image: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> Iterator[_Part]:
     """Yield what might be a fold, measured; parts of several densities lie within each other."""
     if tissue.sum() < _LEAST_TISSUE_PX:
         return

@@ -92,7 +92,15 @@ class Quality:
 
 
 def excluded_kinds(artefacts: bool, folds: bool) -> tuple[str, ...]:
-    """Return the kinds that ``--exclude-artefacts`` and ``--exclude-folds`` leave out."""
+    """Return the kinds that are left out.
+
+    Parameters
+    ----------
+    artefacts : bool
+        ``--exclude-artefacts``: what is sure.
+    folds : bool
+        ``--exclude-folds``.
+    """
     return (*(_SURE if artefacts else ()), *(("fold",) if folds else ()))
 
 
