@@ -2,20 +2,27 @@
 
     python benchmarks/bench_segment.py SLIDE... [--model M] [--mpp X] [--tissue all] [--tile N] [--workers N]
     python benchmarks/bench_segment.py --big [--side 100000] [--cells 1000000]
+    python benchmarks/bench_segment.py SLIDE --area 1 4 20 100 400 [--workers N] [--output FILE]
     python benchmarks/bench_segment.py --quick
 
 The first prints seconds per mm2 of tissue of whole runs, and the CPU seconds of each stage within them (thread time,
 so that other programs on the machine count little). ``--big`` segments a synthetic slide that takes no disk, with a
-network that reads its answer off the pixels: it shows that time grows with area and memory does not.
+network that reads its answer off the pixels: it shows that time grows with area and memory does not. ``--area`` shows
+it with a real slide and a real network: the slide is repeated until it has about so many mm2 of tissue, each area in a
+process of its own, so that its memory is its own. A line is added to FILE after each: areas may be run one at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import math
 import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +42,9 @@ from cytolite.inference.predictor import Predictor
 from cytolite.segmentation import slide as run
 from cytolite.segmentation import tile as tile_module
 from cytolite.segmentation.checkpoint import WorkFolder
+from cytolite.slides.levels import Level, Pyramid
 from cytolite.slides.reader import Slide, open_slide
+from cytolite.slides.tissue import find_tissue
 
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "plan (tissue, tiles)": ((run, "plan_slide"),),
@@ -124,6 +133,65 @@ def big(side: int, n_cells: int, workers: int | None, bundle_folder: Path) -> No
         print(f"  {stage:28}{spent.get(stage, 0.0):9.1f} s CPU")
 
 
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+    """A level of a slide, so many pixels wide and high, that shows another again and again."""
+
+    level: Level
+    width: int
+    height: int
+
+    def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        out = np.empty((height, width, 3), np.uint8)
+        for top, row, high in self._pieces(y, height, self.level.height):
+            for left, column, wide in self._pieces(x, width, self.level.width):
+                out[top : top + high, left : left + wide] = self.level.read(column, row, wide, high)
+        return out
+
+    @staticmethod
+    def _pieces(start: int, length: int, period: int) -> Iterator[tuple[int, int, int]]:
+        """Where each piece lies in what is read and in the level, and its length."""
+        done = 0
+        while done < length:
+            at = (start + done) % period
+            piece = min(period - at, length - done)
+            yield done, at, piece
+            done += piece
+
+
+def repeated(slide: Slide, mm2: float) -> Slide:
+    """Return a slide repeated until it has `mm2` of tissue: as wide as high in copies, the last row cut off."""
+    copies = mm2 / find_tissue(slide)[1].area_mm2(slide.mpp)
+    columns = max(1, round(math.sqrt(copies)))
+    coarsest = slide._levels[-1]
+    rows = max(1, round(copies / columns * coarsest.height))
+    levels = [Repeated(level, columns * level.width, rows * level.height // coarsest.height) for level in slide._levels]
+    return Slide(slide.path, Pyramid(slide.format, levels, None, close=lambda: None), slide.mpp)
+
+
+def grow(path: str, bundle: Bundle, settings: SegmentSettings, mm2: float, output: Path | None) -> None:
+    """Segment a slide repeated to an area; print and keep what it cost."""
+    with open_slide(path, settings.mpp) as slide, tempfile.TemporaryDirectory() as folder, stopwatches() as spent:
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = run.segment_slide(repeated(slide, mm2), Path(folder) / "out", bundle, settings)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    area = result.tissue_mm2
+    row = {
+        "mm2": area, "cells": result.n_cells, "wall_s_per_mm2": wall / area, "core_s_per_mm2": cpu / area,
+        "peak_gb": peak_memory_gb(), "workers": settings.workers, "model": bundle.spec.name, "load": os.getloadavg()[0],
+        "stages_core_s_per_mm2": {stage: spent.get(stage, 0.0) / area for stage in STAGES},
+    }  # fmt: skip
+    print(
+        f"{area:8.2f} mm2 {result.n_cells:10,} nuclei {wall / area:8.2f} s/mm2 {cpu / area:8.2f} core-s/mm2 "
+        f"{row['peak_gb']:6.2f} GB   "
+        + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in row["stages_core_s_per_mm2"].items()),
+        flush=True,
+    )
+    if output:
+        with output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
 def peak_memory_gb() -> float:
     """Highest resident memory of this process so far, GB (Linux)."""
     status = Path("/proc/self/status")
@@ -144,8 +212,16 @@ def main() -> None:
     parser.add_argument("--big", action="store_true")
     parser.add_argument("--side", type=int, default=100_000)
     parser.add_argument("--cells", type=int, default=1_000_000)
+    parser.add_argument("--area", type=float, nargs="+", default=[], help="mm2 of tissue of the one slide, repeated")
+    parser.add_argument("--output", type=Path, help="JSON lines, of --area")
     parser.add_argument("--quick", action="store_true", help="a small --big, to see that this file works")
     given = parser.parse_args()
+    if len(given.area) > 1:
+        at = sys.argv.index("--area")
+        others = [*sys.argv[:at], *sys.argv[at + 1 + len(given.area) :]]
+        for area in given.area:
+            subprocess.run([sys.executable, *others, "--area", str(area)], check=True)
+        return
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     if given.quick or given.big:
         side, cells = (4000, 1600) if given.quick else (given.side, given.cells)
@@ -157,6 +233,9 @@ def main() -> None:
             model=given.model, mpp=given.mpp, tissue=given.tissue, tile=given.tile, batch=given.batch,
             workers=given.workers,
         )  # fmt: skip
+        if given.area:
+            grow(path, bundle, settings, given.area[0], given.output)
+            continue
         with open_slide(path, given.mpp) as slide:
             measure(slide, bundle, settings, given.repeat)
     print(f"peak memory {peak_memory_gb():.2f} GB")

@@ -37,7 +37,8 @@ Tta = Annotated[int, AfterValidator(check_tta)]
 class Settings(BaseModel):
     """Base of all settings: nothing unknown is accepted, nothing changes after it was made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    # Built when they are first filled: a command needs one kind of many, and help none.
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
 
 
 class SlideSettings(Settings):

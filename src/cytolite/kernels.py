@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.core.runtime import rtsys
 
 log = logging.getLogger("cytolite")
 _told = False
@@ -40,11 +41,23 @@ class _Tolerant:
     def load_overload(self, *arguments: Any) -> Any:
         """Return what was kept, ``None`` where there is nothing that can be read; a damaged file is emptied."""
         try:
-            return self._cache.load_overload(*arguments)
+            return self._load(*arguments)
         except Exception:  # noqa: BLE001 - unpickling a damaged file raises whatever it likes
             with contextlib.suppress(OSError):
                 self._cache.flush()
             return None
+
+    def _load(self, signature: Any, context: Any) -> Any:
+        """Load what was kept without what numba would load first: all that it needs to compile, a fifth of a start.
+
+        Machine code needs the memory manager alone; what is compiled later makes the rest ready itself.
+        """
+        if not hasattr(self._cache, "_load_overload"):  # another numba than those known
+            return self._cache.load_overload(signature, context)
+        rtsys.initialize(context)
+        with self._cache._guard_against_spurious_io_errors():
+            return self._cache._load_overload(signature, context)
+        return None  # the guard, of Windows, took the error
 
     def save_overload(self, *arguments: Any) -> None:
         """Keep what was compiled, if that is possible."""

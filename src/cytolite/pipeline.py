@@ -20,7 +20,7 @@ from cytolite.config import (
 )
 from cytolite.errors import InputError, UsageError
 from cytolite.progress import Batch, Display, Update, silent
-from cytolite.segmentation.results import is_result, prepare_output
+from cytolite.segmentation.results import prepare_output
 from cytolite.segmentation.run import Outcome, load_model, try_slide
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def segment_slides(
     cluster: str | None = None,
     jobs: int | None = None,
 ) -> list[Outcome]:
-    """Segment many slides, one after the other or on a cluster; when one fails the others go on.
+    """Segment many slides, one after the other (small images side by side) or on a cluster; if one fails others go on.
 
     Of several slides the folder gets the cohort's tables, too; see `collect`.
 
@@ -147,15 +147,17 @@ def _one_by_one(
     display: Display,
     report: Callable[[Outcome], None],
 ) -> list[Outcome]:
-    to_do = [entry.settings.overwrite or not is_result(folder) for entry, folder in zip(entries, folders, strict=True)]
+    from cytolite.segmentation.side_by_side import SideBySide
+
     batch = Batch(display, len(entries))
     outcomes = []
-    for i, (entry, folder) in enumerate(zip(entries, folders, strict=True)):
-        shown = ledger.watch(batch.display(i + 1, sum(to_do[i:])), folder)
-        outcome = try_slide(entry, folder, models(entry.settings), shown)
-        ledger.settle(outcome)
-        report(outcome)
-        outcomes.append(outcome)
+    with SideBySide(entries, folders, models) as work:
+        for i, folder in enumerate(folders):
+            shown = ledger.watch(batch.display(i + 1, sum(work.to_do[i:])), folder)
+            outcome = work.outcome(i, shown)
+            ledger.settle(outcome)
+            report(outcome)
+            outcomes.append(outcome)
     return outcomes
 
 

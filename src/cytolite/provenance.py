@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import platform
 import shlex
@@ -79,6 +80,12 @@ def option(flag: str, value: object, place: bool = False, *, whole: bool = False
 
 def versions_here() -> dict[str, str]:
     """Of Python and of the packages that are installed; ONNX Runtime comes under one of two names."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Read once in a process: each is looked up in a file, at a cost that many small images would pay again."""
     versions = {"python": platform.python_version()}
     for name in RECORDED_PACKAGES:
         with contextlib.suppress(PackageNotFoundError):

@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from cytolite.slides.reader import open_slide
+from cytolite.slides.tissue import find_tissue
+from fakes import write_slide
 
 # Packages that a script needs besides those of the base install.
 NEEDED = {
@@ -65,6 +70,19 @@ def test_the_ablation_asks_for_settings_and_data_sets_that_there_are():
     for variant in ablation.VARIANTS:
         make_settings(TrainSettings, settings_of(variant.flags))
         assert set(variant.sources) <= set(ablation.ALL)
+
+
+def test_a_slide_is_repeated_pixel_for_pixel(tmp_path):
+    """Also across the seams of its copies and in the coarser level, and as large as was asked for."""
+    image = np.random.default_rng(0).integers(0, 200, (256, 384, 3), np.uint8)
+    with open_slide(write_slide(tmp_path / "a.tif", image, levels=2), 0.5) as slide:
+        mm2 = find_tissue(slide)[1].area_mm2(0.5)
+        many = load("bench_segment").repeated(slide, 6 * mm2)
+        assert (many.width_px, many.height_px) == (2 * 384, 3 * 256)
+        for mpp, step in ((0.5, 1), (1.0, 2)):
+            one = slide.read(0, 0, 384 // step, 256 // step, mpp)
+            wanted = np.tile(one, (3, 2, 1))[200 // step : 600 // step, 100 // step : 500 // step]
+            np.testing.assert_array_equal(many.read(100, 200, 400 // step, 400 // step, mpp), wanted)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -53,6 +53,26 @@ def test_what_was_compiled_is_found_by_the_next_process(installed):
     assert {found[1] for found in hits} == {str(installed / "__pycache__")}
 
 
+def test_kept_code_is_used_without_making_the_compiler_ready(installed):
+    """And what is compiled afterwards, the caller of a function whose code was kept among it, is right."""
+    start(installed)
+    code = (
+        "import numpy as np, sys; from cytolite.kernels import kernel; m.outer(1); "
+        "print('numba.np.linalg' in sys.modules, end=' '); "
+        "new = kernel(lambda x: np.zeros(3).sum() + m.outer(x)); print(new(20), 'numba.np.linalg' in sys.modules)"
+    )
+    assert start(installed, code).stdout == f"False 42.0 True\n42 {installed / '__pycache__'} 1\n"
+
+
+def test_a_numba_that_loads_otherwise_is_left_to_it(installed):
+    start(installed)
+    other = (
+        "import numba.core.caching as c; c.Cache.load_overload = lambda self, s, t: c.Cache._other(self, s, t); "
+        "c.Cache._other = c.Cache._load_overload; del c.Cache._load_overload"
+    )
+    assert start(installed, other).stdout.split()[2] == "1"
+
+
 def test_a_read_only_installation_uses_the_home_folder(read_only, tmp_path):
     done = start(read_only, HOME=str(tmp_path / "home"), XDG_CACHE_HOME=str(tmp_path / "home" / "c"))
     assert done.stdout.startswith(f"42 {tmp_path / 'home' / 'c'}")

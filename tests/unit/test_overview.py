@@ -210,3 +210,14 @@ def test_warnings_are_written_in_red_above_the_picture(tmp_path: Path) -> None:
     long, tallest = reddish(["is the resolution right? " * 20])
     assert none < short < long
     assert height < taller < tallest
+
+
+def test_where_all_is_tissue_no_border_is_drawn() -> None:
+    """And where a block is not, one is."""
+    view = overview._View((0.0, 0.0), 1.0, 0.25, (80, 60))
+    picture = Image.new("RGB", (80, 60), (200, 100, 150))
+    tissue = np.ones((15, 20), bool)
+    assert (np.asarray(overview._draw_tissue(picture, view, tissue, 4.0)) == (200, 100, 150)).all()
+    tissue[5:8, 5:8] = False
+    drawn = np.asarray(overview._draw_tissue(picture, view, tissue, 4.0))
+    assert share_near(drawn, (0, 121, 107)) > 20

@@ -123,10 +123,11 @@ def _measure(vertices, offsets, image, stain_table):  # type: ignore[no-untyped-
     flips = np.zeros(4096, np.uint8)
     for index in range(n):
         ring = vertices[offsets[index] : offsets[index + 1]]
-        x0 = np.int64(ring[:, 0].min())
-        x1 = np.int64(ring[:, 0].max())
-        y0 = np.int64(ring[:, 1].min())
-        y1 = np.int64(ring[:, 1].max())
+        x0 = x1 = np.int64(ring[0, 0])
+        y0 = y1 = np.int64(ring[0, 1])
+        for corner in range(1, len(ring)):
+            x0, x1 = min(x0, ring[corner, 0]), max(x1, ring[corner, 0])
+            y0, y1 = min(y0, ring[corner, 1]), max(y1, ring[corner, 1])
         boxes[index] = (x0, y0, x1, y1)
         needed = (x1 - x0 + 1) * (y1 - y0)
         if needed > len(flips):

@@ -141,7 +141,7 @@ def _centre(inside, rows, stride):  # type: ignore[no-untyped-def]
                 n += 1
                 sum_r += r
                 sum_c += c
-    mean_r, mean_c = np.int64(np.round(sum_r / n)), np.int64(np.round(sum_c / n))
+    mean_r, mean_c = np.int64(np.rint(sum_r / n)), np.int64(np.rint(sum_c / n))
     best, nearest = 0, np.int64(1) << 62
     for r in range(rows):
         for c in range(stride - 2):

@@ -68,8 +68,12 @@ def _refine(labels, logits, least, n):  # type: ignore[no-untyped-def]
     odds = _odds_near_nuclei(labels, logits, least)
     fine = np.zeros((2 * height, 2 * width), np.int32)
     found = np.zeros(n + 1, np.int32)
+    near = np.empty(width, np.bool_)
     for r in range(height):
+        _near_nuclei(labels, r, near)
         for c in range(width):
+            if not near[c]:  # most of a tile
+                continue
             for half_r in range(2):
                 r2 = min(max(r + 2 * half_r - 1, 0), height - 1)
                 for half_c in range(2):
@@ -99,13 +103,11 @@ def _odds_near_nuclei(labels, logits, least):  # type: ignore[no-untyped-def]
     """
     height, width = labels.shape
     odds = np.zeros((height, width), np.float32)
+    near = np.empty(width, np.bool_)
     for r in range(height):
+        _near_nuclei(labels, r, near)
         for c in range(width):
-            near = False
-            for y in range(max(r - 1, 0), min(r + 2, height)):
-                for x in range(max(c - 1, 0), min(c + 2, width)):
-                    near = near or labels[y, x] > 0
-            if not near:
+            if not near[c]:
                 continue
             top = logits[1, r, c]
             for k in range(2, logits.shape[0]):
@@ -116,3 +118,16 @@ def _odds_near_nuclei(labels, logits, least):  # type: ignore[no-untyped-def]
             value = top + np.log(total) - logits[0, r, c] - least
             odds[r, c] = max(value, np.float32(0.1)) if labels[r, c] > 0 else value
     return odds
+
+
+@kernel
+def _near_nuclei(labels, r, near):  # type: ignore[no-untyped-def]
+    """Write which pixels of row `r` are at most one pixel away from a nucleus, diagonals included."""
+    height, width = labels.shape
+    above, below = max(r - 1, 0), min(r + 1, height - 1)
+    before, here = False, (labels[above, 0] | labels[r, 0] | labels[below, 0]) > 0
+    for c in range(width):
+        x = min(c + 1, width - 1)
+        after = (labels[above, x] | labels[r, x] | labels[below, x]) > 0
+        near[c] = before or here or after
+        before, here = here, after

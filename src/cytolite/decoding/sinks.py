@@ -48,10 +48,20 @@ def _count(ends, height, width):  # type: ignore[no-untyped-def]
     for r in range(margin, height + margin):
         for c in range(margin, width + margin):
             here = counts[r, c]
-            if here > SEED_MIN_PX and here == counts[r - 2 : r + 3, c - 2 : c + 3].max():
+            if here > SEED_MIN_PX and _is_largest(counts, r, c):
                 seeds[n] = r * counts.shape[1] + c
                 n += 1
     return counts, seeds[:n]
+
+
+@kernel
+def _is_largest(counts, r, c):  # type: ignore[no-untyped-def]
+    """Tell whether no place at most two pixels away has a larger count."""
+    for rr in range(r - 2, r + 3):
+        for cc in range(c - 2, c + 3):
+            if counts[rr, cc] > counts[r, c]:
+                return False
+    return True
 
 
 @kernel

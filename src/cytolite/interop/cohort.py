@@ -9,11 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytolite.errors import UsageError
 from cytolite.files import NOTICE, plain_refusal, whole_path
+from cytolite.interop.arrow_arrays import of_numbers, of_texts
 from cytolite.interop.result_folder import RUN_FILE, SUMMARY_FILE, results_in
 from cytolite.names import as_text
 from cytolite.tables import write_csv
@@ -146,7 +148,7 @@ def write_cohort(output: Path, cohort: Cohort) -> list[Path]:
     if cohort.rows:
         arrays = {name: _array([row.get(name) for row in cohort.rows]) for name in names}
         with whole_path(table) as part, plain_refusal(table):
-            pq.write_table(pa.table(arrays).replace_schema_metadata({"notice": NOTICE}), part)
+            pq.write_table(pa.Table.from_arrays([*arrays.values()], [*arrays], metadata={"notice": NOTICE}), part)
         write_csv(texts, names, ([row.get(name) for name in names] for row in cohort.rows))
     write_csv(failures, _FAILURE_COLUMNS, (failure.values() for failure in cohort.failures))
     return [path for path in (table, texts, failures) if path.is_file()]
@@ -160,8 +162,11 @@ def _column_names(cohort: Cohort) -> list[str]:
 def _array(values: list[Any]) -> pa.Array:
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} and kinds:
-        return pa.array(values, pa.int64() if kinds == {int} else pa.float64())
-    return pa.array([None if value is None else str(value) for value in values], pa.string())
+        numbers = np.array(
+            [0 if value is None else value for value in values], np.int64 if kinds == {int} else np.float64
+        )
+        return of_numbers(numbers, np.array([value is not None for value in values]))
+    return of_texts([None if value is None else str(value) for value in values])
 
 
 def read_state(output: Path) -> dict[str, Any]:

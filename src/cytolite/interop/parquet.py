@@ -24,6 +24,7 @@ from cytolite.cells import CellTable, require_types, with_known_types
 from cytolite.celltypes import DEFAULT, FEWEST_TYPES, TypeSet
 from cytolite.errors import InputError, UsageError
 from cytolite.files import plain_refusal, require_regular
+from cytolite.interop.arrow_arrays import codes_of, of_numbers, of_texts, to_numbers
 from cytolite.interop.cells_file import CellsFile
 from cytolite.interop.geojson.rings import clean_outlines, rings_of
 from cytolite.kernels import kernel
@@ -193,21 +194,20 @@ class CellsWriter(CellsFile):
         probs = _summing_to_one(table.type_probs[rows])
         regions = table.regions[rows]
         columns = [
-            pa.array(np.arange(self.n_cells + 1, self.n_cells + 1 + stop - start)),
+            of_numbers(np.arange(self.n_cells + 1, self.n_cells + 1 + stop - start)),
             _to_binary(*_encode_wkb(vertices, offsets)),
-            pa.DictionaryArray.from_arrays(table.types[rows].astype(np.int32) - 1, pa.array(self._type_set.names)),
-            *(pa.array(np.ascontiguousarray(column)) for column in probs.T),
-            pa.array(np.ascontiguousarray(table.centroids[rows, 0])),
-            pa.array(np.ascontiguousarray(table.centroids[rows, 1])),
-            pa.array(table.area_um2[rows]),
             pa.DictionaryArray.from_arrays(
-                pa.array(regions, mask=regions < 0), pa.array(self._region_names, pa.string())
+                of_numbers(table.types[rows].astype(np.int32) - 1), of_texts(self._type_set.names)
             ),
-            *(pa.array(table.features[name][rows]) for name in self._feature_names),
-            pa.StructArray.from_arrays([pa.array(edge) for edge in boxes], fields=list(_BOX_FIELD.type)),
+            *map(of_numbers, probs.T),
+            *map(of_numbers, table.centroids[rows].T),
+            of_numbers(table.area_um2[rows]),
+            pa.DictionaryArray.from_arrays(of_numbers(regions, regions >= 0), of_texts(self._region_names)),
+            *(of_numbers(table.features[name][rows]) for name in self._feature_names),
+            pa.StructArray.from_arrays([of_numbers(edge) for edge in boxes], fields=list(_BOX_FIELD.type)),
         ]
         if self._channels and table.embeddings is not None:
-            numbers = pa.array(np.ascontiguousarray(table.embeddings[rows]).reshape(-1))
+            numbers = of_numbers(np.ascontiguousarray(table.embeddings[rows]).reshape(-1))
             columns.append(pa.FixedSizeListArray.from_arrays(numbers, self._channels))
         self.n_cells += stop - start
         return pa.Table.from_arrays(columns, schema=self._schema)
@@ -395,10 +395,9 @@ def _from_arrow(
             return np.full(len(rows), np.nan, kind.to_pandas_dtype())
         column = rows.column(name)
         try:
-            found: NDArray[Any] = (column if column.type == kind else column.cast(kind)).to_numpy(zero_copy_only=False)
+            return to_numbers(column if column.type == kind else column.cast(kind))
         except pa.ArrowException as error:
             raise InputError(f"{path}: the column {name!r} is not all numbers ({error}).") from None
-        return found
 
     outlines = read_outlines(rows.column("geometry"), path)
     centroids = np.column_stack([numbers("x_px", pa.float64()), numbers("y_px", pa.float64())])
@@ -461,8 +460,7 @@ def _positions(column: pa.Array, names: Sequence[str]) -> NDArray[np.int32]:
     if unknown := [name for name in known if name not in order]:
         raise InputError(f"The cells name {', '.join(map(repr, unknown))}; known are {', '.join(names) or 'none'}.")
     of_code = np.array([*(order[name] for name in known), -1], np.int32)
-    codes = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-    positions: NDArray[np.int32] = of_code[codes]
+    positions: NDArray[np.int32] = of_code[codes_of(column)]
     return positions
 
 

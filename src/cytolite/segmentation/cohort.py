@@ -53,19 +53,19 @@ class Ledger:
             self._note(f"{name} {value}")
 
     def change(self, folder: Path, *, now: bool = False, **state: Any) -> None:
-        """Change what is said of a slide; written at once, or when it is time.
+        """Change what is said of a slide; written when it is time, so that many small images are not written each time.
 
         Parameters
         ----------
         folder : pathlib.Path
             Of the slide's results.
         now : bool
-            Whether it must be written at once.
+            Whether it need not wait for more, as long as writing takes a small part of the time.
         **state
             What is said anew, such as `status` or `done_mm2`, as JSON can hold it; the rest stays.
         """
         self._slides[as_text(folder.name)] |= state
-        if now or time.monotonic() - self._written > max(_EVERY_S, _TIMES * self._took):
+        if time.monotonic() - self._written > max(0.0 if now else _EVERY_S, _TIMES * self._took):
             self.write(running=True)
 
     def settle(self, outcome: Outcome) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,10 +18,12 @@ from cytolite.bundle import Bundle
 from cytolite.config import SegmentSettings
 from cytolite.errors import SlideError
 from cytolite.inference.predictor import Model, Predictor
+from cytolite.provenance import versions_here
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.checks import Warned, check_damage, check_plan, check_quality
 from cytolite.segmentation.executors import Executor, Job, Threads
 from cytolite.segmentation.plan import Grid, Plan, plan_key, plan_slide
+from cytolite.segmentation.read_ahead import ReadAhead
 from cytolite.segmentation.stitch import BAND_UM, TileCells, own_or_offer, stitch
 from cytolite.segmentation.tile import tile_cells
 from cytolite.segmentation.writers import Written, write_results
@@ -116,17 +117,19 @@ def segment_slide(
     work = WorkFolder(folder, bundle.spec.network_types)
     with work.alone(0.0 if executor is None or executor.here else _LOCK_WAIT_S):
         plan = plan_slide(slide, bundle, settings, judged=True)
-        stale = work.open(plan_key(plan, slide.path, settings, version("cytolite")))
+        stale = work.open(plan_key(plan, slide.path, settings, versions_here()["cytolite"]))
         tiles_left = _in_mm2(plan, update)
         if todo := [tile for tile in plan.tiles if not work.has(tile)]:
             tiles_left(len(todo))
-            executor = executor or Threads(settings.workers or _workers(plan, settings))
-            if executor.here:
+            executor = executor or Threads(workers_of(bundle, settings))
+            runs = batches(todo, settings.batch)
+            if isinstance(executor, Threads):
                 network = predictor() if predictor else Model.of(bundle, settings).predictor
-                job: Job = TileJob(slide, plan.grid, bundle, network, work, plan.channels > 0)
+                job = TileJob(slide, plan.grid, bundle, network, work, plan.channels > 0)
+                with ReadAhead(job.read, runs, executor.workers) as images:
+                    executor.run(replace(job, images=images), runs, tiles_left)
             else:
-                job = _as_value(slide, plan, bundle, settings, folder)
-            executor.run(job, batches(todo, settings.batch), tiles_left)
+                executor.run(_as_value(slide, plan, bundle, settings, folder), runs, tiles_left)
         found = _finish(slide, work, plan, stale=stale, record=record or {}, tiles_left=tiles_left)
     seconds = time.perf_counter() - start
     return SlideResult(work.final, found.cells, found.tissue_mm2, seconds, found.warnings)
@@ -145,7 +148,7 @@ def _as_value(slide: Slide, plan: Plan, bundle: Bundle, settings: SegmentSetting
 
     paths = (path.resolve() for path in (slide.path, bundle.path, folder))
     at, model, results = paths
-    return TileWork(at, settings, model, bundle.sha256, plan.grid, results, version("cytolite"))
+    return TileWork(at, settings, model, bundle.sha256, plan.grid, results, versions_here()["cytolite"])
 
 
 def _finish(
@@ -176,10 +179,21 @@ def _finish(
         return write_results(result, readable, stitch(kept()), record, picture=slide, warnings=warnings)
 
 
-def _workers(plan: Plan, settings: SegmentSettings) -> int:
-    """One a core, or as many as there is memory for."""
-    side_px = (plan.tile + 2 * plan.halo) * plan.stride
-    bytes_per_px = BYTES_PER_PX + _BYTES_PER_VALUE * plan.channels // plan.stride**2
+def workers_of(bundle: Bundle, settings: SegmentSettings) -> int:
+    """Return as many workers as asked for, else one a core, or as many as there is memory for.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    settings : SegmentSettings
+        Its tile and halo count where they are given.
+    """
+    if settings.workers:
+        return settings.workers
+    spec, channels = bundle.spec, bundle.channels(settings.embeddings)
+    side_px = ((settings.tile or spec.tile) + 2 * (spec.halo if settings.halo is None else settings.halo)) * spec.stride
+    bytes_per_px = BYTES_PER_PX + _BYTES_PER_VALUE * channels // spec.stride**2
     workers = machine.workers(bytes_per_px * side_px**2 * settings.batch)
     if workers < machine.cores():
         log.warning("Memory allows %d of %d workers; smaller tiles (--tile) need less.", workers, machine.cores())
@@ -215,7 +229,10 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class TileJob:
-    """Everything from reading a few tiles to their part files; called by several threads."""
+    """Everything from reading a few tiles to their part files; called by several threads.
+
+    `images` gives the tiles' images, if somebody else reads them.
+    """
 
     slide: Slide
     grid: Grid
@@ -223,10 +240,11 @@ class TileJob:
     predictor: Predictor
     work: Keeper
     embeddings: bool = False
+    images: Callable[[Sequence[Tile]], NDArray[np.uint8]] | None = None
 
     def __call__(self, tiles: Sequence[Tile]) -> None:
         plan, spec = self.grid, self.bundle.spec
-        images = np.stack([self._read(tile) for tile in tiles])
+        images = (self.images or self.read)(tiles)
         if damaged := self.slide.damaged:
             self.work.add_damaged(damaged)
         maps = self.predictor.maps_with_embedding if self.embeddings else self.predictor.maps
@@ -238,6 +256,10 @@ class TileJob:
                 embedding=more[0][i] if more else None,
             )  # fmt: skip
             self.work.save(own_or_offer(tile, cells, BAND_UM / plan.map_mpp))
+
+    def read(self, tiles: Sequence[Tile]) -> NDArray[np.uint8]:
+        """Return the images of tiles of one shape, uint8 (B, H, W, 3); raises what reading them raises."""
+        return np.stack([self._read(tile) for tile in tiles])
 
     def _read(self, tile: Tile) -> NDArray[np.uint8]:
         plan, stride = self.grid, self.grid.stride

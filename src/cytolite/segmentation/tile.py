@@ -58,7 +58,9 @@ def tile_cells(
     decoded = decode_maps(flows, type_logits, spec, mpp, on_slide)
     rings = outlines.trace(decoded.fine)
     enlarge = FACTOR // spec.stride
-    measures = features.measure(decoded.fine, image.repeat(enlarge, 0).repeat(enlarge, 1), mpp / FACTOR, rings)
+    if enlarge > 1:
+        image = image.repeat(enlarge, 0).repeat(enlarge, 1)
+    measures = features.measure(decoded.fine, image, mpp / FACTOR, rings)
     types, type_probs = decoded.names(spec.type_temperature)
     vertices, offsets = rings
     corner = np.array([x0, y0], np.float64)
