@@ -75,7 +75,10 @@ class SlideSettings(Settings):
         False, description="Keep a vector of each nucleus in cells.parquet: what the network makes of it, inside."
     )
     exclude_artefacts: bool = Field(
-        False, description="Search no nuclei, and count no tissue, where it is out of focus, inked, folded or covered."
+        False, description="Search no nuclei, and count no tissue, where it is out of focus, inked or covered."
+    )
+    exclude_folds: bool = Field(
+        False, description="Nor where tissue may be folded; folds are less sure: look at the picture first."
     )
     sheet: bool = Field(
         False, description="Draw sheet.png, too: crops of each type, from the surest to the least sure."

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from cytolite.config import SegmentSettings
 from cytolite.interop.result import Result
 from cytolite.interop.roi import read_regions
+from cytolite.segmentation.checks import check_quality
 from cytolite.segmentation.plan import plan_slide
 from cytolite.segmentation.slide import segment_slide
 from cytolite.slides.quality import KINDS, assess, block_focus
@@ -58,6 +59,16 @@ def test_a_blurred_part_is_found_where_it_is(tissue, sigma):
     assert quality.share("blur") == pytest.approx(512**2 / 1280**2, rel=0.1)
 
 
+def test_a_small_patch_out_of_focus_is_found_between_blocks_too(tissue):
+    picture = tissue.copy()
+    box = (415, 410, 495, 490)  # 80 um, over the corners of four blocks of 64
+    picture.paste(picture.crop(box).filter(ImageFilter.GaussianBlur(4)), box[:2])
+    found = judged(picture).artefacts["blur"]
+    assert found[52:60, 52:60].mean() > 0.9
+    found[44:68, 44:68] = False  # blocks of 32 um that the patch touches
+    assert not found.any()
+
+
 @pytest.mark.parametrize(("kind", "colour"), [("pen", (30, 60, 190)), ("pen", (20, 120, 60)), ("dark", (25, 24, 26))])
 def test_ink_is_found_on_and_beside_tissue(tissue, kind, colour):
     picture = tissue.copy()
@@ -69,15 +80,35 @@ def test_ink_is_found_on_and_beside_tissue(tissue, kind, colour):
     assert not quality.artefacts[other].any()
 
 
-def test_layers_in_a_band_are_a_fold_and_a_wide_dense_part_is_none(tissue):
-    dense = 243 * (np.asarray(tissue, np.float32) / 243).clip(0, 1) ** 5  # layers multiply what they let through
-    picture = np.asarray(tissue).copy()
-    picture[700:800, 300:1200] = dense[700:800, 300:1200]
-    fold = judged(picture)
-    assert fold.artefacts["fold"][90:98, 45:145].mean() > 0.9
-    assert fold.share("fold") == pytest.approx(100 * 900 / 1280**2, rel=0.4)
-    picture[600:1200, 300:1200] = dense[600:1200, 300:1200]
-    assert judged(picture).share("fold") < 0.01
+def folded(tissue):
+    """The same with a layer more in a band of 100 x 900 um, under the one that is there: light goes through both."""
+    light = np.asarray(tissue, np.float32) / 243
+    image = light.copy()
+    image[700:800, 300:1200] *= light[850:950, 300:1200]
+    return (243 * image).round().clip(0, 255).astype(np.uint8)
+
+
+def test_a_fold_is_told_and_is_no_blur_and_no_pen(tissue):
+    quality = judged(folded(tissue))
+    assert quality.artefacts["fold"][88:99, 38:149].mean() > 0.9
+    assert quality.share("fold") == pytest.approx(100 * 900 / 1280**2, rel=0.6)
+    assert {quality.share(kind) for kind in KINDS if kind != "fold"} == {0.0}
+
+
+def test_folds_are_suspected_and_left_out_only_if_asked(tissue, tmp_path):
+    bundle, slide = fake_bundle(tmp_path / "model", mpp=1.0), slide_of(folded(tissue), MPP)
+    plans = {
+        which: plan_slide(slide, bundle, SegmentSettings(**dict.fromkeys(which, True)), judged=True)
+        for which in ((), ("exclude_artefacts",), ("exclude_folds",))
+    }
+    whole, sure, flat = plans.values()
+    np.testing.assert_array_equal(whole.tissue.mask, sure.tissue.mask)
+    fold = flat.quality.artefacts["fold"]
+    np.testing.assert_array_equal(flat.tissue.mask, whole.tissue.mask & ~fold)
+    np.testing.assert_array_equal(flat.searched.mask, whole.searched.mask & ~fold)
+    [warned] = check_quality(whole.quality)
+    assert warned.code == "fold"
+    assert "may be folded; --exclude-folds" in warned.message
 
 
 def test_saturation_and_pale_stain_are_measured(tissue):
@@ -102,8 +133,8 @@ def test_blank_and_tiny_slides_have_nothing_to_judge():
     for shape in ((1, 1, 3), (40, 900, 3), (300, 300, 3)):
         quality = judged(np.full(shape, 244, np.uint8))
         assert quality.focus is None
-        assert not quality.anywhere.any()
-        json.dumps(quality.summary(MPP))
+        assert not quality.where().any()
+        assert json.loads(json.dumps(quality.summary(MPP)))["tissue_share"] == 0
 
 
 def test_a_run_tells_of_artefacts_and_leaves_them_out_if_asked(tissue, tmp_path):

@@ -99,12 +99,16 @@ def _print(found: SlideInfo) -> None:
     expected = "" if found.expected_s is None else f", about {_time(found.expected_s)} here"
     print(f"  tissue     {found.tissue_mm2:.2f} mm², {found.tiles:,} tiles{expected}")
     shares = {kind: part["share_of_tissue"] for kind, part in found.qc["artefacts"].items()}
-    told = ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items() if share) or "no artefacts found"
-    values = [
+    named = {"fold": "perhaps fold"}
+    told = ", ".join(f"{named.get(k, k)} {share:.1%}" for k, share in shares.items() if share) or "no artefacts found"
+    values = [f"tissue on {found.qc['tissue_share']:.0%} of the slide"]
+    values += [
         f"{name} {found.qc[key]:.2g}"
         for name, key in (("focus", "focus"), ("stain", "stain_od"))
         if found.qc[key] is not None
     ]
+    if found.qc["saturated_share"]:
+        values.append(f"saturated {found.qc['saturated_share']:.1%}")
     print(f"  quality    {'; '.join([told, *values])}")
     for warning in found.warnings:
         print(f"  warning    {warning}")

@@ -27,11 +27,12 @@ _MOST_NAMED = 3
 _QUESTION = "is the resolution right? Usual are 0.25 µm/px for 40x, 0.5 for 20x and 1 for 10x (--mpp)"
 
 # Of artefacts: more than this share of the tissue is worth a word. H&E here has a median density of 0.34 to 0.51.
-_MUCH, _PALE_OD = 0.05, 0.15
+# Folds are narrow: less of them is worth one.
+_MUCH, _MUCH_FOLDED, _PALE_OD = 0.05, 0.01, 0.15
 _ARTEFACTS = {
     "blur": "is out of focus",
     "pen": "is under ink",
-    "fold": "is as dense as a fold",
+    "fold": "may be folded",
     "dark": "is under something dark",
 }
 
@@ -148,8 +149,9 @@ def check_quality(quality: Quality | None) -> Iterator[Warned]:
     if quality is None:
         return
     for kind, what in _ARTEFACTS.items():
-        if (share := quality.share(kind)) > _MUCH:
-            yield Warned(kind, f"{share:.0%} of the tissue {what}; --exclude-artefacts leaves such parts out")
+        much, option = (_MUCH_FOLDED, "--exclude-folds") if kind == "fold" else (_MUCH, "--exclude-artefacts")
+        if (share := quality.share(kind)) > much:
+            yield Warned(kind, f"{share:.0%} of the tissue {what}; {option} leaves such parts out")
     if quality.stain is not None and quality.stain < _PALE_OD:
         yield Warned("pale", f"the stain is pale (optical density {quality.stain:.2g}): nuclei may be missed")
     if quality.saturated is not None and quality.saturated > _MUCH:

@@ -19,7 +19,7 @@ from cytolite.config import SegmentSettings
 from cytolite.interop.roi import Region, assign, own_parts, read_regions, require_overlap
 from cytolite.interop.summary import Area
 from cytolite.provenance import fingerprint
-from cytolite.slides.quality import Quality, assess
+from cytolite.slides.quality import Quality, assess, excluded_kinds
 from cytolite.slides.reader import Slide
 from cytolite.slides.tiles import Rectangle, Tile, plan_tiles
 from cytolite.slides.tissue import TissueMask, find_tissue
@@ -188,9 +188,10 @@ def plan_slide(slide: Slide, bundle: Bundle, settings: SegmentSettings, *, judge
     searched, tissue = find_tissue(slide)
     if settings.tissue == "all":
         searched = TissueMask.whole(slide)
-    quality = assess(slide, tissue) if judged or settings.exclude_artefacts else None
-    if quality is not None and settings.exclude_artefacts:
-        searched, tissue = (area.minus(quality.anywhere) for area in (searched, tissue))
+    excluded = excluded_kinds(settings.exclude_artefacts, settings.exclude_folds)
+    quality = assess(slide, tissue) if judged or excluded else None
+    if quality is not None and excluded:
+        searched, tissue = (area.minus(quality.where(excluded)) for area in (searched, tissue))
     regions = None if settings.roi is None else read_regions(settings.roi)
     if regions is not None:
         require_overlap(regions, slide.width_px, slide.height_px)

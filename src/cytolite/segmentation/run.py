@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cytolite")
 # Settings that decide, beside the model and the regions, which cells are found; the others only how fast.
-DECISIVE_SETTINGS = ("mpp", "tissue", "precision", "tta", "exclude_artefacts")
+DECISIVE_SETTINGS = ("mpp", "tissue", "precision", "tta", "exclude_artefacts", "exclude_folds")
 
 
 @dataclass(frozen=True)

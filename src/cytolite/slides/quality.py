@@ -6,7 +6,7 @@ Each measure is one that can be explained and seen: of optical density at about 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,19 +14,21 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from cytolite.slides.folds import find_folds
 from cytolite.slides.reader import Slide
 from cytolite.slides.tissue import TissueMask, grow, ink, keep_parts, optical_density
 
-# What can be wrong with a place, in the order in which it is told.
-KINDS = ("blur", "pen", "fold", "dark")
+# What can be wrong with a place, in the order in which it is told. Folds are suspected, the others are sure.
+KINDS, _SURE = ("blur", "pen", "fold", "dark"), ("blur", "pen", "dark")
 # Focus is judged in blocks of so many px of the mask of tissue (about 64 um), each read as so many px (about 1 um).
 _BLOCK, _READ = 8, 8
 _STRIP_BLOCKS = 32
 # Limits between sharp public H&E images and the same, blurred by a Gaussian of 2 um; see docs/concepts/quality.md.
 _FOCUS, _NOISE, _LEAST_DETAIL = 0.20, 1.0, 4.0
 _STAINED_GREEN, _STAINED_SHARE, _BLUR_BLOCKS = 215, 0.3, 3
-# A fold has the density of two layers of this slide's tissue, and is narrow; something opaque is near black and grey.
-_FOLD_TIMES, _FOLD_LEAST, _FOLD_UM2, _FOLD_WIDTH_UM = 2.0, 1.1, 10_000.0, 240.0
+# A patch smaller than three blocks, told by blocks of half the side: less than this, and than so much of the slide's.
+_FOCUS_PATCH, _OF_SLIDE = 0.25, 0.5
+# Something opaque is near black and grey.
 _DARK, _DARK_CHROMA, _DARK_UM2, _PEN_UM2 = 1.2, 0.3, 2_000.0, 10_000.0
 
 
@@ -55,10 +57,9 @@ class Quality:
     stain: float | None
     saturated: float | None
 
-    @property
-    def anywhere(self) -> NDArray[np.bool_]:
-        """Where any artefact is, bool (h, w)."""
-        found: NDArray[np.bool_] = np.logical_or.reduce([self.artefacts[kind] for kind in KINDS])
+    def where(self, kinds: Sequence[str] = KINDS) -> NDArray[np.bool_]:
+        """Return where an artefact of these kinds, one at least, is; bool (h, w)."""
+        found: NDArray[np.bool_] = np.logical_or.reduce([self.artefacts[kind] for kind in kinds])
         return found
 
     def share(self, kind: str) -> float:
@@ -82,11 +83,25 @@ class Quality:
         whole = int(self.grid.mask.sum())
         return {
             "artefacts": kinds,
-            "artefact_share": _rounded(float((self.anywhere & self.grid.mask).sum()) / whole if whole else 0.0),
+            "tissue_share": _rounded(self.grid.area_mm2(1.0) * 1e6 / (self.grid.width_px * self.grid.height_px)),
+            "artefact_share": _rounded(float((self.where() & self.grid.mask).sum()) / whole if whole else 0.0),
             "focus": _rounded(self.focus),
             "stain_od": _rounded(self.stain),
             "saturated_share": _rounded(self.saturated),
         }
+
+
+def excluded_kinds(artefacts: bool, folds: bool) -> tuple[str, ...]:
+    """Return the kinds that are left out.
+
+    Parameters
+    ----------
+    artefacts : bool
+        ``--exclude-artefacts``: what is sure.
+    folds : bool
+        ``--exclude-folds``.
+    """
+    return (*(_SURE if artefacts else ()), *(("fold",) if folds else ()))
 
 
 def _rounded(value: float | None) -> float | None:
@@ -119,29 +134,9 @@ def assess(slide: Slide, tissue: TissueMask) -> Quality:
     pen = grow(keep_parts(grow(pen, 1), pen, round(_PEN_UM2 / area_um2)), 1)
     dark = (mean > _DARK) & (np.ptp(density, axis=2) < _DARK_CHROMA * mean) & ~pen
     dark = grow(keep_parts(dark, dark, max(1, round(_DARK_UM2 / area_um2))), 1)
-    fold = _folds(mean, stain, tissue, area_um2) & ~pen & ~dark
+    fold = find_folds(thumbnail, tissue.mask & ~pen & ~dark) & ~pen & ~dark
     blur, focus, saturated = _focus(slide, tissue)
     return Quality({"blur": blur, "pen": pen, "fold": fold, "dark": dark}, tissue, focus, stain, saturated)
-
-
-def _folds(mean: NDArray[np.float32], stain: float | None, tissue: TissueMask, area_um2: float) -> NDArray[np.bool_]:
-    """Return where tissue is as dense as two layers in a narrow stretch; wide ones are dense tissue, as follicles."""
-    if stain is None:
-        return np.zeros(mean.shape, np.bool_)
-    smooth = _box(_box(mean))
-    dense = (smooth > max(_FOLD_TIMES * stain, _FOLD_LEAST)) & grow(tissue.mask, 1)
-    radius = max(1, round(_FOLD_WIDTH_UM / 2 / math.sqrt(area_um2)))
-    core = ~grow(~dense, radius)
-    narrow = dense & ~grow(core, radius + 1)
-    return grow(keep_parts(narrow, narrow, round(_FOLD_UM2 / area_um2)), 1)
-
-
-def _box(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over 3 x 3 px; the border is repeated."""
-    padded = np.pad(image, 1, mode="edge")
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    mean: NDArray[np.float32] = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-    return mean
 
 
 def _focus(slide: Slide, tissue: TissueMask) -> tuple[NDArray[np.bool_], float | None, float | None]:
@@ -153,22 +148,32 @@ def _focus(slide: Slide, tissue: TissueMask) -> tuple[NDArray[np.bool_], float |
     )
     share = padded.reshape(blocks.shape[0], _BLOCK, blocks.shape[1], _BLOCK).mean(axis=(1, 3))
     mpp = slide.mpp * tissue.scale_px / _READ
-    focus = np.full(blocks.shape, np.nan)
+    focus, halves = np.full(blocks.shape, np.nan), np.full([2 * side for side in blocks.shape], np.nan)
     stained = saturated = 0
     if slide.mpp < 1.1 * mpp:
         for rows, cols in _strips(share >= _STAINED_SHARE / 2):
             corner = [part.start * _BLOCK * tissue.scale_px for part in (cols, rows)]
             shape = [(part.stop - part.start) * _BLOCK * _READ for part in (cols, rows)]
             image = slide.read(corner[0], corner[1], shape[0], shape[1], mpp)
-            focus[rows, cols] = block_focus(image, _BLOCK * _READ)
+            detail = _detail(image, _BLOCK * _READ // 2)
+            focus[rows, cols] = _ratio(*(_blocks(part, 2) for part in detail))
+            halves[_twice(rows), _twice(cols)] = _ratio(*detail)
             pixels = image[image[..., 1] < _STAINED_GREEN]
             stained += len(pixels)
             saturated += int(((pixels == 0) | (pixels == 255)).any(axis=1).sum())
     judged = focus[~np.isnan(focus)]
     blurred = np.nan_to_num(focus, nan=1.0) < _FOCUS
     blurred = keep_parts(blurred, blurred, _BLUR_BLOCKS)
-    mask = blurred.repeat(_BLOCK, 0).repeat(_BLOCK, 1)[:height, :width]
-    return mask, float(np.median(judged)) if len(judged) else None, saturated / stained if stained else None
+    median = float(np.median(judged)) if len(judged) else None
+    patch = np.nan_to_num(halves, nan=1.0) < min(_FOCUS_PATCH, _OF_SLIDE * (median or 0.0))
+    patch = keep_parts(patch, patch, _BLUR_BLOCKS)
+    half = _BLOCK // 2
+    mask = (blurred.repeat(2, 0).repeat(2, 1) | patch).repeat(half, 0).repeat(half, 1)[:height, :width]
+    return mask, median, saturated / stained if stained else None
+
+
+def _twice(part: slice) -> slice:
+    return slice(2 * part.start, 2 * part.stop)
 
 
 def _strips(wanted: NDArray[np.bool_]) -> Iterator[tuple[slice, slice]]:
@@ -196,12 +201,20 @@ def block_focus(image: NDArray[np.uint8], side: int) -> NDArray[np.float64]:
     side : int
         Of a block, px.
     """
+    return _ratio(*_detail(image, side))
+
+
+def _detail(
+    image: NDArray[np.uint8], side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return of each block of `side` px: detail at 1 px where it is stained, the share that is stained, and at 4 px."""
     green = image[..., 1].astype(np.float32)
     stained = green < _STAINED_GREEN
-    fine = _blocks(_laplacian(green) * stained, side)
-    n = _blocks(stained.astype(np.float32), side)
-    coarse_green = _blocks(green, 4)
-    coarse = _blocks(_laplacian(coarse_green), side // 4)
+    coarse = _blocks(_laplacian(_blocks(green, 4)), side // 4)
+    return _blocks(_laplacian(green) * stained, side), _blocks(stained.astype(np.float32), side), coarse
+
+
+def _ratio(fine: NDArray[np.float32], n: NDArray[np.float32], coarse: NDArray[np.float32]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         # What quantisation and compression leave of a flat image is taken off.
         focus = np.maximum(fine / n - _NOISE, 0) / coarse

@@ -119,7 +119,7 @@ class TissueMask:
 
     def outline(self) -> shapely.MultiPolygon:
         """Return the mask as polygons along its pixels' edges, holes kept, within the slide; level-0 px."""
-        labels, count = _label(self.mask)
+        labels, count = number_parts(self.mask)
         vertices, offsets, owners = _trace(labels)
         vertices = np.minimum(vertices * self.scale_px, [self.width_px, self.height_px])
         shells: list[NDArray[np.float64]] = [np.empty((0, 2))] * count
@@ -193,11 +193,11 @@ def ink(density: NDArray[np.float32]) -> NDArray[np.bool_]:
 def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Optical density per channel relative to the glass, 0 or more, float32 (h, w, 3)."""
     # + 4: bounded near black.
-    density: NDArray[np.float32] = np.maximum(np.log((_glass(image) + 4) / (image.astype(np.float32) + 4)), 0)
+    density: NDArray[np.float32] = np.maximum(np.log((glass_colour(image) + 4) / (image.astype(np.float32) + 4)), 0)
     return density
 
 
-def _glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def glass_colour(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colour of the empty glass, float32 (3,); white where the image shows too little of it to tell."""
     bright = (image.min(axis=2) >= _GLASS_BRIGHT) & (np.ptp(image, axis=2) <= _GLASS_CHROMA)
     # Pure white is what scanners and readers put where nothing was scanned.
@@ -255,7 +255,7 @@ def keep_parts(mask: NDArray[np.bool_], seeds: NDArray[np.bool_], least_px: int)
     least_px : int
         Of a part, px of the mask.
     """
-    labels, count = _label(mask)
+    labels, count = number_parts(mask)
     size = np.bincount(labels.ravel(), minlength=count + 1)
     seeded = np.bincount(labels[seeds], minlength=count + 1) > 0
     keep: NDArray[np.bool_] = size >= least_px
@@ -269,7 +269,7 @@ def keep_parts(mask: NDArray[np.bool_], seeds: NDArray[np.bool_], least_px: int)
 
 def _fill_holes(mask: NDArray[np.bool_], largest_px: int) -> NDArray[np.bool_]:
     """Fill the holes of up to `largest_px` pixels; what touches the border is no hole."""
-    labels, count = _label(~mask)
+    labels, count = number_parts(~mask)
     fill = np.bincount(labels.ravel(), minlength=count + 1) <= largest_px
     for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         fill[border] = False
@@ -279,7 +279,7 @@ def _fill_holes(mask: NDArray[np.bool_], largest_px: int) -> NDArray[np.bool_]:
 
 
 @kernel
-def _label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+def number_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """Number the 4-connected parts of a mask 1..n by flood fill; int32 (h, w) and n."""
     height, width = mask.shape
     labels = np.zeros((height, width), np.int32)

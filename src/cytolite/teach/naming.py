@@ -38,7 +38,7 @@ from cytolite.interop.roi import Region, read_regions
 from cytolite.interop.summary import Area, write_summary_csv, write_summary_json
 from cytolite.segmentation.checkpoint import WorkFolder
 from cytolite.segmentation.writers import write_cells
-from cytolite.slides.quality import KINDS
+from cytolite.slides.quality import KINDS, excluded_kinds
 from cytolite.slides.tissue import TissueMask, find_tissue
 
 _THUMBNAIL_PX = 2000
@@ -185,8 +185,8 @@ def _draw(folder: Path, result: Result, bundle: Bundle, area: Area, warnings: Se
         title += " (the slide is not where it was)"
     mask, mask_scale = (searched.mask, searched.scale_px) if searched else (_painted(result, scale, TISSUE_FILE), scale)
     artefacts = {kind: _painted(result, mask_scale, ARTEFACTS_FILE, kind, mask.shape) for kind in KINDS}
-    if _of_settings(result, "exclude_artefacts"):
-        mask = mask & ~np.logical_or.reduce([*artefacts.values()])
+    for kind in excluded_kinds(*(bool(_of_settings(result, f"exclude_{what}")) for what in ("artefacts", "folds"))):
+        mask = mask & ~artefacts[kind]
     draw_overview(
         folder / OVERVIEW_FILE,
         thumbnail,
