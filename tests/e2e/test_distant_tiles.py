@@ -1,8 +1,5 @@
 """Tiles that workers send back, on a real cluster of one process: what they are worth, and who is blamed for deaths."""
 
-import os
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import dask
@@ -10,30 +7,11 @@ import pytest
 
 from cytolite.errors import SlideError, Stopped
 from cytolite.segmentation.checkpoint import MOST_DEATHS, WorkFolder
-from cytolite.segmentation.tile_work import Parcel
 from cytolite.slides.tiles import plan_tiles
+from deadly_job import DeadlyJob
 
 distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
 TILES = plan_tiles(128 * 6, 128, 128, 16)
-
-
-@dataclass(frozen=True)
-class Job:
-    """Sends the number of each tile, and dies at one of them so many times."""
-
-    folder: Path
-    marks: Path
-    killer: int = -1
-    deaths: int = 99
-
-    def fetch(self, tiles):
-        for tile in tiles:
-            died = len(list(self.marks.iterdir()))
-            if tile.index == self.killer and died < self.deaths:
-                (self.marks / str(died)).touch()
-                time.sleep(0.5)  # as one that takes too much memory
-                os._exit(1)
-        return Parcel({tile: str(tile.index).encode() for tile in tiles}, [(tile.index, 0, 1, 1) for tile in tiles])
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +27,10 @@ def workers():
         yield workers
 
 
-def job(tmp_path: Path, **given: int) -> Job:
+def job(tmp_path: Path, **given: int) -> DeadlyJob:
     (tmp_path / "marks").mkdir(parents=True)
     WorkFolder(tmp_path / "slide").open({})
-    return Job(tmp_path / "slide", tmp_path / "marks", **given)
+    return DeadlyJob(tmp_path / "slide", tmp_path / "marks", **given)
 
 
 @pytest.mark.parametrize("deaths", [0, MOST_DEATHS - 1])

@@ -5,7 +5,7 @@ import pytest
 
 from cytolite.cells import CellTable
 from cytolite.decoding import features, outlines
-from cytolite.segmentation.stitch import _area, _fill, own_or_offer, stitch
+from cytolite.segmentation.stitch import _area, _fill, _Placed, own_or_offer, stitch
 from cytolite.slides.tiles import plan_tiles
 from fakes import random_nuclei
 
@@ -64,6 +64,20 @@ def test_doubled_is_reduced_to_one():
 def test_same_to_both_is_kept_by_its_owner():
     box = (92, 40, 113, 60)
     assert stitched(four(), {0: [box], 1: [box]}) == [box]
+
+
+@pytest.mark.parametrize("across", [10, 40])
+def test_a_tile_is_compared_with_those_around_it_however_wide_the_slide(monkeypatch, across):
+    compared = []
+    real = _Placed._seen_by
+    monkeypatch.setattr(_Placed, "_seen_by", lambda self, *given: compared.append(1) or real(self, *given))
+    tiles = plan_tiles(100 * across, 500, 100, 32)
+    views = {
+        tile.index: [(tile.core[0] + 40, tile.core[1] + 40, tile.core[0] + 50, tile.core[1] + 50)] for tile in tiles
+    }
+    assert len(stitched(tiles, views)) == len(tiles)
+    # Reads of 192 px at every 100 px meet the next two on each side at most: 24 around, some of which come twice.
+    assert len(compared) <= 2 * 24 * len(tiles)
 
 
 @pytest.mark.parametrize("seen_by", [(0,), (3,), (0, 1), (1, 2), (0, 1, 2, 3)])

@@ -8,6 +8,7 @@ of these, the first tile that offers it gets it. All comparisons are of whole nu
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -82,7 +83,7 @@ def stitch(parts: Iterable[TileCells]) -> Iterator[CellTable]:
         after: list[_Placed] = []
         for part in row:
             placed = _Placed(part)
-            placed.drop_doubles([*current, *after])
+            placed.drop_doubles([*placed.beside(current), *placed.beside(after)])
             after.append(placed)
         yield from _settle(before, current, after)
         before, current = current, after
@@ -92,7 +93,7 @@ def stitch(parts: Iterable[TileCells]) -> Iterator[CellTable]:
 def _settle(before: list[_Placed], current: list[_Placed], after: list[_Placed]) -> Iterator[CellTable]:
     """Adopt what nobody owns in the `current` row, now that all who could own it are known."""
     for placed in current:
-        placed.adopt_lost([*before, *current, *after])
+        placed.adopt_lost([other for row in (before, current, after) for other in placed.beside(row)])
     for placed in current:
         yield placed.part.cells.select(placed.kept)
 
@@ -118,6 +119,12 @@ class _Placed:
             self.extent = np.concatenate([low.min(axis=0), high.max(axis=0)])
         else:
             self.boxes, self.extent = np.empty((0, 4), np.int64), np.zeros(4, np.int64)
+
+    def beside(self, row: list[_Placed]) -> list[_Placed]:
+        """Return the tiles of a row, from left to right, that may show nuclei of this one: a giant slide has many."""
+        left, _, right, _ = self.part.tile.read
+        first = bisect_right(row, left, key=lambda other: other.part.tile.read[2])
+        return row[first : bisect_left(row, right, lo=first, key=lambda other: other.part.tile.read[0])]
 
     def drop_doubles(self, earlier: list[_Placed]) -> None:
         """Give up owned nuclei that an earlier tile keeps too."""
