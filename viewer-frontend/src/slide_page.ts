@@ -242,8 +242,9 @@ export class SlidePage {
     });
     this.map.draw(camera);
     this.panel.showState(this.problem(), this.points, this.busy());
-    if (this.address === null) return;
+    // Of two pages either may be the last to have loaded.
     document.documentElement.dataset.busy = String(this.busy() || Boolean(this.other?.busy()));
+    if (this.address === null) return;
     clearTimeout(this.linked);
     this.linked = window.setTimeout(() => history.replaceState(null, "", `${this.address}?${written(camera, style)}`), 300);
   }
