@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -308,6 +309,8 @@ def test_suggestions_are_labelled_taught_named_and_compared(slide: Any, cells: A
         slide.wait_for_selector("text=What changed")
         assert f"{len(cells)} nuclei are in both, {changed} of them" in slide.inner_text("aside")
         slide.wait_for_selector("html[data-busy=false]", state="attached")
+        follower = re.search(r"(\d+)(?=\?|$)", slide.url).group()
+        slide.route(f"**/api/results/{follower}/**", lambda route: (time.sleep(0.3), route.continue_()))  # loads last
         slide.keyboard.press("n")
         slide.wait_for_selector(f"text=1 of {changed}: ")
         away = {}  # of each nucleus from the middle, by the address, which follows when the view has been at rest
